@@ -1,0 +1,55 @@
+package packet
+
+// A Reason says why a frame was not forwarded. The zero Reason means it was.
+// Its String is the label of the drop in metrics and in fnatctl.
+type Reason uint8
+
+const (
+	Kept Reason = iota
+
+	// Found while parsing.
+	ShortFrame   // frame ends inside a header
+	NotIP        // neither IPv4 nor IPv6
+	BadIPHeader  // version, header length or total length contradict each other
+	BadTCPHeader // data offset or an option length points outside the segment
+	BadUDPLength // UDP length is below 8 or above what the datagram holds
+	BadICMP      // ICMP message too short for its type
+	Fragment     // a fragment
+	BadProtocol  // neither TCP nor UDP nor an ICMP message that fnatd handles
+
+	// Found while forwarding.
+	NotOurs      // destination is neither a VIP nor a LIP
+	TTLExceeded  // TTL or hop limit ran out
+	BadFlags     // a combination of TCP flags that no sender makes
+	NoService    // no service has this VIP, port and protocol
+	NoConn       // segment of no connection, and none may begin with it
+	NoServer     // the service has no real server that may take a connection
+	NoLocalPort  // every port of every LIP is in use toward this real server
+	TableFull    // max_connections reached and nothing half-open to replace
+	NoRoute      // no route to the next hop
+	NoNeighbour  // next hop's MAC address is not known yet
+	TooBig       // larger than the next hop's MTU
+	TxFull       // transmit ring stayed full
+	NoFrame      // no free frame for a packet of fnatd's own
+	NoticeReply  // echo reply to a UDP notice; consumed, not an error
+	ShuttingDown // connection was cut because its real server left
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{
+	Kept: "kept", ShortFrame: "short_frame", NotIP: "not_ip", BadIPHeader: "bad_ip_header",
+	BadTCPHeader: "bad_tcp_header", BadUDPLength: "bad_udp_length", BadICMP: "bad_icmp",
+	Fragment: "fragment", BadProtocol: "bad_protocol", NotOurs: "not_ours",
+	TTLExceeded: "ttl_exceeded", BadFlags: "bad_flags", NoService: "no_service",
+	NoConn: "no_conn", NoServer: "no_server", NoLocalPort: "no_local_port",
+	TableFull: "table_full", NoRoute: "no_route", NoNeighbour: "no_neighbour",
+	TooBig: "too_big", TxFull: "tx_full", NoFrame: "no_frame",
+	NoticeReply: "notice_reply", ShuttingDown: "shutting_down",
+}
+
+func (r Reason) String() string {
+	if r < NumReasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}

@@ -1,0 +1,214 @@
+package ctl
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Traffic counts what went through since the start. In is client to real
+// server, Out is back. Bytes are of IP datagrams as the client sends and gets
+// them, without Ethernet.
+type Traffic struct {
+	Connections uint64 `json:"connections"` // ever made
+	InPackets   uint64 `json:"in_packets"`
+	OutPackets  uint64 `json:"out_packets"`
+	InBytes     uint64 `json:"in_bytes"`
+	OutBytes    uint64 `json:"out_bytes"`
+}
+
+// A Service is a VIP, port and protocol, and the real servers behind it.
+type Service struct {
+	Name               string         `json:"name"`
+	Protocol           string         `json:"protocol"` // tcp or udp
+	Virtual            netip.AddrPort `json:"virtual"`
+	Interface          string         `json:"interface"`
+	Scheduler          string         `json:"scheduler"`
+	LocalPool          string         `json:"local_pool"`
+	ClientAddress      string         `json:"client_address"`      // as configured: toa, ttm, icmp-echo or none
+	PersistenceSeconds float64        `json:"persistence_seconds"` // 0: none
+	EstablishedSeconds float64        `json:"established_seconds"` // idle timeout of an established (TCP) or two-way (UDP) connection
+	Traffic            Traffic        `json:"traffic"`
+	ClientAddresses    ClientCounts   `json:"client_addresses"`
+	Servers            []Server       `json:"real_servers"`
+}
+
+// A Server is a real server as one service uses it.
+type Server struct {
+	Real           netip.AddrPort `json:"real"`
+	Weight         int            `json:"weight"`          // 0: draining, no new connections
+	UpperThreshold int            `json:"upper_threshold"` // connections; 0: none
+	LowerThreshold int            `json:"lower_threshold"` // connections; 0: three quarters of the upper one
+	Overloaded     bool           `json:"overloaded"`      // reached the upper threshold and not yet back below the lower one
+	Active         int            `json:"active"`          // connections that are established
+	Inactive       int            `json:"inactive"`        // connections that open or close
+	Traffic        Traffic        `json:"traffic"`
+}
+
+// ClientCounts counts how the clients' addresses reached the real servers.
+type ClientCounts struct {
+	Inserted    uint64      `json:"inserted"` // segments that carried the option
+	NotInserted NotInserted `json:"not_inserted"`
+	Stripped    uint64      `json:"stripped"` // options that clients had forged
+	Notices     Notices     `json:"notices"`
+}
+
+// NotInserted counts the segments that should have carried a client-address
+// option and do not, by cause. They were forwarded without it.
+type NotInserted struct {
+	NoRoom  uint64 `json:"no_room"`  // the TCP header would exceed 60 bytes
+	OverMTU uint64 `json:"over_mtu"` // the datagram would exceed the MTU towards the real server
+}
+
+// Notices counts the UDP notices to real servers.
+type Notices struct {
+	Sent         uint64 `json:"sent"` // first tries
+	Acknowledged uint64 `json:"acknowledged"`
+	Resent       uint64 `json:"resent"`
+	GivenUp      uint64 `json:"given_up"` // never acknowledged, in all their tries
+}
+
+// Add adds o to c.
+func (c *ClientCounts) Add(o ClientCounts) {
+	c.Inserted += o.Inserted
+	c.NotInserted.NoRoom += o.NotInserted.NoRoom
+	c.NotInserted.OverMTU += o.NotInserted.OverMTU
+	c.Stripped += o.Stripped
+	c.Notices.Sent += o.Notices.Sent
+	c.Notices.Acknowledged += o.Notices.Acknowledged
+	c.Notices.Resent += o.Notices.Resent
+	c.Notices.GivenUp += o.Notices.GivenUp
+}
+
+// A Connection is one entry of the connection table.
+type Connection struct {
+	Protocol       string         `json:"protocol"` // tcp or udp
+	State          string         `json:"state"`    // as ipvsadm -Lnc names it
+	ExpiresSeconds float64        `json:"expires_seconds"`
+	Client         netip.AddrPort `json:"client"`
+	Virtual        netip.AddrPort `json:"virtual"`
+	Local          netip.AddrPort `json:"local"`
+	Real           netip.AddrPort `json:"real"`
+	Service        string         `json:"service"` // empty: the service is no longer configured
+}
+
+// A Local is one LIP and the state of its ports.
+type Local struct {
+	Pool       string     `json:"pool"`
+	Interface  string     `json:"interface"`
+	Address    netip.Addr `json:"address"`
+	PortMin    uint16     `json:"port_min"`
+	PortMax    uint16     `json:"port_max"`
+	PortsInUse int        `json:"ports_in_use"` // used towards at least one real server
+	PortsFree  int        `json:"ports_free"`   // used towards none
+	Conflicts  uint64     `json:"conflicts"`    // times a port was tried and already in use towards the same real server
+}
+
+// A Reload is the answer to a reload that was put into use.
+type Reload struct {
+	ConfigFile string   `json:"config_file"`
+	Changes    []string `json:"changes"` // one line each; empty: nothing changed
+}
+
+// Stats are the figures of the whole program.
+type Stats struct {
+	Version         string       `json:"version"`
+	PID             int          `json:"pid"`
+	Started         time.Time    `json:"started"`
+	UptimeSeconds   float64      `json:"uptime_seconds"`
+	ConfigFile      string       `json:"config_file"`
+	ConfigLoaded    time.Time    `json:"config_loaded"` // when the configuration in use was read
+	ReloadError     string       `json:"reload_error"`  // why the last reload was refused; empty if it was not
+	Table           Table        `json:"table"`
+	ClientAddresses ClientCounts `json:"client_addresses"` // of all services
+	Interfaces      []Interface  `json:"interfaces"`
+	Workers         []Worker     `json:"workers"`
+}
+
+// Table describes the connection table.
+type Table struct {
+	Capacity    int    `json:"capacity"`    // max_connections
+	Connections int    `json:"connections"` // in use, templates included
+	HalfOpen    int    `json:"half_open"`   // of them, not established yet: these make room when the table is full
+	Templates   int    `json:"templates"`   // of them, persistence templates
+	Bytes       uint64 `json:"bytes"`       // memory of the table, fixed at start
+}
+
+// An Interface is a network interface that fnatd serves.
+type Interface struct {
+	Name   string `json:"name"`
+	Mode   string `json:"mode"`   // zero-copy, copy or generic
+	Reason string `json:"reason"` // why this mode and not a faster one; empty for the fastest
+	Queues int    `json:"queues"`
+}
+
+// A Worker serves one queue of every interface.
+type Worker struct {
+	ID        int     `json:"id"`
+	CPU       int     `json:"cpu"` // -1: not bound to one
+	RxPackets uint64  `json:"rx_packets"`
+	RxBytes   uint64  `json:"rx_bytes"`
+	TxPackets uint64  `json:"tx_packets"`
+	TxBytes   uint64  `json:"tx_bytes"`
+	Dropped   uint64  `json:"dropped"`    // for all reasons
+	Batches   uint64  `json:"batches"`    // that held at least one frame
+	MeanBatch float64 `json:"mean_batch"` // frames in a batch since the start
+	// BatchSizes[i] counts the batches of more than BatchBounds[i-1] and at
+	// most BatchBounds[i] frames.
+	BatchSizes []uint64 `json:"batch_sizes"`
+	IdleShare  float64  `json:"idle_share"` // of the time, 0 to 1, since the last answer or the start
+	Frames     Frames   `json:"frames"`
+	Rings      []Ring   `json:"rings"`
+}
+
+// BatchBounds are the upper bounds of Worker.BatchSizes.
+var BatchBounds = [...]int{1, 2, 4, 8, 16, 32, 64}
+
+// Frames says where a worker's frames are.
+type Frames struct {
+	Fill       int `json:"fill"`
+	Rx         int `json:"rx"`
+	Tx         int `json:"tx"`
+	Completion int `json:"completion"`
+	Free       int `json:"free"`
+	Held       int `json:"held"` // in the worker's hands
+}
+
+// A Ring is one AF_XDP socket: what the kernel reports of it
+// (XDP_STATISTICS) and what sending on it met.
+type Ring struct {
+	Interface     string `json:"interface"`
+	Queue         int    `json:"queue"`
+	Mode          string `json:"mode"` // zero-copy, copy or generic
+	RxDropped     uint64 `json:"rx_dropped"`
+	RxRingFull    uint64 `json:"rx_ring_full"`
+	FillRingEmpty uint64 `json:"fill_ring_empty"`
+	RxInvalid     uint64 `json:"rx_invalid"`
+	TxInvalid     uint64 `json:"tx_invalid"`
+	TxRingEmpty   uint64 `json:"tx_ring_empty"`
+	KickErrors    uint64 `json:"kick_errors"` // transmit wake-ups that the kernel refused
+}
+
+// A Drop says how many packets were not forwarded for one reason, what the
+// reason means and what an operator can do.
+type Drop struct {
+	Reason  string `json:"reason"`
+	Count   uint64 `json:"count"`
+	Meaning string `json:"meaning"`
+	Remedy  string `json:"remedy"`
+}
+
+// The bodies around lists, so that an answer can grow further fields.
+type (
+	servicesBody struct {
+		Services []Service `json:"services"`
+	}
+	localsBody struct {
+		Locals []Local `json:"locals"`
+	}
+	dropsBody struct {
+		Drops []Drop `json:"drops"`
+	}
+	errorBody struct {
+		Error string `json:"error"`
+	}
+)

@@ -1,0 +1,45 @@
+// Package ctl is the control socket of fnatd: what can be asked, what is
+// answered, the HTTP server that answers and the client that asks. It computes
+// nothing itself: a Backend knows the answers. It is not the metrics endpoint,
+// which reads the same Backend.
+package ctl
+
+import (
+	"context"
+	"iter"
+)
+
+// DefaultSocket is where fnatd listens and fnatctl connects unless told otherwise.
+const DefaultSocket = "/run/fnatd/fnatd.sock"
+
+// The paths of the control socket. All but PathReload are read with GET.
+const (
+	PathServices    = "/v1/services"
+	PathConnections = "/v1/connections"
+	PathLocals      = "/v1/locals"
+	PathStats       = "/v1/stats"
+	PathDrops       = "/v1/drops"
+	PathReload      = "/v1/reload" // POST
+)
+
+// A Backend knows the answers. Its methods are called from many goroutines at
+// once and must not hold up the packet path. What they return is the caller's.
+type Backend interface {
+	// Services returns the services in the order of the configuration.
+	Services() []Service
+	// Connections returns the connections, in no order, and those that come
+	// or go meanwhile perhaps. The caller may stop early or take minutes, so
+	// an implementation copies a bounded slice at a time and holds no lock
+	// while it yields.
+	Connections() iter.Seq[Connection]
+	// Locals returns the local addresses in the order of the configuration.
+	Locals() []Local
+	// Stats returns the figures of the whole program.
+	Stats() Stats
+	// Drops returns one entry for each reason, zero counts included; NewDrop
+	// makes one.
+	Drops() []Drop
+	// Reload reads the configuration file again and puts it into use, or
+	// returns every reason why not and leaves the old one in use.
+	Reload(context.Context) (Reload, error)
+}

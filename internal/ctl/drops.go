@@ -1,0 +1,67 @@
+package ctl
+
+import "github.com/fnatd/fnatd/internal/packet"
+
+// Reasons of drops that happen before a worker sees the packet. The kernel
+// counts them.
+const (
+	RxRingFull    = "rx_ring_full"
+	FillRingEmpty = "fill_ring_empty"
+	Unserved      = "unserved"
+)
+
+// NewDrop returns the Drop of a reason, which is the String of a
+// packet.Reason or one of the constants of this package, with its explanation.
+func NewDrop(reason string, count uint64) Drop {
+	e := explanations[reason]
+	return Drop{reason, count, e.meaning, e.remedy}
+}
+
+// NewDrops returns a Drop for each packet.Reason but Kept.
+func NewDrops(counts *[packet.NumReasons]uint64) []Drop {
+	drops := make([]Drop, 0, packet.NumReasons+3)
+	for r := packet.Kept + 1; r < packet.NumReasons; r++ {
+		drops = append(drops, NewDrop(r.String(), counts[r]))
+	}
+	return drops
+}
+
+// An explanation is for an operator who sees the count rise.
+type explanation struct{ meaning, remedy string }
+
+const (
+	malformed = "malformed or forged traffic if few; a faulty link or driver if many: capture it with tcpdump on the sender's side"
+	nothing   = "nothing, this is normal"
+)
+
+// explanations has one entry for every reason; a test keeps it complete.
+var explanations = map[string]explanation{
+	packet.ShortFrame.String():   {"frame ends inside a header", malformed},
+	packet.NotIP.String():        {"neither IPv4 nor IPv6", malformed},
+	packet.BadIPHeader.String():  {"IP version, header length and total length contradict each other", malformed},
+	packet.BadTCPHeader.String(): {"TCP data offset or an option's length points outside the segment", malformed},
+	packet.BadUDPLength.String(): {"UDP length does not fit the datagram", malformed},
+	packet.BadICMP.String():      {"ICMP message too short for its type", malformed},
+	packet.Fragment.String():     {"an IP fragment", "lower the MTU or the datagram size at the sender, or let path MTU discovery work"},
+	packet.BadProtocol.String():  {"neither TCP, UDP nor an ICMP message that fnatd handles", nothing},
+
+	packet.NotOurs.String():      {"destination is neither a VIP nor a LIP", "if it goes on after a reload, look for a host that still sends to an address that was removed"},
+	packet.TTLExceeded.String():  {"TTL or hop limit ran out", "look for a routing loop between fnatd and the real servers"},
+	packet.BadFlags.String():     {"TCP flags that no sender combines", "nothing: port scans look like this"},
+	packet.NoService.String():    {"no service has this address, port and protocol", "if clients complain, compare with `fnatctl services`"},
+	packet.NoConn.String():       {"segment of no connection that does not open one", "normal in small numbers after an idle timeout; if many, raise established in [service.timeout]"},
+	packet.NoServer.String():     {"no real server may take a connection", "look at `fnatctl services`: all weights 0, or all overloaded?"},
+	packet.NoLocalPort.String():  {"every port of every LIP is in use towards the real server", "add addresses to the local pool; `fnatctl locals` shows its fill"},
+	packet.TableFull.String():    {"max_connections reached and nothing half-open to replace", "raise max_connections in [dataplane], or shorten timeouts"},
+	packet.NoRoute.String():      {"no route to the next hop through the interfaces of [dataplane]", "compare `ip route get` of the real server or client with interfaces"},
+	packet.NoNeighbour.String():  {"the next hop's MAC address is not known yet", "a few at the start are normal; if it goes on, see `ip neigh`: does the next hop answer ARP?"},
+	packet.TooBig.String():       {"larger than the next hop's MTU", "turn off GRO and LRO on the receiving interface, or make the MTUs equal"},
+	packet.TxFull.String():       {"the transmit ring stayed full", "the link or the core is saturated: see `fnatctl stats`; add queues"},
+	packet.NoFrame.String():      {"no free frame for a packet of fnatd's own", "raise frames in [dataplane]"},
+	packet.NoticeReply.String():  {"answer to a UDP notice, consumed", nothing},
+	packet.ShuttingDown.String(): {"the connection was cut because its real server left", "to keep connections, set weight = 0 and remove the server later"},
+
+	RxRingFull:    {"the receive ring was full when the packet arrived", "the worker is too slow: see the idle share in `fnatctl stats`; add queues, keep other work off its core"},
+	FillRingEmpty: {"no frame was ready for the packet", "raise frames in [dataplane], or add queues"},
+	Unserved:      {"the XDP program found no worker for the packet's queue", "expected while fnatd starts or after it was killed; otherwise set queues in [dataplane] to all the interface has"},
+}

@@ -1,0 +1,183 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// mtu is Ethernet's. On veth an XDP program without fragments attaches only
+// where the other end's MTU lets a frame fit one page: 3506 and less.
+const mtu = 1500
+
+// Connect joins two hosts by a veth pair, with both ends up and set as AF_XDP
+// needs them.
+func (r *Rig) Connect(a *Host, aName string, b *Host, bName string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = aName
+	attrs.MTU = mtu
+	// As many queues at both ends: XDP attaches to a veth only if it has at least
+	// as many RX queues as its peer has TX queues.
+	attrs.NumTxQueues, attrs.NumRxQueues = r.Queues, r.Queues
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName = bName
+	veth.PeerNamespace = netlink.NsFd(b.ns)
+	if err := a.nl.LinkAdd(veth); err != nil {
+		return fmt.Errorf("veth %s %s to %s %s: %w", a.Name, aName, b.Name, bName, err)
+	}
+	return errors.Join(a.setUp(aName), b.setUp(bName))
+}
+
+// setUp turns the offloads of a veth end off and the end on.
+func (h *Host) setUp(ifname string) error {
+	return errors.Join(h.disableOffloads(ifname), h.LinkUp(ifname))
+}
+
+// plug connects a host to the switch's bridge.
+func (r *Rig) plug(h *Host, ifname, port string) error {
+	if err := r.Connect(h, ifname, r.Switch, port); err != nil {
+		return err
+	}
+	link, err := r.Switch.link(port)
+	if err != nil {
+		return err
+	}
+	bridge, err := r.Switch.link("br0")
+	if err != nil {
+		return err
+	}
+	if err := r.Switch.nl.LinkSetMaster(link, bridge); err != nil {
+		return fmt.Errorf("%s: bridge port %q: %w", r.Switch.Name, port, err)
+	}
+	return nil
+}
+
+// addBridge makes a bridge that floods multicast: with snooping on, the first
+// neighbour solicitations would be lost until it has learned its ports.
+func (h *Host) addBridge(name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	attrs.MTU = mtu
+	snooping := false
+	if err := h.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+		return fmt.Errorf("%s: bridge %q: %w", h.Name, name, err)
+	}
+	return h.LinkUp(name)
+}
+
+// LinkUp sets the interface up.
+func (h *Host) LinkUp(ifname string) error { return h.setLink(ifname, "up", h.nl.LinkSetUp) }
+
+// LinkDown sets the interface down. The kernel forgets the host's IPv4 routes
+// through it, except those that come with an address. To pull the cable and keep
+// the routes, take the link down at its other end.
+func (h *Host) LinkDown(ifname string) error { return h.setLink(ifname, "down", h.nl.LinkSetDown) }
+
+func (h *Host) setLink(ifname, what string, set func(netlink.Link) error) error {
+	link, err := h.link(ifname)
+	if err != nil {
+		return err
+	}
+	if err := set(link); err != nil {
+		return fmt.Errorf("%s: link %q: %s: %w", h.Name, ifname, what, err)
+	}
+	return nil
+}
+
+// SetMAC changes the interface's hardware address.
+func (h *Host) SetMAC(ifname string, mac net.HardwareAddr) error {
+	return h.setLink(ifname, "address "+mac.String(), func(l netlink.Link) error {
+		return h.nl.LinkSetHardwareAddr(l, mac)
+	})
+}
+
+// MAC returns the interface's hardware address.
+func (h *Host) MAC(ifname string) (net.HardwareAddr, error) {
+	link, err := h.link(ifname)
+	if err != nil {
+		return nil, err
+	}
+	return link.Attrs().HardwareAddr, nil
+}
+
+// Index returns the interface's index in the namespace.
+func (h *Host) Index(ifname string) (int, error) {
+	link, err := h.link(ifname)
+	if err != nil {
+		return 0, err
+	}
+	return link.Attrs().Index, nil
+}
+
+// AddAddress puts an address and its network on the interface.
+func (h *Host) AddAddress(ifname string, p netip.Prefix) error {
+	return h.setLink(ifname, "add "+p.String(), func(l netlink.Link) error {
+		return h.nl.AddrAdd(l, address(p))
+	})
+}
+
+// RemoveAddress takes an address off the interface.
+func (h *Host) RemoveAddress(ifname string, p netip.Prefix) error {
+	return h.setLink(ifname, "remove "+p.String(), func(l netlink.Link) error {
+		return h.nl.AddrDel(l, address(p))
+	})
+}
+
+func address(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD // there is nobody to ask, and a second to lose
+	}
+	return a
+}
+
+// AddRoute sends what is for p through a gateway, in place of any route for p.
+func (h *Host) AddRoute(p netip.Prefix, gateway netip.Addr) error {
+	route := &netlink.Route{Dst: ipNet(p.Masked()), Gw: gateway.AsSlice()}
+	if err := h.nl.RouteReplace(route); err != nil {
+		return fmt.Errorf("%s: route %s via %s: %w", h.Name, p, gateway, err)
+	}
+	return nil
+}
+
+// RemoveRoute removes the route for p.
+func (h *Host) RemoveRoute(p netip.Prefix) error {
+	if err := h.nl.RouteDel(&netlink.Route{Dst: ipNet(p.Masked())}); err != nil {
+		return fmt.Errorf("%s: route %s: remove: %w", h.Name, p, err)
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func (h *Host) link(ifname string) (netlink.Link, error) {
+	link, err := h.nl.LinkByName(ifname)
+	if err != nil {
+		return nil, fmt.Errorf("%s: link %q: %w", h.Name, ifname, err)
+	}
+	return link, nil
+}
+
+// removeLinks deletes the interfaces that can be. The other end of a veth goes
+// with the first.
+func (h *Host) removeLinks() error {
+	links, err := h.nl.LinkList()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range links {
+		if l.Type() == "veth" || l.Type() == "bridge" {
+			if err := h.nl.LinkDel(l); !errors.Is(err, unix.ENODEV) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,194 @@
+package packet
+
+import "encoding/binary"
+
+// Parse makes p the frame buf[start:end], for which 0 <= start <= end <= len(buf).
+// All lengths are checked here, once; accessors and mutators rely on it.
+//
+// Kept means a TCP segment, a UDP datagram, or an ICMP or ICMPv6 message that is
+// an echo or an error. After Fragment, Start, End, L3, Version and Flow (without
+// ports) are valid too; after any other Reason only Buf and Start are.
+//
+// Checksums are not verified: they are carried along, so that damage on the way
+// stays visible to the end that the packet is meant for.
+func (p *Packet) Parse(buf []byte, start, end int) Reason {
+	p.Buf, p.Start, p.End = buf, start, end
+	f := buf[start:end]
+	if len(f) < ethLen {
+		return ShortFrame
+	}
+	at := ethLen
+	kind := binary.BigEndian.Uint16(f[ethType:])
+	for tags := 0; kind == EtherTypeVLAN || kind == EtherTypeQinQ; tags++ {
+		if tags == maxTags {
+			return NotIP
+		}
+		if len(f) < at+tagLen {
+			return ShortFrame
+		}
+		kind = binary.BigEndian.Uint16(f[at+2:])
+		at += tagLen
+	}
+	p.L3 = start + at
+	switch kind {
+	case EtherTypeIPv4:
+		return p.parseIPv4(f[at:])
+	case EtherTypeIPv6:
+		return p.parseIPv6(f[at:])
+	}
+	return NotIP
+}
+
+// parseIPv4 parses the datagram at the head of b; what is left of b is padding.
+func (p *Packet) parseIPv4(b []byte) Reason {
+	if len(b) < ipv4MinLen {
+		return ShortFrame
+	}
+	h := IPv4(b)
+	size, total := h.HeaderLen(), h.TotalLen()
+	if b[0]>>4 != 4 || size < ipv4MinLen || total < size || total > len(b) {
+		return BadIPHeader
+	}
+	p.Version = 4
+	p.End = p.L3 + total
+	p.L4 = p.L3 + size
+	p.Flow.Src.set4(b[ipv4Src:])
+	p.Flow.Dst.set4(b[ipv4Dst:])
+	p.Flow.Proto = h.Proto()
+	if h.IsFragment() {
+		return p.parseFragment()
+	}
+	return p.parseTransport(b[size:total])
+}
+
+// set4 makes a the IPv4 address in b, without the copy that AddrFrom4 costs.
+func (a *Addr) set4(b []byte) {
+	binary.BigEndian.PutUint64(a[:8], 0)
+	binary.BigEndian.PutUint64(a[8:], 0xffff_0000_0000|uint64(binary.BigEndian.Uint32(b)))
+}
+
+// parseIPv6 parses the datagram at the head of b; what is left of b is padding.
+func (p *Packet) parseIPv6(b []byte) Reason {
+	if len(b) < ipv6Len {
+		return ShortFrame
+	}
+	h := IPv6(b)
+	total := ipv6Len + h.PayloadLen()
+	if b[0]>>4 != 6 || total > len(b) {
+		return BadIPHeader
+	}
+	p.Version = 6
+	p.End = p.L3 + total
+	p.Flow.Src = h.Src()
+	p.Flow.Dst = h.Dst()
+	// An IPv4-mapped address names a host of the other family inside fnatd; on
+	// the wire it means nothing (RFC 4038, section 4.2), so only a forger sends it.
+	if p.Flow.Src.Is4() || p.Flow.Dst.Is4() {
+		return BadIPHeader
+	}
+	proto, at, why := skipExtensions(b[:total])
+	p.L4 = p.L3 + at
+	p.Flow.Proto = proto
+	switch why {
+	case Kept:
+		return p.parseTransport(b[at:total])
+	case Fragment:
+		return p.parseFragment()
+	}
+	return why
+}
+
+// parseFragment leaves p as Parse promises for a fragment.
+func (p *Packet) parseFragment() Reason {
+	p.Payload = p.L4
+	p.Flow.SrcPort, p.Flow.DstPort = 0, 0
+	p.Flags = 0
+	return Fragment
+}
+
+// parseTransport parses b, the payload of the whole datagram.
+func (p *Packet) parseTransport(b []byte) Reason {
+	switch p.Flow.Proto {
+	case ProtoTCP:
+		return p.parseTCP(b)
+	case ProtoUDP:
+		return p.parseUDP(b)
+	case ProtoICMP, ProtoICMPv6:
+		return p.parseICMP(b)
+	}
+	return BadProtocol
+}
+
+func (p *Packet) parseTCP(b []byte) Reason {
+	if len(b) < tcpMinLen {
+		return ShortFrame
+	}
+	t := TCP(b)
+	size := t.HeaderLen()
+	if size < tcpMinLen || size > len(b) {
+		return BadTCPHeader
+	}
+	// A client could hide an address option that it forged behind a malformed
+	// one, where fnatd and the real server might disagree about its place.
+	if size > tcpMinLen && !optionsValid(b[tcpMinLen:size]) {
+		return BadTCPHeader
+	}
+	p.Payload = p.L4 + size
+	p.Flow.SrcPort, p.Flow.DstPort = t.SrcPort(), t.DstPort()
+	p.Flags = t.Flags()
+	return Kept
+}
+
+func (p *Packet) parseUDP(b []byte) Reason {
+	if len(b) < udpLen {
+		return ShortFrame
+	}
+	u := UDP(b)
+	if n := u.Len(); n < udpLen || n > len(b) {
+		return BadUDPLength
+	}
+	p.Payload = p.L4 + udpLen
+	p.Flow.SrcPort, p.Flow.DstPort = u.SrcPort(), u.DstPort()
+	p.Flags = 0
+	return Kept
+}
+
+func (p *Packet) parseICMP(b []byte) Reason {
+	if len(b) < icmpLen {
+		return BadICMP
+	}
+	p.Payload = p.L4 + icmpLen
+	p.Flow.SrcPort, p.Flow.DstPort = 0, 0
+	p.Flags = 0
+	switch p.Flow.Proto {
+	case ProtoICMP:
+		if p.Version != 4 {
+			return BadProtocol
+		}
+		switch b[0] {
+		case ICMPEchoReply, ICMPEchoRequest:
+			return Kept
+		case ICMPUnreachable, ICMPTimeExceeded, ICMPParameter:
+			return p.parseQuote()
+		}
+	case ProtoICMPv6:
+		if p.Version != 6 {
+			return BadProtocol
+		}
+		switch b[0] {
+		case ICMPv6EchoReply, ICMPv6EchoRequest:
+			return Kept
+		case ICMPv6Unreachable, ICMPv6TooBig, ICMPv6TimeExceeded, ICMPv6Parameter:
+			return p.parseQuote()
+		}
+	}
+	return BadProtocol
+}
+
+// parseQuote keeps an error whose quote tells the flow that it is about.
+func (p *Packet) parseQuote() Reason {
+	if _, ok := p.Quoted(); !ok {
+		return BadICMP
+	}
+	return Kept
+}

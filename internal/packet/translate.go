@@ -1,0 +1,149 @@
+package packet
+
+import "encoding/binary"
+
+// Translate gives the packet a new source and destination, which must be of its
+// own address family, and repairs the checksums of IP and of the transport.
+// Addresses and ports count as one change. ICMP has no ports: those of src and
+// dst are ignored.
+func (p *Packet) Translate(src, dst Endpoint) {
+	var d delta
+	if p.Version == 4 {
+		h := p.IPv4()
+		b := h[ipv4Src : ipv4Src+8]
+		addrs := binary.BigEndian.Uint64(src.Addr[8:])<<32 | binary.BigEndian.Uint64(dst.Addr[8:])&0xffffffff
+		d = d.replace(binary.BigEndian.Uint64(b), addrs)
+		binary.BigEndian.PutUint64(b, addrs)
+		h.setSum(h.Sum().amend(d))
+	} else {
+		h := p.IPv6()
+		d = d.replaceAddr(h[ipv6Src:], &src.Addr).replaceAddr(h[ipv6Dst:], &dst.Addr)
+	}
+	p.Flow.Src, p.Flow.Dst = src.Addr, dst.Addr
+	if p.Flow.Proto == ProtoTCP || p.Flow.Proto == ProtoUDP {
+		b := p.Buf[p.L4 : p.L4+4]
+		ports := uint32(src.Port)<<16 | uint32(dst.Port)
+		d = d.replace(uint64(binary.BigEndian.Uint32(b)), uint64(ports))
+		binary.BigEndian.PutUint32(b, ports)
+		p.Flow.SrcPort, p.Flow.DstPort = src.Port, dst.Port
+	}
+	p.amendTransport(d)
+}
+
+// replaceAddr overwrites the IPv6 address at the head of b by a and returns d
+// with that change.
+func (d delta) replaceAddr(b []byte, a *Addr) delta {
+	d = d.replace(binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(a[:]))
+	d = d.replace(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(a[8:]))
+	copy(b, a[:])
+	return d
+}
+
+// amendTransport repairs the transport's checksum after the changes in d, of
+// which those to addresses count through the pseudo-header.
+func (p *Packet) amendTransport(d delta) {
+	switch p.Flow.Proto {
+	case ProtoTCP:
+		t := p.TCP()
+		t.setSum(t.Sum().amend(d))
+	case ProtoUDP:
+		p.UDP().amend(d)
+	case ProtoICMPv6:
+		m := p.ICMP()
+		m.setSum(m.Sum().amend(d))
+	}
+}
+
+// DecrementTTL takes one from the TTL or hop limit. It reports false, and changes
+// nothing, if that is 1 or 0 already: RFC 1812, section 5.3.1, and RFC 8200,
+// section 3, have such a packet discarded.
+func (p *Packet) DecrementTTL() bool {
+	if p.Version == 6 {
+		h := p.IPv6()
+		if h[ipv6HopLimit] <= 1 {
+			return false
+		}
+		h[ipv6HopLimit]--
+		return true
+	}
+	h := p.IPv4()
+	if h[ipv4TTL] <= 1 {
+		return false
+	}
+	old := binary.BigEndian.Uint16(h[ipv4TTL:])
+	h[ipv4TTL]--
+	h.setSum(h.Sum().Replace16(old, old-0x100))
+	return true
+}
+
+// AddSeq adds delta, modulo 2^32, to the sequence number of a TCP segment.
+func (p *Packet) AddSeq(delta uint32) { p.add(tcpSeq, delta) }
+
+// AddAck adds delta, modulo 2^32, to the acknowledgement number of a TCP segment.
+// It does so even if ACK is not set and the number means nothing; SACK edges are
+// ShiftSACK's.
+func (p *Packet) AddAck(delta uint32) { p.add(tcpAck, delta) }
+
+// add adds delta to the 32-bit field at offset field of the TCP header.
+func (p *Packet) add(field int, delta uint32) {
+	if delta == 0 {
+		return
+	}
+	t := p.TCP()
+	old := binary.BigEndian.Uint32(t[field:])
+	binary.BigEndian.PutUint32(t[field:], old+delta)
+	t.setSum(t.Sum().Replace32(old, old+delta))
+}
+
+// SetMACs sets the Ethernet destination and source.
+func (p *Packet) SetMACs(dst, src [6]byte) {
+	e := p.Ethernet()
+	copy(e[ethDst:], dst[:])
+	copy(e[ethSrc:], src[:])
+}
+
+// RecomputeChecksums computes the checksums of IP and transport from scratch,
+// for frames from a virtual link whose other end leaves only the pseudo-header's
+// sum in the field. A UDP checksum of zero stays zero.
+func (p *Packet) RecomputeChecksums() {
+	if p.Version == 4 {
+		h := p.IPv4()
+		h.setSum(0)
+		h.setSum(Checksum(h))
+	}
+	switch p.Flow.Proto {
+	case ProtoTCP:
+		p.TCP().setSum(p.transportSum())
+	case ProtoUDP:
+		if u := p.UDP(); u.Sum() != 0 {
+			s := p.transportSum()
+			if s == 0 {
+				s = 0xffff
+			}
+			u.setSum(s)
+		}
+	case ProtoICMP, ProtoICMPv6:
+		p.ICMP().setSum(p.transportSum())
+	}
+}
+
+// transportSum returns the checksum that the transport header should carry: over
+// pseudo-header (but for ICMP over IPv4), header and payload, the checksum field
+// itself counted as zero.
+func (p *Packet) transportSum() Sum {
+	end, field := p.End, tcpSum
+	switch p.Flow.Proto {
+	case ProtoUDP:
+		end, field = p.L4+p.UDP().Len(), udpSum
+	case ProtoICMP, ProtoICMPv6:
+		field = icmpSum
+	}
+	b := p.Buf[p.L4:end]
+	var acc uint64
+	if p.Flow.Proto != ProtoICMP {
+		acc = pseudoSum(&p.Flow.Src, &p.Flow.Dst, p.Flow.Proto, len(b))
+	}
+	acc = onesSum(acc, b[:field])
+	acc = onesSum(acc, b[field+2:])
+	return Sum(^fold(acc))
+}

@@ -122,7 +122,7 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 func TestReloadRefusedShowsEveryError(t *testing.T) {
 	refused := errors.Join(errors.New("lb.toml:3: one"), errors.New("lb.toml:9: two"))
 	_, err := NewClient(serve(t, &fakeBackend{reloadErr: refused})).Reload(context.Background())
-	if got, want := fmt.Sprint(err), "lb.toml:3: one\nlb.toml:9: two"; got != want {
+	if got, want := fmt.Sprint(err), "reload refused, the old configuration stays in use:\nlb.toml:3: one\nlb.toml:9: two"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -234,7 +234,7 @@ func TestErrorsAreJSON(t *testing.T) {
 		"wrong_method":       {"POST", PathServices, "", 405, `/v1/services: wants GET, not POST`},
 		"reload_by_get":      {"GET", PathReload, "", 405, `/v1/reload: wants POST, not GET`},
 		"huge_body":          {"POST", PathReload, strings.Repeat("x", maxBody+1), 413, `request body: more than 4096 bytes`},
-		"refused_reload":     {"POST", PathReload, "{}", 422, `lb.toml:1: bad`},
+		"refused_reload":     {"POST", PathReload, "{}", 422, "reload refused, the old configuration stays in use:\nlb.toml:1: bad"},
 		"no_such_service":    {"GET", PathConnections + "?service=wbe", "", 404, `service "wbe": no such service`},
 		"bad_client":         {"GET", PathConnections + "?client=x", "", 400, `client "x": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)`},
 		"bad_limit":          {"GET", PathConnections + "?limit=-1", "", 400, `limit "-1": not a number of 0 or more`},

@@ -37,6 +37,15 @@ func ParseClient(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
+// ParseLimit reads the limit of a Filter: 0 or more.
+func ParseLimit(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("limit %q: not a number of 0 or more", s)
+	}
+	return int(n), nil
+}
+
 // query returns f as the query of PathConnections.
 func (f *Filter) query() url.Values {
 	q := url.Values{}
@@ -73,8 +82,8 @@ func parseFilter(q url.Values) (f Filter, err error) {
 				return Filter{}, err
 			}
 		case "limit":
-			if f.Limit, err = strconv.Atoi(v); err != nil || f.Limit < 0 {
-				return Filter{}, fmt.Errorf("limit %q: not a number of 0 or more", v)
+			if f.Limit, err = ParseLimit(v); err != nil {
+				return Filter{}, err
 			}
 		default:
 			return Filter{}, fmt.Errorf("%q: no such parameter (want service, client, state or limit)", key)

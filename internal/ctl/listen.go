@@ -17,77 +17,47 @@ import (
 // stopTime is how long Serve lets requests under way finish.
 const stopTime = 2 * time.Second
 
-// Listen makes the unix socket at path, for its owner and group only. The
-// lock on path+".lock" is held as long as the process lives, so a socket file
-// that a killed fnatd left is known to be dead and replaced, and a second
-// fnatd is refused. The lock file stays: removing it would let a third process
-// lock a file of the same name.
+// Listen makes the unix socket at path, for its owner and group only. A socket
+// file that a killed fnatd left is replaced; one on which somebody answers is
+// not. Two that start at the same moment could both find it dead: a caller to
+// whom that matters holds a lock of its own.
 func Listen(path string) (net.Listener, error) {
-	lock, err := lockFile(path + ".lock")
-	if err != nil {
+	if err := removeDead(path); err != nil {
 		return nil, fmt.Errorf("control socket %q: %w", path, err)
-	}
-	l, err := listenUnix(path)
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("control socket %q: %w", path, err)
-	}
-	return &lockedListener{l, lock}, nil
-}
-
-// A lockedListener holds its lock file open until it is closed.
-type lockedListener struct {
-	net.Listener
-	lock *os.File
-}
-
-func (l *lockedListener) Close() error {
-	return errors.Join(l.Listener.Close(), l.lock.Close())
-}
-
-func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: make the directory, or set control in [daemon]", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return f, nil
-	}
-	f.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, errors.New("another fnatd is running: stop it, or set control in [daemon] to another path")
-	}
-	return nil, fmt.Errorf("lock %q: %w", name, err)
-}
-
-func listenUnix(path string) (net.Listener, error) {
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, err
-	case info.Mode().Type() != fs.ModeSocket:
-		return nil, errors.New("exists and is not a socket: remove it, or set control in [daemon] to another path")
-	default:
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
 	}
 	// Between bind and chmod nobody else may connect.
 	old := unix.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	unix.Umask(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("control socket %q: no such directory: make it, or set control in [daemon]", path)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	if err := os.Chmod(path, 0o660); err != nil {
 		l.Close()
-		return nil, err
+		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	return l, nil
+}
+
+// removeDead removes the socket at path if there is one and nobody answers.
+func removeDead(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("exists and is not a socket: remove it, or set control in [daemon] to another path")
+	}
+	if c, err := net.DialTimeout("unix", path, dialTime); err == nil {
+		c.Close()
+		return errors.New("another fnatd answers on it: stop it, or set control in [daemon] to another path")
+	}
+	return os.Remove(path)
 }
 
 // Serve answers requests on l with h until ctx ends, then lets those under

@@ -18,7 +18,7 @@ func TestListen(t *testing.T) {
 		}
 		defer l.Close()
 		_, err = Listen(socket)
-		if err == nil || !strings.Contains(err.Error(), "another fnatd is running") {
+		if err == nil || !strings.Contains(err.Error(), "another fnatd answers") {
 			t.Errorf("got %v, want an error about another fnatd", err)
 		}
 		if _, err := os.Stat(socket); err != nil {
@@ -54,7 +54,7 @@ func TestListen(t *testing.T) {
 	})
 	t.Run("missing_directory_says_what_to_do", func(t *testing.T) {
 		_, err := Listen(filepath.Join(t.TempDir(), "no", "fnatd.sock"))
-		if !strings.Contains(fmt.Sprint(err), "make the directory") {
+		if !strings.Contains(fmt.Sprint(err), "no such directory: make it") {
 			t.Errorf("got %v, want what to do", err)
 		}
 	})

@@ -89,7 +89,7 @@ func (s *server) drops(w http.ResponseWriter, _ *http.Request) {
 func (s *server) reload(w http.ResponseWriter, r *http.Request) {
 	done, err := s.b.Reload(r.Context())
 	if err != nil {
-		fail(w, http.StatusUnprocessableEntity, err)
+		fail(w, http.StatusUnprocessableEntity, fmt.Errorf("reload refused, the old configuration stays in use:\n%w", err))
 		return
 	}
 	done.Changes = orEmpty(done.Changes)

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fnatd/fnatd/internal/ctl"
+)
+
+// A program is one run: the global flags and what the commands share.
+type program struct {
+	env     environment
+	socket  string
+	json    bool
+	started bool // arguments and flags were right; an error from here on is a failure
+}
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "fnatctl",
+		Short:         "Look at and steer a running fnatd",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		// Reached with a command only: cobra has checked its arguments by then.
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) { p.started = cmd.HasParent() },
+		RunE:             func(*cobra.Command, []string) error { return errors.New("no command given") },
+	}
+	root.PersistentFlags().StringVar(&p.socket, "socket", ctl.DefaultSocket, "control socket of fnatd")
+	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
+	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.reload(), p.version())
+	return root
+}
+
+func (p *program) client() *ctl.Client { return ctl.NewClient(p.socket) }
+
+// ask returns a command that prints the answer to a path as JSON if --json
+// asks for it, and as human prints it otherwise.
+func (p *program) ask(use, short, path string, human func(context.Context, *ctl.Client, *bufio.Writer) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if p.json {
+				return p.client().Copy(context.Background(), p.env.stdout, path)
+			}
+			return p.print(human)
+		},
+	}
+}
+
+// print calls human with a buffered standard output.
+func (p *program) print(human func(context.Context, *ctl.Client, *bufio.Writer) error) error {
+	w := bufio.NewWriter(p.env.stdout)
+	err := human(context.Background(), p.client(), w)
+	return errors.Join(err, w.Flush())
+}
+
+func (p *program) services() *cobra.Command {
+	var traffic bool
+	cmd := p.ask("services", "List services and their real servers", ctl.PathServices,
+		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			services, err := c.Services(ctx)
+			if err == nil {
+				printServices(w, services, traffic)
+			}
+			return err
+		})
+	cmd.Flags().BoolVar(&traffic, "stats", false, "show connections, packets and bytes since the start")
+	return cmd
+}
+
+func (p *program) connections() *cobra.Command {
+	var f ctl.Filter
+	cmd := &cobra.Command{
+		Use: "connections", Short: "List connections", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if p.json {
+				return p.client().Copy(context.Background(), p.env.stdout, ctl.ConnectionsPath(f))
+			}
+			return p.print(func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+				err := printConnections(w, c.Connections(ctx, f))
+				if errors.Is(err, ctl.ErrMore) {
+					fmt.Fprintf(p.env.stderr, "fnatctl: there are more than the %d of --limit\n", f.Limit)
+					return nil
+				}
+				return err
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.Service, "service", "", "only of the service `NAME`")
+	flags.Var((*clientFlag)(&f.Client), "client", "only of this client `ADDRESS` or network")
+	flags.StringVar(&f.State, "state", "", "only in this `STATE`, such as ESTABLISHED")
+	flags.Var((*limitFlag)(&f.Limit), "limit", "at most `N`; 0 is all")
+	// It fails only for a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("service", p.completeService)
+	return cmd
+}
+
+// completeService offers the names of the services of a running fnatd.
+func (p *program) completeService(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	services, _ := p.client().Services(context.Background()) // no fnatd, no names
+	for _, s := range services {
+		names = append(names, s.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (p *program) locals() *cobra.Command {
+	return p.ask("locals", "List local addresses and the state of their ports", ctl.PathLocals,
+		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			locals, err := c.Locals(ctx)
+			if err == nil {
+				printLocals(w, locals)
+			}
+			return err
+		})
+}
+
+func (p *program) stats() *cobra.Command {
+	return p.ask("stats", "Show the connection table, interfaces and workers", ctl.PathStats,
+		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			stats, err := c.Stats(ctx)
+			if err == nil {
+				printStats(w, &stats)
+			}
+			return err
+		})
+}
+
+func (p *program) drops() *cobra.Command {
+	var all bool
+	cmd := p.ask("drops", "Show why packets were dropped and what to do about it", ctl.PathDrops,
+		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			drops, err := c.Drops(ctx)
+			if err == nil {
+				printDrops(w, drops, all)
+			}
+			return err
+		})
+	cmd.Flags().BoolVar(&all, "all", false, "also reasons that never occurred")
+	return cmd
+}
+
+func (p *program) reload() *cobra.Command {
+	return p.ask("reload", "Have fnatd read its configuration file again", ctl.PathReload,
+		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			done, err := c.Reload(ctx)
+			if err == nil {
+				printReload(w, done)
+			}
+			return err
+		})
+}
+
+func (p *program) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of fnatctl; stats shows that of fnatd", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if p.json {
+				return json.NewEncoder(p.env.stdout).Encode(map[string]string{"version": version})
+			}
+			_, err := fmt.Fprintln(p.env.stdout, "fnatctl", version)
+			return err
+		},
+	}
+}
+
+// A clientFlag is a flag whose value is an address or a network.
+type clientFlag netip.Prefix
+
+func (f *clientFlag) Type() string { return "client" }
+
+func (f *clientFlag) String() string {
+	if p := netip.Prefix(*f); p.IsValid() {
+		return p.String()
+	}
+	return ""
+}
+
+func (f *clientFlag) Set(s string) error {
+	p, err := ctl.ParseClient(s)
+	*f = clientFlag(p)
+	return err
+}
+
+// A limitFlag is a flag whose value is a number of 0 or more.
+type limitFlag int
+
+func (f *limitFlag) Type() string   { return "int" }
+func (f *limitFlag) String() string { return fmt.Sprint(int(*f)) }
+
+func (f *limitFlag) Set(s string) error {
+	n, err := ctl.ParseLimit(s)
+	*f = limitFlag(n)
+	return err
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"iter"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fnatd/fnatd/internal/ctl"
+)
+
+var update = flag.Bool("update", false, "write the golden files in testdata")
+
+func endpoint(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// fakeBackend is a small fnatd that never changes.
+type fakeBackend struct {
+	conns     int
+	reloadErr error
+}
+
+func (*fakeBackend) Services() []ctl.Service {
+	return []ctl.Service{{
+		Name: "web", Protocol: "tcp", Virtual: endpoint("203.0.113.10:80"), Interface: "eth0",
+		Scheduler: "wlc", LocalPool: "lan", ClientAddress: "toa", PersistenceSeconds: 300, EstablishedSeconds: 90,
+		Traffic: ctl.Traffic{Connections: 1034, InPackets: 20331, OutPackets: 123456789, InBytes: 2_100_000, OutBytes: 123_456_789_012},
+		Servers: []ctl.Server{
+			{Real: endpoint("10.0.2.11:8080"), Weight: 1, Active: 12, Inactive: 3, Traffic: ctl.Traffic{Connections: 1000}},
+			{Real: endpoint("10.0.2.12:8080"), Weight: 0, Active: 2},
+			{Real: endpoint("10.0.2.13:8080"), Weight: 5, UpperThreshold: 100, LowerThreshold: 80, Active: 100, Overloaded: true},
+		},
+	}, {
+		Name: "dns", Protocol: "udp", Virtual: endpoint("[2001:db8:1234:5678:9abc:def0:1234:5678]:53"), Interface: "eth0",
+		Scheduler: "rr", LocalPool: "lan", ClientAddress: "icmp-echo",
+	}}
+}
+
+func (f *fakeBackend) Connections() iter.Seq[ctl.Connection] {
+	return func(yield func(ctl.Connection) bool) {
+		for i := range f.conns {
+			c := ctl.Connection{
+				Protocol: "tcp", State: "ESTABLISHED", ExpiresSeconds: 89.5 + float64(i)*100,
+				Client:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 40000),
+				Virtual: endpoint("203.0.113.10:80"), Local: endpoint("10.0.1.10:1024"), Real: endpoint("10.0.2.11:8080"),
+				Service: "web",
+			}
+			if i%2 == 1 {
+				c.Protocol, c.State, c.Service = "udp", "UDP", "dns"
+			}
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+func (*fakeBackend) Locals() []ctl.Local {
+	return []ctl.Local{
+		{Pool: "lan", Interface: "eth0", Address: netip.MustParseAddr("10.0.1.10"), PortMin: 1024, PortMax: 65535, PortsInUse: 512, PortsFree: 64000, Conflicts: 7},
+		{Pool: "lan", Interface: "eth0", Address: netip.MustParseAddr("fd00:1::10"), PortMin: 1024, PortMax: 65535, PortsFree: 64512},
+	}
+}
+
+func (*fakeBackend) Stats() ctl.Stats {
+	return ctl.Stats{
+		Version: "v1.2.3", PID: 4711, UptimeSeconds: 3*86400 + 4*3600 + 5*60 + 6.7,
+		ConfigFile: "/etc/fnatd/lb.toml", ConfigLoaded: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
+		ReloadError: `lb.toml:31: service "web": scheduler "best": unknown scheduler` + "\nlb.toml:40: service \"dns\": protocol \"upd\": want tcp or udp",
+		Table:       ctl.Table{Capacity: 1000000, Connections: 12345, HalfOpen: 34, Templates: 2, Bytes: 124 << 20},
+		ClientAddresses: ctl.ClientCounts{
+			Inserted: 5000, NotInserted: ctl.NotInserted{NoRoom: 3, OverMTU: 1}, Stripped: 2,
+			Notices: ctl.Notices{Sent: 10, Acknowledged: 9, Resent: 4, GivenUp: 1},
+		},
+		Interfaces: []ctl.Interface{
+			{Name: "eth0", Mode: "zero-copy", Queues: 2},
+			{Name: "veth1", Mode: "copy", Queues: 1, Reason: "zero-copy: operation not supported"},
+		},
+		Workers: []ctl.Worker{{
+			ID: 0, CPU: 2, RxPackets: 1000, TxPackets: 990, RxBytes: 64000, TxBytes: 63360, Dropped: 10, Batches: 100, MeanBatch: 10, IdleShare: 0.25,
+			Frames: ctl.Frames{Fill: 2000, Rx: 1, Tx: 2, Completion: 3, Free: 4, Held: 5},
+			Rings:  []ctl.Ring{{Interface: "eth0", Mode: "zero-copy"}, {Interface: "veth1", Mode: "copy", RxRingFull: 9}},
+		}, {
+			ID: 1, CPU: -1, IdleShare: 1, Frames: ctl.Frames{Free: 8192}, Rings: []ctl.Ring{{Interface: "eth0", Queue: 1, Mode: "zero-copy"}},
+		}},
+	}
+}
+
+func (*fakeBackend) Drops() []ctl.Drop {
+	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0), ctl.NewDrop("no_local_port", 1234567)}
+}
+
+func (f *fakeBackend) Reload(context.Context) (ctl.Reload, error) {
+	return ctl.Reload{ConfigFile: "/etc/fnatd/lb.toml", Changes: []string{`service "web": real_server 10.0.2.14:8080: added`}}, f.reloadErr
+}
+
+// serve serves b on a unix socket until the test ends and returns its path.
+func serve(t *testing.T, b ctl.Backend) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "fnatd.sock")
+	l, err := ctl.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- ctl.Serve(ctx, l, ctl.NewServer(b)) }()
+	t.Cleanup(func() { stop(); <-done })
+	return socket
+}
+
+// fnatctl runs the program and returns what it did.
+func fnatctl(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(environment{args, &out, &err})
+	return code, out.String(), err.String()
+}
+
+// golden compares got with the file of the test's name in testdata.
+func golden(t *testing.T, got string) {
+	t.Helper()
+	name := filepath.Join("testdata", filepath.Base(t.Name())+".golden")
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+func TestTables(t *testing.T) {
+	socket := serve(t, &fakeBackend{conns: 4})
+	for name, args := range map[string][]string{
+		"services":                {"services"},
+		"services_stats":          {"services", "--stats"},
+		"connections":             {"connections"},
+		"connections_of_service":  {"connections", "--service", "dns"},
+		"connections_of_client":   {"connections", "--client", "198.51.100.2"},
+		"connections_of_network":  {"connections", "--client", "198.51.100.2/31"},
+		"connections_in_state":    {"connections", "--state", "established", "--limit", "5"},
+		"connections_none":        {"connections", "--client", "192.0.2.1"},
+		"locals":                  {"locals"},
+		"stats":                   {"stats"},
+		"drops":                   {"drops"},
+		"drops_all":               {"drops", "--all"},
+		"reload":                  {"reload"},
+		"version":                 {"version"},
+		"json_services":           {"--json", "services"},
+		"json_connections":        {"connections", "--json", "--limit", "1"},
+		"json_locals":             {"locals", "--json"},
+		"json_drops":              {"drops", "--json"},
+		"json_reload":             {"reload", "--json"},
+		"json_stats":              {"stats", "--json"},
+		"json_version":            {"version", "--json"},
+		"completion_of_a_service": {"__complete", "connections", "--service", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := fnatctl(append([]string{"--socket", socket}, args...)...)
+			if code != exitOK {
+				t.Errorf("got exit code %d (%s), want 0", code, stderr)
+			}
+			if strings.HasPrefix(name, "json_") && !json.Valid([]byte(stdout)) {
+				t.Errorf("not JSON: %s", stdout)
+			}
+			golden(t, stdout)
+		})
+	}
+}
+
+func TestLimitSaysThatThereAreMore(t *testing.T) {
+	code, stdout, stderr := fnatctl("--socket", serve(t, &fakeBackend{conns: 4}), "connections", "--limit", "3")
+	if lines := strings.Count(stdout, "\n"); code != exitOK || lines != 4 {
+		t.Errorf("got exit code %d and %d lines, want 0 and 4", code, lines)
+	}
+	if want := "fnatctl: there are more than the 3 of --limit\n"; stderr != want {
+		t.Errorf("got %q, want %q", stderr, want)
+	}
+}
+
+// TestManyConnections has more rows than a table looks at before it prints.
+func TestManyConnections(t *testing.T) {
+	code, stdout, stderr := fnatctl("--socket", serve(t, &fakeBackend{conns: 10 * sample}), "connections")
+	if got := strings.Count(stdout, "\n"); code != exitOK || got != 10*sample+1 {
+		t.Errorf("got exit code %d (%s) and %d lines, want 0 and %d", code, stderr, got, 10*sample+1)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	socket := serve(t, &fakeBackend{reloadErr: errors.New("lb.toml:3: bad")})
+	none := filepath.Join(t.TempDir(), "none.sock")
+	for name, test := range map[string]struct {
+		args   []string
+		code   int
+		stderr string
+	}{
+		"no_command":         {nil, exitUsage, "fnatctl: no command given\nsee fnatctl --help\n"},
+		"unknown_command":    {[]string{"sevices"}, exitUsage, "fnatctl: unknown command \"sevices\" for \"fnatctl\"\n\nDid you mean this?\n\tservices\n\nsee fnatctl --help\n"},
+		"unknown_flag":       {[]string{"stats", "--all"}, exitUsage, "fnatctl: unknown flag: --all\nsee fnatctl --help\n"},
+		"superfluous_word":   {[]string{"stats", "now"}, exitUsage, "fnatctl: unknown command \"now\" for \"fnatctl stats\"\nsee fnatctl --help\n"},
+		"bad_client":         {[]string{"connections", "--client", "bob"}, exitUsage, "fnatctl: invalid argument \"bob\" for \"--client\" flag: client \"bob\": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)\nsee fnatctl --help\n"},
+		"bad_limit":          {[]string{"connections", "--limit", "-1"}, exitUsage, "fnatctl: invalid argument \"-1\" for \"--limit\" flag: limit \"-1\": not a number of 0 or more\nsee fnatctl --help\n"},
+		"no_daemon":          {[]string{"--socket", none, "stats"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
+		"no_daemon_json":     {[]string{"--socket", none, "stats", "--json"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
+		"no_daemon_for_list": {[]string{"--socket", none, "connections"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
+		"no_such_service":    {[]string{"--socket", socket, "connections", "--service", "wbe"}, exitFailure, "fnatctl: service \"wbe\": no such service\n"},
+		"refused_reload":     {[]string{"--socket", socket, "reload"}, exitFailure, "fnatctl: reload refused, the old configuration stays in use:\nlb.toml:3: bad\n"},
+		"help":               {[]string{"--help"}, exitOK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := fnatctl(test.args...)
+			if code != test.code || stderr != test.stderr {
+				t.Errorf("got %d, stderr %q, want %d, %q", code, stderr, test.code, test.stderr)
+			}
+			if code != exitOK && stdout != "" {
+				t.Errorf("got %q on standard output, want nothing", stdout)
+			}
+		})
+	}
+}
+
+// fullDisk refuses every write.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+	socket := serve(t, &fakeBackend{conns: 1})
+	for _, args := range [][]string{{"services"}, {"services", "--json"}, {"connections"}, {"version"}} {
+		var stderr bytes.Buffer
+		if code := run(environment{append(args, "--socket", socket), fullDisk{}, &stderr}); code != exitFailure {
+			t.Errorf("%v: got exit code %d, want %d", args, code, exitFailure)
+		}
+	}
+}
+
+func TestCompletionScripts(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if code, stdout, stderr := fnatctl("completion", shell); code != exitOK || !strings.Contains(stdout, "fnatctl") {
+			t.Errorf("%s: got exit code %d (%s) and %d bytes", shell, code, stderr, len(stdout))
+		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0", 99_999_999: "99999999", 100_000_000: "100000K", 999_999_999: "999999K",
+		1_000_000_000: "1000M", 100_000_000_000: "100G", 100_000_000_000_000: "100T",
+	} {
+		if got := count(n); got != want {
+			t.Errorf("%d: got %s, want %s", n, got, want)
+		}
+	}
+}

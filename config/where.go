@@ -1,0 +1,23 @@
+package config
+
+// A Where says where in the file a table and its keys stand, for messages. The
+// zero Where belongs to what no file holds, and is line 0.
+type Where struct {
+	Line int             // of the table's header
+	keys map[string]int  // line of each key that is there
+	bad  map[string]bool // keys whose value could not be read, already reported
+}
+
+// LineOf returns the line of key, or of the table if it has no such key.
+func (w *Where) LineOf(key string) int {
+	if line, ok := w.keys[key]; ok {
+		return line
+	}
+	return w.Line
+}
+
+// has reports whether the file gives key.
+func (w *Where) has(key string) bool {
+	_, ok := w.keys[key]
+	return ok
+}

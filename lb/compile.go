@@ -1,0 +1,186 @@
+package lb
+
+import (
+	"fmt"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/sched"
+)
+
+// Compile makes the Table of c, which must be valid. prev is the Table in use,
+// or nil: servers that it has too keep their Load and services their scheduler's
+// state, so that a reload neither forgets a connection nor starts round robin
+// anew. Compile changes neither c nor prev, and nobody sees the new Table before
+// the caller puts it to use.
+func Compile(c *config.Config, prev *Table) (*Table, error) {
+	if prev == nil {
+		prev = &Table{}
+	}
+	t := &Table{}
+	pools := make(map[string]*Pool)
+	for i := range c.Pools {
+		p := newPool(&c.Pools[i])
+		t.Pools = append(t.Pools, p)
+		pools[p.Name] = p
+	}
+	loads := prev.loads()
+	for i := range c.Services {
+		from := &c.Services[i]
+		s := newService(from, i, pools[from.Pool])
+		for j := range from.Servers {
+			s.Servers = append(s.Servers, newServer(s, &from.Servers[j], loads))
+		}
+		if err := s.schedule(from, prev.Service(s.Proto, s.Virtual)); err != nil {
+			return nil, fmt.Errorf("service %q: %w", s.Name, err)
+		}
+		t.Services = append(t.Services, s)
+	}
+	t.index = newIndex(t.Services)
+	t.retired = retire(prev, t)
+	return t, nil
+}
+
+func newPool(from *config.LocalPool) *Pool {
+	p := &Pool{
+		Name:      from.Name,
+		Interface: from.Interface,
+		PortMin:   from.Ports.First,
+		PortMax:   from.Ports.Last,
+	}
+	for _, lip := range from.Addresses {
+		p.Addrs = append(p.Addrs, packet.AddrFromNetip(lip))
+	}
+	return p
+}
+
+func newService(from *config.Service, index int, pool *Pool) *Service {
+	s := &Service{
+		Name:            from.Name,
+		Index:           index,
+		Proto:           protocols[from.Protocol],
+		Virtual:         packet.EndpointFrom(from.Address),
+		Interface:       from.Interface,
+		Pool:            pool,
+		ClientAddress:   clientAddresses[from.ClientAddress],
+		Timeouts:        Timeouts(from.Timeouts),
+		Persistence:     from.Persistence,
+		PersistenceMask: persistenceMask(from),
+		Scheduler:       from.Scheduler,
+	}
+	switch s.ClientAddress {
+	case TOA:
+		s.Option = packet.TOA(from.TOAKind6)
+		s.OptionOnSYN = from.TOAOnSYN
+	case TTM:
+		s.Option = packet.AddressOption{
+			Kind4: from.TTMKind, Kind6: from.TTMKind, TTM: true, TTMLength: from.TTMLength,
+		}
+		s.OptionOnSYN = from.TOAOnSYN
+	case ICMPEcho:
+		s.NoticeLength = from.NoticeLength
+	}
+	return s
+}
+
+var protocols = map[config.Protocol]uint8{
+	config.TCP: packet.ProtoTCP,
+	config.UDP: packet.ProtoUDP,
+}
+
+var clientAddresses = map[config.ClientAddress]ClientAddress{
+	config.NoAddress: NoAddress,
+	config.TOA:       TOA,
+	config.TTM:       TTM,
+	config.ICMPEcho:  ICMPEcho,
+}
+
+// persistenceMask returns the granularity as a mask over a packet.Addr, in which
+// the bits of an IPv4 address come last.
+func persistenceMask(from *config.Service) (mask packet.Addr) {
+	ones := from.PersistenceGranularity
+	switch {
+	case ones == 0:
+		ones = 128
+	case from.Address.Addr().Is4():
+		ones += 96
+	}
+	for i := range mask {
+		mask[i] = ^byte(0xff >> min(ones, 8))
+		ones -= min(ones, 8)
+	}
+	return mask
+}
+
+// newServer takes the Load of the same server out of loads, or a new one.
+func newServer(s *Service, from *config.RealServer, loads map[binding]*sched.Load) *Server {
+	real := packet.EndpointFrom(from.Address)
+	load := loads[binding{s.Proto, s.Virtual, real}]
+	if load == nil {
+		load = new(sched.Load)
+	}
+	return &Server{
+		Service: s,
+		Real:    real,
+		Weight:  from.Weight,
+		Upper:   from.UpperThreshold,
+		Lower:   from.LowerThreshold,
+		Load:    load,
+	}
+}
+
+// schedule makes s's scheduler. was is the service in the previous Table, if it
+// had one.
+func (s *Service) schedule(from *config.Service, was *Service) (err error) {
+	spec := sched.Spec{
+		Name:     from.Scheduler,
+		Virtual:  s.Virtual.Addr,
+		Port:     from.SHPort || from.MHPort,
+		Fallback: from.SHFallback || from.MHFallback,
+	}
+	for _, server := range s.Servers {
+		spec.Servers = append(spec.Servers, sched.Server{
+			Addr: server.Real.Addr, Port: server.Real.Port,
+			Weight: server.Weight, Upper: server.Upper, Lower: server.Lower, Load: server.Load,
+		})
+	}
+	var prev *sched.Scheduler
+	if was != nil {
+		prev = was.scheduler
+	}
+	s.scheduler, err = sched.New(spec, prev)
+	return err
+}
+
+// loads returns the Load of every server that t has or had.
+func (t *Table) loads() map[binding]*sched.Load {
+	all := make(map[binding]*sched.Load)
+	for b, load := range t.retired {
+		all[b] = load
+	}
+	for _, s := range t.Services {
+		for _, server := range s.Servers {
+			all[binding{s.Proto, s.Virtual, server.Real}] = server.Load
+		}
+	}
+	return all
+}
+
+// retire returns the loads that next no longer uses but must not forget. A
+// server that leaves now is kept even without connections, since a worker that
+// is still in the middle of a batch with prev may be about to give it one; by
+// the next reload that is over.
+func retire(prev, next *Table) map[binding]*sched.Load {
+	retired := prev.loads()
+	for b, load := range prev.retired {
+		if load.Total() == 0 {
+			delete(retired, b)
+		}
+	}
+	for _, s := range next.Services {
+		for _, server := range s.Servers {
+			delete(retired, binding{s.Proto, s.Virtual, server.Real})
+		}
+	}
+	return retired
+}

@@ -1,0 +1,107 @@
+package lb
+
+import (
+	"time"
+
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/sched"
+)
+
+// A Service is a VIP, port and protocol, and what happens to its connections.
+// It belongs to one Table and is immutable.
+type Service struct {
+	Name      string
+	Index     int // in Table.Services
+	Proto     uint8
+	Virtual   packet.Endpoint
+	Interface string // where the VIP lives
+	Pool      *Pool
+
+	ClientAddress ClientAddress
+	Option        packet.AddressOption // for TOA and TTM
+	OptionOnSYN   bool
+	NoticeLength  int // for ICMPEcho: IPv4 total length, 42 or 44
+
+	Timeouts        Timeouts
+	Persistence     time.Duration // 0 is off
+	PersistenceMask packet.Addr   // the bits of a client's address that make clients one
+
+	Scheduler string // name, for listings
+	Servers   []*Server
+
+	scheduler *sched.Scheduler
+}
+
+// Pick returns the scheduler's choice for a new connection of client, or nil if
+// no server may take it. Any number of workers may call it at once. It counts
+// nothing: the server's Load is told when the connection exists.
+func (s *Service) Pick(client packet.Endpoint) *Server {
+	i := s.scheduler.Pick(sched.Client{Addr: client.Addr, Port: client.Port})
+	if i < 0 {
+		return nil
+	}
+	return s.Servers[i]
+}
+
+// Server returns the service's server at real, or nil.
+func (s *Service) Server(real packet.Endpoint) *Server {
+	for _, server := range s.Servers {
+		if server.Real == real {
+			return server
+		}
+	}
+	return nil
+}
+
+// PersistenceKey returns what stands for client in a persistence template: the
+// address of its network.
+func (s *Service) PersistenceKey(client packet.Addr) packet.Addr {
+	for i := range client {
+		client[i] &= s.PersistenceMask[i]
+	}
+	return client
+}
+
+// A Server is a real server as one service uses it.
+type Server struct {
+	Service *Service
+	Real    packet.Endpoint
+	Weight  int         // 0 takes no new connections
+	Upper   int         // connections at which it takes no more; 0 is no limit
+	Lower   int         // connections below which it takes some again; 0 is 3/4 of Upper
+	Load    *sched.Load // the same one in every Table that has this server
+}
+
+// Available reports whether s may take a new connection: it has a weight and is
+// not over its threshold. Persistence asks it before it sends a client back.
+func (s *Server) Available() bool { return s.Weight > 0 && !s.Load.Over(s.Upper, s.Lower) }
+
+// ClientAddress is the way in which a service tells its real servers who the
+// client is.
+type ClientAddress uint8
+
+// The ways to tell a real server the client's address.
+const (
+	NoAddress ClientAddress = iota
+	TOA                     // TCP option
+	TTM                     // TCP option in kgwttm's layout
+	ICMPEcho                // ICMP echo request ahead of a UDP flow
+)
+
+var clientAddressNames = [...]string{NoAddress: "none", TOA: "toa", TTM: "ttm", ICMPEcho: "icmp-echo"}
+
+func (c ClientAddress) String() string { return clientAddressNames[c] }
+
+// Timeouts are a service's own idle times; 0 is the connection table's default.
+type Timeouts struct {
+	Established time.Duration
+	SynSent     time.Duration
+	SynReceived time.Duration
+	FinWait     time.Duration
+	TimeWait    time.Duration
+	Close       time.Duration
+	CloseWait   time.Duration
+	LastAck     time.Duration
+	UDP         time.Duration
+	UDPOneWay   time.Duration
+}

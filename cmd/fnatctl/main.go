@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 )
 
 // Exit codes.
@@ -32,7 +31,7 @@ func main() {
 func run(env environment) int {
 	p := &program{env: env}
 	root := p.root()
-	root.SetArgs(slices.Concat([]string{}, env.args)) // nil would mean os.Args
+	root.SetArgs(append([]string{}, env.args...)) // nil would mean os.Args
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	err := root.Execute()

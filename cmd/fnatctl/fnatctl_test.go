@@ -77,6 +77,7 @@ func (*fakeBackend) Stats() ctl.Stats {
 		ConfigFile: "/etc/fnatd/lb.toml", ConfigLoaded: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 		ReloadError: `lb.toml:31: service "web": scheduler "best": unknown scheduler` + "\nlb.toml:40: service \"dns\": protocol \"upd\": want tcp or udp",
 		Table:       ctl.Table{Capacity: 1000000, Connections: 12345, HalfOpen: 34, Templates: 2, Bytes: 124 << 20},
+		Events:      []ctl.Event{{Name: "conn_expired", Count: 77}, {Name: "reset_sent", Count: 2}},
 		ClientAddresses: ctl.ClientCounts{
 			Inserted: 5000, NotInserted: ctl.NotInserted{NoRoom: 3, OverMTU: 1}, Stripped: 2,
 			Notices: ctl.Notices{Sent: 10, Acknowledged: 9, Resent: 4, GivenUp: 1},
@@ -114,7 +115,11 @@ func serve(t *testing.T, b ctl.Backend) string {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- ctl.Serve(ctx, l, ctl.NewServer(b)) }()
-	t.Cleanup(func() { stop(); <-done })
+	t.Cleanup(func() {
+		stop()
+		<-done
+		l.Close()
+	})
 	return socket
 }
 

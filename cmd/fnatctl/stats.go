@@ -34,6 +34,14 @@ func printProgram(w *bufio.Writer, s *ctl.Stats) {
 	n := c.Notices
 	fmt.Fprintf(w, "notices  %d sent, %d acknowledged, %d resent, %d given up\n",
 		n.Sent, n.Acknowledged, n.Resent, n.GivenUp)
+	sep := "events   "
+	for _, e := range s.Events {
+		fmt.Fprintf(w, "%s%s %d", sep, e.Name, e.Count)
+		sep = ", "
+	}
+	if len(s.Events) > 0 {
+		fmt.Fprintln(w)
+	}
 }
 
 func printInterfaces(w *bufio.Writer, interfaces []ctl.Interface) {

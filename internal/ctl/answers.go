@@ -6,8 +6,8 @@ import (
 )
 
 // Traffic counts what went through since the start. In is client to real
-// server, Out is back. Bytes are of IP datagrams as the client sends and gets
-// them, without Ethernet.
+// server, Out is back. Bytes are of IP datagrams as they arrive, without
+// Ethernet.
 type Traffic struct {
 	Connections uint64 `json:"connections"` // ever made
 	InPackets   uint64 `json:"in_packets"`
@@ -79,7 +79,8 @@ func (c *ClientCounts) Add(o ClientCounts) {
 	c.Notices.GivenUp += o.Notices.GivenUp
 }
 
-// A Connection is one entry of the connection table.
+// A Connection is one entry of the connection table that is not a persistence
+// template.
 type Connection struct {
 	Protocol       string         `json:"protocol"` // tcp or udp
 	State          string         `json:"state"`    // as ipvsadm -Lnc names it
@@ -119,6 +120,7 @@ type Stats struct {
 	ConfigLoaded    time.Time    `json:"config_loaded"` // when the configuration in use was read
 	ReloadError     string       `json:"reload_error"`  // why the last reload was refused; empty if it was not
 	Table           Table        `json:"table"`
+	Events          []Event      `json:"events"`
 	ClientAddresses ClientCounts `json:"client_addresses"` // of all services
 	Interfaces      []Interface  `json:"interfaces"`
 	Workers         []Worker     `json:"workers"`
@@ -131,6 +133,12 @@ type Table struct {
 	HalfOpen    int    `json:"half_open"`   // of them, not established yet: these make room when the table is full
 	Templates   int    `json:"templates"`   // of them, persistence templates
 	Bytes       uint64 `json:"bytes"`       // memory of the table, fixed at start
+}
+
+// An Event is something countable that is neither a drop nor traffic.
+type Event struct {
+	Name  string `json:"name"`
+	Count uint64 `json:"count"`
 }
 
 // An Interface is a network interface that fnatd serves.
@@ -155,7 +163,7 @@ type Worker struct {
 	// BatchSizes[i] counts the batches of more than BatchBounds[i-1] and at
 	// most BatchBounds[i] frames.
 	BatchSizes []uint64 `json:"batch_sizes"`
-	IdleShare  float64  `json:"idle_share"` // of the time, 0 to 1, since the last answer or the start
+	IdleShare  float64  `json:"idle_share"` // of the time since the start, 0 to 1
 	Frames     Frames   `json:"frames"`
 	Rings      []Ring   `json:"rings"`
 }

@@ -78,6 +78,9 @@ func serve(t *testing.T, b Backend) string {
 		if err := <-done; err != nil {
 			t.Errorf("Serve: got %v, want nil after a stop", err)
 		}
+		if err := l.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
 	})
 	return socket
 }

@@ -1,10 +1,8 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,8 +18,8 @@ func TestListen(t *testing.T) {
 		}
 		defer l.Close()
 		_, err = Listen(socket)
-		if want := fmt.Sprintf("another fnatd (pid %d) is running", os.Getpid()); !strings.Contains(fmt.Sprint(err), want) {
-			t.Errorf("got %v, want %q", err, want)
+		if err == nil || !strings.Contains(err.Error(), "another fnatd answers") {
+			t.Errorf("got %v, want an error about another fnatd", err)
 		}
 		if _, err := os.Stat(socket); err != nil {
 			t.Errorf("the first one's socket: %v", err)
@@ -56,7 +54,7 @@ func TestListen(t *testing.T) {
 	})
 	t.Run("missing_directory_says_what_to_do", func(t *testing.T) {
 		_, err := Listen(filepath.Join(t.TempDir(), "no", "fnatd.sock"))
-		if !strings.Contains(fmt.Sprint(err), "make the directory") {
+		if !strings.Contains(fmt.Sprint(err), "no such directory: make it") {
 			t.Errorf("got %v, want what to do", err)
 		}
 	})
@@ -71,30 +69,6 @@ func TestListen(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o660 {
 			t.Errorf("got %v, %v, want mode 0660", info.Mode(), err)
 		}
-	})
-	t.Run("lock_is_held_after_serving_until_close", func(t *testing.T) {
-		socket := filepath.Join(t.TempDir(), "fnatd.sock")
-		first, err := Listen(socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stopped, stop := context.WithCancel(context.Background())
-		stop()
-		if err := Serve(stopped, first, http.NotFoundHandler()); err != nil {
-			t.Fatal(err)
-		}
-		if l, err := Listen(socket); err == nil {
-			l.Close()
-			t.Error("got a second listener before the first was closed")
-		}
-		if err := first.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-		l, err := Listen(socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
 	})
 	t.Run("after_close_it_may_listen_again", func(t *testing.T) {
 		socket := filepath.Join(t.TempDir(), "fnatd.sock")

@@ -1,0 +1,197 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// A Mode is the place in the kernel where the program runs.
+type Mode uint8
+
+const (
+	Auto    Mode = iota // Native if the driver has it, else Generic
+	Native              // in the driver, before an sk_buff is made
+	Generic             // in the stack: any interface, but slower, and AF_XDP copies
+)
+
+var modeNames = [...]string{Auto: "auto", Native: "native", Generic: "generic"}
+
+func (m Mode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return "unknown"
+}
+
+var modeFlags = [...]link.XDPAttachFlags{Native: link.XDPDriverMode, Generic: link.XDPGenericMode}
+
+// Attach puts the program on the interface with this index, called name in
+// messages and pins, and returns the mode it got and why. A program that a dead
+// fnatd left pinned there is replaced atomically: no packet meets neither. An
+// interface with anybody else's XDP program is an error.
+func (p *Program) Attach(ifindex int, name string, mode Mode) (got Mode, reason string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	port, err := p.portLocked(ifindex)
+	if err != nil {
+		return mode, "", err
+	}
+	port.name = name
+	if port.link != nil {
+		return mode, "", fmt.Errorf("xdp program: interface %q: attached already", name)
+	}
+	if got, err = p.adopt(ifindex, port, mode); err != nil {
+		return mode, "", err
+	}
+	if port.link != nil {
+		return got, "took over the program that an earlier fnatd left", nil
+	}
+	if got, reason, err = p.attachNew(ifindex, port, mode); err != nil {
+		return mode, "", fmt.Errorf("xdp program: attach to %q: %w", name, err)
+	}
+	return got, reason, nil
+}
+
+// adopt takes over the link that a dead fnatd left pinned for the port, if it is
+// in a mode that will do. Any other leftover of ours it removes, so that after it
+// the interface carries no program unless port.link is set.
+func (p *Program) adopt(ifindex int, port *port, mode Mode) (Mode, error) {
+	xdp, err := xdpOf(ifindex, port.name)
+	if err != nil {
+		return mode, err
+	}
+	l, err := p.pins.load(port.name)
+	if err != nil {
+		return mode, err
+	}
+	if !holds(l, xdp) && xdp.Attached {
+		return mode, foreign(port.name, xdp)
+	}
+	if l == nil {
+		return mode, nil
+	}
+	got := attachedMode(xdp)
+	if xdp.Attached && (mode == Auto || mode == got) {
+		if err := l.Update(p.objs.FnatdXdp); err != nil {
+			return mode, fmt.Errorf("interface %q: take over pinned XDP program: %w", port.name, err)
+		}
+		port.link = l
+		return got, nil
+	}
+	// Its interface is gone, or it runs in another mode than is asked for.
+	return mode, errors.Join(l.Unpin(), l.Close())
+}
+
+// attachNew links the program to an interface that has none, and pins the link.
+func (p *Program) attachNew(ifindex int, port *port, mode Mode) (Mode, string, error) {
+	got, reason := mode, mode.String()+" mode was asked for"
+	if mode == Auto {
+		got, reason = Native, "the driver has native XDP"
+	}
+	l, err := p.link(ifindex, got)
+	if err != nil && mode == Auto {
+		got, reason = Generic, fmt.Sprintf("native mode: %v", hint(err))
+		l, err = p.link(ifindex, got)
+	}
+	if err != nil {
+		return got, "", fmt.Errorf("%s mode: %w", got, hint(err))
+	}
+	if err := p.pins.pin(port.name, l); err != nil {
+		return got, "", errors.Join(err, l.Close())
+	}
+	port.link = l
+	return got, reason, nil
+}
+
+func (p *Program) link(ifindex int, mode Mode) (link.Link, error) {
+	return link.AttachXDP(link.XDPOptions{
+		Program:   p.objs.FnatdXdp,
+		Interface: ifindex,
+		Flags:     modeFlags[mode],
+	})
+}
+
+// hint returns the cause of a failed attach in an operator's words.
+func hint(err error) error {
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
+		return errors.New("the driver does not support it (set mode = \"generic\")")
+	case errors.Is(err, unix.ERANGE):
+		return errors.New("the MTU is too large for it (lower it, or set mode = \"generic\")")
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return errors.New("another XDP program came first")
+	}
+	return err
+}
+
+// xdpOf returns what XDP program the interface carries.
+func xdpOf(ifindex int, name string) (netlink.LinkXdp, error) {
+	l, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return netlink.LinkXdp{}, fmt.Errorf("interface %q: %w", name, err)
+	}
+	if l.Attrs().Xdp == nil {
+		return netlink.LinkXdp{}, nil
+	}
+	return *l.Attrs().Xdp, nil
+}
+
+// holds reports whether the link is the one that holds the interface's program.
+// Program IDs are unique in a system; an interface index is so only in its
+// network namespace.
+func holds(l link.Link, xdp netlink.LinkXdp) bool {
+	if l == nil || !xdp.Attached {
+		return false
+	}
+	info, err := l.Info()
+	return err == nil && uint32(info.Program) == xdp.ProgId
+}
+
+func attachedMode(xdp netlink.LinkXdp) Mode {
+	if xdp.AttachMode == nl.XDP_ATTACHED_SKB {
+		return Generic
+	}
+	return Native
+}
+
+// foreign returns the error for an interface that carries a program not ours.
+func foreign(name string, xdp netlink.LinkXdp) error {
+	return fmt.Errorf("interface %q already carries an XDP program (id %d, name %q): remove it with %q",
+		name, xdp.ProgId, programName(xdp.ProgId), removal(name, xdp))
+}
+
+func programName(id uint32) string {
+	prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return "unknown"
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return "unknown"
+	}
+	return info.Name
+}
+
+// removal returns the command that takes the program off. One that a link holds
+// the kernel does not let go of by ip link.
+func removal(name string, xdp netlink.LinkXdp) string {
+	links := new(link.Iterator)
+	defer links.Close()
+	for links.Next() {
+		info, err := links.Link.Info()
+		if err == nil && info.XDP() != nil && uint32(info.Program) == xdp.ProgId {
+			return fmt.Sprintf("bpftool link detach id %d", info.ID)
+		}
+	}
+	if attachedMode(xdp) == Generic {
+		return fmt.Sprintf("ip link set dev %s xdpgeneric off", name)
+	}
+	return fmt.Sprintf("ip link set dev %s xdp off", name)
+}

@@ -1,0 +1,45 @@
+package bpf
+
+import "fmt"
+
+// A Counter says why the program gave a packet its verdict. Its String is the
+// label in metrics.
+type Counter uint8
+
+// Counters, in the order of enum counter in xdp.c.
+const (
+	Passed   = Counter(xdpCounterCOUNTER_PASSED)   // left to the kernel
+	Service  = Counter(xdpCounterCOUNTER_SERVICE)  // redirected: to a service
+	Local    = Counter(xdpCounterCOUNTER_LOCAL)    // redirected: to a local address
+	Fragment = Counter(xdpCounterCOUNTER_FRAGMENT) // redirected: fragment to either
+	Notice   = Counter(xdpCounterCOUNTER_NOTICE)   // redirected: reply to a UDP notice
+	Unserved = Counter(xdpCounterCOUNTER_UNSERVED) // dropped: no socket on its queue
+
+	NumCounters = int(xdpCounterNUM_COUNTERS)
+)
+
+var counterNames = [NumCounters]string{
+	Passed: "passed", Service: "service", Local: "local",
+	Fragment: "fragment", Notice: "notice", Unserved: "unserved",
+}
+
+func (c Counter) String() string {
+	if int(c) < NumCounters {
+		return counterNames[c]
+	}
+	return "unknown"
+}
+
+// Counters returns how many packets met each fate since Load, on all CPUs.
+func (p *Program) Counters() (sums [NumCounters]uint64, err error) {
+	var perCPU []uint64
+	for c := range sums {
+		if err := p.objs.Counters.Lookup(uint32(c), &perCPU); err != nil {
+			return sums, fmt.Errorf("xdp program: counter %s: %w", Counter(c), err)
+		}
+		for _, n := range perCPU {
+			sums[c] += n
+		}
+	}
+	return sums, nil
+}

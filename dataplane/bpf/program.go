@@ -1,0 +1,178 @@
+// Package bpf loads the XDP program that parts balanced packets from the host's
+// own (xdp.c), attaches it to interfaces and fills its maps. It decides nothing
+// about a packet beyond that, and opens no AF_XDP socket.
+//
+// Each Program has maps of its own, so a new fnatd fills them at leisure and then
+// takes an interface over from a dead one by one atomic update of the pinned link.
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// DefaultPinDir is where links are pinned if Options names no other directory.
+const DefaultPinDir = "/sys/fs/bpf/fnatd"
+
+// Options say how to load the program. The zero Options are the defaults.
+type Options struct {
+	// PinDir is a directory in a BPF file system, made if it is missing. It
+	// belongs to one running fnatd at a time. Empty means DefaultPinDir.
+	PinDir string
+	// Log receives warnings; nil means slog.Default.
+	Log *slog.Logger
+}
+
+func (o Options) pinDir() string {
+	if o.PinDir == "" {
+		return DefaultPinDir
+	}
+	return o.PinDir
+}
+
+// A Program is a loaded XDP program, its maps and its links to interfaces. Its
+// methods may be called from several goroutines; none belongs on the hot path.
+type Program struct {
+	mu       sync.Mutex
+	log      *slog.Logger
+	objs     xdpObjects
+	pins     *pins // nil: links end with the process
+	services table[xdpServiceKey, uint8]
+	locals   table[xdpLocalKey, xdpPortRange]
+	ports    map[int]*port // by interface index
+}
+
+// A port is an interface that the program serves.
+type port struct {
+	name string
+	base uint32    // index in xsks of the socket of queue 0
+	link link.Link // nil until attached
+}
+
+// Load loads the program into the kernel. It mounts the BPF file system at
+// /sys/fs/bpf if it is missing; where it may not, it warns that the program will
+// not outlive the process, and goes on. It is an error if another fnatd runs with
+// the same PinDir.
+func Load(o Options) (*Program, error) {
+	log := o.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		log.Warn("locked memory limit stays as it is", "error", err)
+	}
+	pins, err := openPins(o.pinDir())
+	if errors.Is(err, errRunning) {
+		return nil, err
+	}
+	if err != nil {
+		log.Warn("XDP program is not pinned: if fnatd is killed, the kernel will answer balanced packets", "error", err)
+	}
+	p := &Program{log: log, pins: pins, ports: make(map[int]*port)}
+	if err := loadXdpObjects(&p.objs, nil); err != nil {
+		p.pins.close()
+		return nil, fmt.Errorf("xdp program: load: %w", err)
+	}
+	p.services = newTable[xdpServiceKey, uint8](p.objs.Services)
+	p.locals = newTable[xdpLocalKey, xdpPortRange](p.objs.Locals)
+	return p, nil
+}
+
+// Pinned reports whether attached programs outlive the process.
+func (p *Program) Pinned() bool { return p.pins != nil }
+
+// Close ends the program. If keepPinned, pinned links stay: the kernel goes on
+// dropping balanced packets until the next fnatd takes over. Otherwise every
+// interface is given back as it was.
+func (p *Program) Close(keepPinned bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for ifindex := range p.ports {
+		errs = append(errs, p.dropPort(ifindex, keepPinned))
+	}
+	errs = append(errs, p.objs.Close(), p.pins.close())
+	return errors.Join(errs...)
+}
+
+// Detach takes the program off the interface, and forgets its sockets.
+func (p *Program) Detach(ifindex int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dropPort(ifindex, false)
+}
+
+func (p *Program) dropPort(ifindex int, keepPinned bool) error {
+	port := p.ports[ifindex]
+	if port == nil {
+		return nil
+	}
+	delete(p.ports, ifindex)
+	var errs []error
+	if port.link != nil {
+		if p.pins != nil && !keepPinned {
+			errs = append(errs, port.link.Unpin())
+		}
+		errs = append(errs, port.link.Close())
+	}
+	if !keepPinned {
+		errs = append(errs, p.objs.Ports.Delete(uint32(ifindex)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("xdp program: detach from %q: %w", port.name, err)
+	}
+	return nil
+}
+
+// SetSocket makes the program hand the packets of an interface's queue to the
+// AF_XDP socket fd, which must be bound to that queue. The kernel forgets the
+// socket by itself when it is closed.
+func (p *Program) SetSocket(ifindex, queue, fd int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if queue < 0 || queue >= p.maxQueues() {
+		return fmt.Errorf("xdp program: interface %d: queue %d: only queues below %d can be served", ifindex, queue, p.maxQueues())
+	}
+	port, err := p.portLocked(ifindex)
+	if err != nil {
+		return err
+	}
+	if err := p.objs.Xsks.Put(port.base+uint32(queue), uint32(fd)); err != nil {
+		return fmt.Errorf("xdp program: interface %d queue %d: set socket: %w", ifindex, queue, err)
+	}
+	return nil
+}
+
+// maxQueues is the number of sockets that xsks holds for each port.
+func (p *Program) maxQueues() int {
+	return int(p.objs.Xsks.MaxEntries() / p.objs.Ports.MaxEntries())
+}
+
+// portLocked returns the port of an interface, and makes it on first use.
+func (p *Program) portLocked(ifindex int) (*port, error) {
+	if port := p.ports[ifindex]; port != nil {
+		return port, nil
+	}
+	used := make(map[uint32]bool)
+	for _, port := range p.ports {
+		used[port.base] = true
+	}
+	base := uint32(0)
+	for used[base] {
+		base += uint32(p.maxQueues())
+	}
+	if base >= p.objs.Xsks.MaxEntries() {
+		return nil, fmt.Errorf("xdp program: interface %d: only %d interfaces can be served", ifindex, p.objs.Ports.MaxEntries())
+	}
+	if err := p.objs.Ports.Put(uint32(ifindex), base); err != nil {
+		return nil, fmt.Errorf("xdp program: interface %d: %w", ifindex, err)
+	}
+	p.ports[ifindex] = &port{base: base}
+	return p.ports[ifindex], nil
+}

@@ -1,0 +1,96 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A ServiceKey is what the program knows of a service: where it listens.
+type ServiceKey struct {
+	Proto   uint8 // packet.ProtoTCP or packet.ProtoUDP
+	Virtual packet.Endpoint
+}
+
+// LocalPorts are the ports of a local address that belong to fnatd, both ends
+// included. Packets to other ports of the address are the host's.
+type LocalPorts struct {
+	Addr             packet.Addr
+	PortMin, PortMax uint16
+}
+
+// SetServices makes the given services, and no others, those whose packets are
+// redirected. A service that was there before and stays never misses a packet.
+func (p *Program) SetServices(keys []ServiceKey) error {
+	want := make(map[xdpServiceKey]uint8, 2*len(keys))
+	for _, k := range keys {
+		key := xdpServiceKey{Addr: k.Virtual.Addr, Port: k.Virtual.Port, Proto: k.Proto}
+		want[key] = 1
+		key.Port = 0 // fragments are matched without their port
+		want[key] = 1
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.services.set(want); err != nil {
+		return fmt.Errorf("xdp program: services: %w", err)
+	}
+	return nil
+}
+
+// SetLocals makes the given local addresses, and no others, those whose packets
+// are redirected, as SetServices does. An address has one range of ports; if it
+// is given twice, the last one counts.
+func (p *Program) SetLocals(locals []LocalPorts) error {
+	want := make(map[xdpLocalKey]xdpPortRange, len(locals))
+	for _, l := range locals {
+		want[xdpLocalKey{Addr: l.Addr}] = xdpPortRange{Min: l.PortMin, Max: l.PortMax}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.locals.set(want); err != nil {
+		return fmt.Errorf("xdp program: local addresses: %w", err)
+	}
+	return nil
+}
+
+// A table is a BPF hash that only we write, with its content as we know it.
+type table[K, V comparable] struct {
+	bpf  *ebpf.Map
+	have map[K]V
+}
+
+func newTable[K, V comparable](m *ebpf.Map) table[K, V] {
+	return table[K, V]{bpf: m, have: make(map[K]V)}
+}
+
+// set makes the hash hold exactly want. It adds before it removes, so that the
+// hash never holds less than what old and new have in common.
+func (t *table[K, V]) set(want map[K]V) error {
+	for k, v := range want {
+		if old, ok := t.have[k]; ok && old == v {
+			continue
+		}
+		err := t.bpf.Put(k, v)
+		if errors.Is(err, unix.E2BIG) {
+			return fmt.Errorf("%d entries: the program has room for %d", len(want), t.bpf.MaxEntries())
+		}
+		if err != nil {
+			return err
+		}
+		t.have[k] = v
+	}
+	for k := range t.have {
+		if _, ok := want[k]; ok {
+			continue
+		}
+		if err := t.bpf.Delete(k); err != nil {
+			return err
+		}
+		delete(t.have, k)
+	}
+	return nil
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+
+//go:build ignore
+
+/*
+ * The XDP program of fnatd. It parts what is balanced from what is the host's
+ * own, and changes nothing:
+ *
+ *	Ethernet, up to two VLAN tags
+ *	IPv4 or IPv6 with extension headers
+ *	TCP or UDP to a service, or to a port that fnatd owns on a local address
+ *	a fragment of such a datagram (only the first one has a port)
+ *	the echo reply to a UDP notice
+ *		-> the AF_XDP socket of this interface and queue, or dropped
+ *		   while nobody serves it: the kernel has no connection to it
+ *		   and would answer RST
+ *	everything else
+ *		-> the kernel
+ *
+ * User space fills the maps; see program.go.
+ */
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* From the standards. */
+#define IP_MORE_OR_OFFSET 0x3fff  /* RFC 791, 3.1: MF and the fragment offset */
+#define IP6_MORE_OR_OFFSET 0xfff9 /* RFC 8200, 4.5: the offset and M */
+#define ICMP_ECHO_REPLY 0     /* RFC 792 */
+#define ICMP6_ECHO_REPLY 129  /* RFC 4443, 4.2 */
+
+/* Our choices. */
+#define MAX_VLAN_TAGS 2
+#define MAX_EXTENSIONS 6    /* IPv6 headers before TCP; more is left to the kernel */
+#define MAX_SERVICES 131072 /* with one wildcard key for each address and protocol */
+#define MAX_LOCALS 16384
+#define MAX_PORTS 16
+#define QUEUES_PER_PORT 256
+#define NOTICE_ID 0x3412 /* identifier of a UDP notice, as its bytes stand on the wire */
+
+/* Why a packet got its verdict; counters.go gives each its name. */
+enum counter {
+	COUNTER_PASSED,   /* left to the kernel */
+	COUNTER_SERVICE,  /* to a service */
+	COUNTER_LOCAL,    /* to a local address and one of its ports */
+	COUNTER_FRAGMENT, /* fragment to either */
+	COUNTER_NOTICE,   /* reply to a UDP notice */
+	COUNTER_UNSERVED, /* one of the above, dropped: no socket on its queue */
+	NUM_COUNTERS,
+};
+
+/*
+ * An address is in IPv6 form, IPv4 mapped into it (RFC 4291, 2.5.5.2), in
+ * network order; a port is in host order.
+ */
+struct service_key {
+	__u8 addr[16] __attribute__((aligned(4)));
+	__u16 port; /* 0: some service of this protocol is at this address */
+	__u8 proto;
+	__u8 zero;
+};
+
+struct local_key {
+	__u8 addr[16] __attribute__((aligned(4)));
+};
+
+struct port_range {
+	__u16 min, max; /* both inclusive */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, struct service_key);
+	__type(value, __u8);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LOCALS);
+	__type(key, struct local_key);
+	__type(value, struct port_range);
+} locals SEC(".maps");
+
+/* Interface index to the index in xsks of its queue 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, MAX_PORTS *QUEUES_PER_PORT);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NUM_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct vlan_tag {
+	__be16 tci, type;
+};
+
+struct extension {
+	__u8 next, len;
+	__be16 offset; /* of a fragment header only */
+	__be32 id;
+};
+
+struct l4_ports {
+	__be16 src, dst;
+};
+
+struct echo {
+	__u8 type, code;
+	__be16 checksum, id, seq;
+};
+
+/* What is known of a frame's IP datagram after parse. */
+struct datagram {
+	struct service_key to; /* port 0 until the transport header is read */
+	bool fragment;
+	void *payload, *end;
+};
+
+/* parse_ip4 reads the IPv4 header at pos. False: not a datagram of ours. */
+static __always_inline bool parse_ip4(struct datagram *d, void *pos)
+{
+	struct iphdr *ip = pos;
+
+	if ((void *)(ip + 1) > d->end || ip->version != 4 || ip->ihl < 5)
+		return false;
+	d->to.addr[10] = d->to.addr[11] = 0xff;
+	__builtin_memcpy(d->to.addr + 12, &ip->daddr, sizeof(ip->daddr));
+	d->to.proto = ip->protocol;
+	d->fragment = ip->frag_off & bpf_htons(IP_MORE_OR_OFFSET);
+	d->payload = pos + ip->ihl * 4;
+	return true;
+}
+
+/* parse_ip6 reads the IPv6 header at pos and the extension headers behind it. */
+static __always_inline bool parse_ip6(struct datagram *d, void *pos)
+{
+	struct ipv6hdr *ip = pos;
+	struct extension *ext;
+	__u8 next;
+
+	if ((void *)(ip + 1) > d->end || ip->version != 6)
+		return false;
+	__builtin_memcpy(d->to.addr, &ip->daddr, sizeof(ip->daddr));
+	next = ip->nexthdr;
+	pos = ip + 1;
+
+#pragma unroll
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		ext = pos;
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING &&
+		    next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
+			break;
+		if ((void *)(ext + 1) > d->end)
+			return false;
+		if (next == IPPROTO_FRAGMENT) {
+			d->fragment = ext->offset & bpf_htons(IP6_MORE_OR_OFFSET);
+			pos = ext + 1;
+		} else {
+			pos += (ext->len + 1) * 8;
+		}
+		next = ext->next;
+		/* What follows in a later fragment is payload, not a header. */
+		if (d->fragment)
+			break;
+	}
+	d->to.proto = next;
+	d->payload = pos;
+	return true;
+}
+
+/* parse finds the IP datagram in the frame. False: not one of ours. */
+static __always_inline bool parse(struct xdp_md *ctx, struct datagram *d)
+{
+	void *pos = (void *)(long)ctx->data;
+	struct ethhdr *eth = pos;
+	struct vlan_tag *tag;
+	__be16 type;
+
+	d->end = (void *)(long)ctx->data_end;
+	if ((void *)(eth + 1) > d->end)
+		return false;
+	/* RFC 1122, 3.3.6: a unicast datagram in a group frame is nobody's. */
+	if (eth->h_dest[0] & 1)
+		return false;
+	type = eth->h_proto;
+	pos = eth + 1;
+
+#pragma unroll
+	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		tag = pos;
+		if ((void *)(tag + 1) > d->end)
+			return false;
+		type = tag->type;
+		pos = tag + 1;
+	}
+	if (type == bpf_htons(ETH_P_IP))
+		return parse_ip4(d, pos);
+	if (type == bpf_htons(ETH_P_IPV6))
+		return parse_ip6(d, pos);
+	return false;
+}
+
+static __always_inline struct port_range *find_local(struct datagram *d)
+{
+	struct local_key key;
+
+	__builtin_memcpy(key.addr, d->to.addr, sizeof(key.addr));
+	return bpf_map_lookup_elem(&locals, &key);
+}
+
+/*
+ * classify_fragment goes by address and protocol, also for the first fragment:
+ * all fragments of a datagram must take one way.
+ */
+static __always_inline enum counter classify_fragment(struct datagram *d)
+{
+	if (d->to.proto != IPPROTO_TCP && d->to.proto != IPPROTO_UDP)
+		return COUNTER_PASSED;
+	if (bpf_map_lookup_elem(&services, &d->to) || find_local(d))
+		return COUNTER_FRAGMENT;
+	return COUNTER_PASSED;
+}
+
+static __always_inline enum counter classify_transport(struct datagram *d)
+{
+	struct l4_ports *l4 = d->payload;
+	struct port_range *range;
+
+	if ((void *)(l4 + 1) > d->end)
+		return COUNTER_PASSED;
+	d->to.port = bpf_ntohs(l4->dst);
+	/* Port 0 is no port, and in the map it is the wildcard. */
+	if (d->to.port && bpf_map_lookup_elem(&services, &d->to))
+		return COUNTER_SERVICE;
+	range = find_local(d);
+	if (range && d->to.port >= range->min && d->to.port <= range->max)
+		return COUNTER_LOCAL;
+	return COUNTER_PASSED;
+}
+
+static __always_inline enum counter classify_echo(struct datagram *d, __u8 reply)
+{
+	struct echo *echo = d->payload;
+
+	if ((void *)(echo + 1) > d->end)
+		return COUNTER_PASSED;
+	if (echo->type == reply && echo->code == 0 &&
+	    echo->id == bpf_htons(NOTICE_ID) && find_local(d))
+		return COUNTER_NOTICE;
+	return COUNTER_PASSED;
+}
+
+static __always_inline enum counter classify(struct datagram *d)
+{
+	if (d->fragment)
+		return classify_fragment(d);
+	switch (d->to.proto) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		return classify_transport(d);
+	case IPPROTO_ICMP:
+		return classify_echo(d, ICMP_ECHO_REPLY);
+	case IPPROTO_ICMPV6:
+		return classify_echo(d, ICMP6_ECHO_REPLY);
+	}
+	return COUNTER_PASSED;
+}
+
+/* Not inlined, for only then does its BTF tell bpf2go about enum counter. */
+static __noinline void count(enum counter which)
+{
+	__u32 key = which;
+	__u64 *n = bpf_map_lookup_elem(&counters, &key);
+
+	if (n)
+		*n += 1; /* one CPU's own, in softirq: nobody interrupts it */
+}
+
+/* redirect hands the frame to the socket of its interface and queue. */
+static __always_inline int redirect(struct xdp_md *ctx)
+{
+	__u32 ifindex = ctx->ingress_ifindex;
+	__u32 *base = bpf_map_lookup_elem(&ports, &ifindex);
+
+	if (!base || ctx->rx_queue_index >= QUEUES_PER_PORT)
+		return XDP_DROP;
+	return bpf_redirect_map(&xsks, *base + ctx->rx_queue_index, XDP_DROP);
+}
+
+SEC("xdp")
+int fnatd_xdp(struct xdp_md *ctx)
+{
+	struct datagram d = {};
+	enum counter why = COUNTER_PASSED;
+	int verdict = XDP_PASS;
+
+	if (parse(ctx, &d))
+		why = classify(&d);
+	if (why != COUNTER_PASSED) {
+		verdict = redirect(ctx);
+		if (verdict != XDP_REDIRECT)
+			why = COUNTER_UNSERVED;
+	}
+	count(why);
+	return verdict;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

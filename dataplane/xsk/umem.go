@@ -1,0 +1,184 @@
+// Package xsk is AF_XDP: frames in shared memory, and sockets that move them to
+// and from the queues of network interfaces. It knows frames, not packets, and
+// loads no XDP program.
+//
+// A UMEM and its sockets have one owner, a goroutine. Only Stats, FD, Mode,
+// Reason and ZeroCopy may be called from others.
+//
+// A frame is always in exactly one place:
+//
+//	free list --Refill--> fill ring --kernel--> RX ring --Recv--> the owner's hands
+//	free list --Alloc---> the owner's hands
+//	the owner's hands --Send--> TX ring --kernel--> completion ring --Complete--> free list
+//	the owner's hands --Free--> free list
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/sys/unix"
+)
+
+// Our choices; Config may change them.
+const (
+	defaultFrames    = 8192 // for two interfaces: both fill rings, and as much again on the way
+	defaultFrameSize = 2048 // an Ethernet frame, with the kernel's 256 bytes of headroom
+	defaultRingSize  = 2048 // 0.2 ms at 10 million packets a second
+)
+
+const hugePageSize = 2 << 20
+
+// Config is the shape of a UMEM. A zero field means its default.
+type Config struct {
+	Frames    int  // number of frames; 8192
+	FrameSize int  // bytes of a frame: 2048 or 4096; 2048
+	RingSize  int  // entries of each of a socket's four rings, a power of two; 2048
+	HugePages bool // ask for huge pages; where there are none, normal ones will do
+}
+
+// A UMEM is memory cut into frames, which sockets of several interfaces share. A
+// frame is named by its address, an offset into the UMEM; any address within a
+// frame names it.
+type UMEM struct {
+	mem       []byte
+	fd        int
+	shift     uint // log2 of the frame size
+	ringSize  int
+	hugePages bool
+
+	free    []uint64 // addresses of free frames; the last one is given out next
+	place   []place  // where each frame is
+	doubled int      // frames that were to become free and were so already
+	sockets []*Socket
+}
+
+// A place is where a frame is: on the free list, in the owner's hands, or on one
+// of the two sides of a socket, its rings and the kernel behind them.
+type place uint8
+
+const (
+	inFree place = iota
+	inHand
+	firstSocket // then two for each socket: receive side, transmit side
+)
+
+const maxSockets = 64
+
+// NewUMEM allocates a UMEM in shared memory, all its frames free.
+func NewUMEM(c Config) (*UMEM, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	u := &UMEM{
+		shift:    uint(bits.TrailingZeros(uint(c.FrameSize))),
+		ringSize: c.RingSize,
+		free:     make([]uint64, c.Frames),
+		place:    make([]place, c.Frames),
+	}
+	for i := range u.free {
+		u.free[i] = uint64(len(u.free)-1-i) << u.shift
+	}
+	size := c.Frames * c.FrameSize
+	if c.HugePages && u.allocate(size, unix.MFD_HUGETLB) == nil {
+		u.hugePages = true
+		return u, nil
+	}
+	if err := u.allocate(size, 0); err != nil {
+		return nil, fmt.Errorf("umem of %d bytes: %w", size, err)
+	}
+	return u, nil
+}
+
+// complete puts defaults in place of zero fields and checks the result.
+func (c *Config) complete() error {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{{&c.Frames, defaultFrames}, {&c.FrameSize, defaultFrameSize}, {&c.RingSize, defaultRingSize}} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+	}
+	switch {
+	case c.Frames < 0:
+		return fmt.Errorf("umem: %d frames: want more than none", c.Frames)
+	case c.FrameSize != 2048 && c.FrameSize != 4096:
+		return fmt.Errorf("umem: frame size %d: want 2048 or 4096", c.FrameSize)
+	case c.RingSize < 0 || c.RingSize > 1<<16 || bits.OnesCount(uint(c.RingSize)) != 1:
+		return fmt.Errorf("umem: ring size %d: want a power of two up to 65536", c.RingSize)
+	}
+	return nil
+}
+
+// allocate maps size bytes of a new memory file.
+func (u *UMEM) allocate(size, flags int) error {
+	mapped := size
+	if flags&unix.MFD_HUGETLB != 0 {
+		mapped = (size + hugePageSize - 1) &^ (hugePageSize - 1)
+	}
+	fd, err := unix.MemfdCreate("fnatd-umem", flags|unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd_create: %w", err)
+	}
+	if err := unix.Ftruncate(fd, int64(mapped)); err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("ftruncate: %w", err)
+	}
+	mem, err := unix.Mmap(fd, 0, mapped, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("mmap: %w", err)
+	}
+	u.mem, u.fd = mem, fd
+	return nil
+}
+
+// HugePages reports whether the UMEM lies in huge pages.
+func (u *UMEM) HugePages() bool { return u.hugePages }
+
+// Close gives the memory back. All sockets must be closed, and no slice that
+// Chunk returned may be used any more.
+func (u *UMEM) Close() error {
+	if len(u.sockets) > 0 {
+		return fmt.Errorf("umem: close: %d sockets still use it", len(u.sockets))
+	}
+	return errors.Join(unix.Munmap(u.mem), unix.Close(u.fd))
+}
+
+// FrameSize returns the number of bytes of a frame.
+func (u *UMEM) FrameSize() int { return 1 << u.shift }
+
+// Chunk returns the whole frame that addr lies in.
+func (u *UMEM) Chunk(addr uint64) []byte {
+	start := addr >> u.shift << u.shift
+	end := start + 1<<u.shift
+	return u.mem[start:end:end]
+}
+
+// Offset returns where in its frame addr lies.
+func (u *UMEM) Offset(addr uint64) int { return int(addr & (1<<u.shift - 1)) }
+
+// Alloc takes a frame off the free list; false if there is none.
+func (u *UMEM) Alloc() (addr uint64, ok bool) {
+	last := len(u.free) - 1
+	if last < 0 {
+		return 0, false
+	}
+	addr = u.free[last]
+	u.free = u.free[:last]
+	u.place[addr>>u.shift] = inHand
+	return addr, true
+}
+
+// Free puts the frame that addr lies in on the free list.
+func (u *UMEM) Free(addr uint64) {
+	i := addr >> u.shift
+	if u.place[i] == inFree {
+		u.doubled++ // a second entry would hand the frame to two packets
+		return
+	}
+	u.place[i] = inFree
+	u.free = append(u.free, i<<u.shift)
+}

@@ -70,13 +70,12 @@ func onesSum(acc uint64, b []byte) uint64 {
 	return onesAdd(acc, c)
 }
 
-// fold reduces a one's complement number of 64 bits to 16.
+// fold reduces a one's complement number of 64 bits to 16. Adding a number to
+// itself with its halves exchanged leaves their sum, end-around carry included, in
+// the upper half.
 func fold(x uint64) uint16 {
-	x = x>>32 + x&0xffffffff
-	x = x>>32 + x&0xffffffff
-	x = x>>16 + x&0xffff
-	x = x>>16 + x&0xffff
-	return uint16(x)
+	y := uint32((x + bits.RotateLeft64(x, 32)) >> 32)
+	return uint16((y + bits.RotateLeft32(y, 16)) >> 16)
 }
 
 // pseudoSum adds the pseudo-header of RFC 9293, section 3.1 (IPv4) or RFC 8200,

@@ -9,25 +9,37 @@ import "encoding/binary"
 func (p *Packet) Translate(src, dst Endpoint) {
 	var d delta
 	if p.Version == 4 {
-		h := p.IPv4()
-		b := h[ipv4Src : ipv4Src+8]
-		addrs := binary.BigEndian.Uint64(src.Addr[8:])<<32 | binary.BigEndian.Uint64(dst.Addr[8:])&0xffffffff
-		d = d.replace(binary.BigEndian.Uint64(b), addrs)
-		binary.BigEndian.PutUint64(b, addrs)
-		h.setSum(h.Sum().amend(d))
+		d = p.translateIPv4(&src.Addr, &dst.Addr)
 	} else {
 		h := p.IPv6()
 		d = d.replaceAddr(h[ipv6Src:], &src.Addr).replaceAddr(h[ipv6Dst:], &dst.Addr)
+		p.Flow.Src = src.Addr
+		p.Flow.Dst = dst.Addr
 	}
-	p.Flow.Src, p.Flow.Dst = src.Addr, dst.Addr
 	if p.Flow.Proto == ProtoTCP || p.Flow.Proto == ProtoUDP {
-		b := p.Buf[p.L4 : p.L4+4]
+		b := p.Buf[p.L4:][:4]
 		ports := uint32(src.Port)<<16 | uint32(dst.Port)
 		d = d.replace(uint64(binary.BigEndian.Uint32(b)), uint64(ports))
 		binary.BigEndian.PutUint32(b, ports)
 		p.Flow.SrcPort, p.Flow.DstPort = src.Port, dst.Port
 	}
 	p.amendTransport(d)
+}
+
+// translateIPv4 overwrites both addresses of an IPv4 header and of the flow,
+// repairs the header's checksum and returns the change. The two addresses are
+// next to each other, one word of 64 bits. Of the flow only what can differ is
+// written: to copy an Addr just passed by value would stall the load.
+func (p *Packet) translateIPv4(src, dst *Addr) delta {
+	h := p.Buf[p.L3:][:ipv4MinLen]
+	from, to := binary.BigEndian.Uint32(src[12:]), binary.BigEndian.Uint32(dst[12:])
+	binary.BigEndian.PutUint32(p.Flow.Src[12:], from)
+	binary.BigEndian.PutUint32(p.Flow.Dst[12:], to)
+	addrs := uint64(from)<<32 | uint64(to)
+	d := delta(0).replace(binary.BigEndian.Uint64(h[ipv4Src:]), addrs)
+	binary.BigEndian.PutUint64(h[ipv4Src:], addrs)
+	IPv4(h).setSum(IPv4(h).Sum().amend(d))
+	return d
 }
 
 // replaceAddr overwrites the IPv6 address at the head of b by a and returns d
@@ -44,7 +56,7 @@ func (d delta) replaceAddr(b []byte, a *Addr) delta {
 func (p *Packet) amendTransport(d delta) {
 	switch p.Flow.Proto {
 	case ProtoTCP:
-		t := p.TCP()
+		t := TCP(p.Buf[p.L4:][:tcpMinLen])
 		t.setSum(t.Sum().amend(d))
 	case ProtoUDP:
 		p.UDP().amend(d)

@@ -15,43 +15,6 @@ var (
 	local6, real6     = packettest.Endpoint("[fd00:1::10]:5001"), packettest.Endpoint("[fd00:2::11]:8080")
 )
 
-func benchmarkFrame(options []byte) packettest.Frame {
-	return packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK, Options: options, Payload: make([]byte, 10)}.Frame()
-}
-
-func BenchmarkParse(b *testing.B) {
-	f := benchmarkFrame(nil)
-	var p packet.Packet
-	for b.Loop() {
-		p.Parse(f.Buf, f.Start, f.End)
-	}
-}
-
-func BenchmarkParseTranslateTTL(b *testing.B) {
-	f := benchmarkFrame(nil)
-	var p packet.Packet
-	for b.Loop() {
-		f.Buf[f.Start+22] = 64
-		p.Parse(f.Buf, f.Start, f.End)
-		p.Translate(local4, real4)
-		p.DecrementTTL()
-	}
-}
-
-func BenchmarkParseTranslateInsertOption(b *testing.B) {
-	f := benchmarkFrame([]byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2})
-	saved := append([]byte{}, f.Buf...)
-	toa := packet.TOA(254)
-	var p packet.Packet
-	var opt [packet.MaxAddressOption]byte
-	for b.Loop() {
-		copy(f.Buf[200:400], saved[200:400])
-		p.Parse(f.Buf, f.Start, f.End)
-		p.Translate(local4, real4)
-		p.InsertOption(opt[:toa.Encode(opt[:], client4)])
-	}
-}
-
 func TestTranslate(t *testing.T) {
 	for name, f := range map[string]packettest.Frame{
 		"tcp4": packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.SYN, Payload: []byte("odd")}.Frame(),

@@ -162,10 +162,11 @@ type Worker struct {
 	MeanBatch float64 `json:"mean_batch"` // frames in a batch since the start
 	// BatchSizes[i] counts the batches of more than BatchBounds[i-1] and at
 	// most BatchBounds[i] frames.
-	BatchSizes []uint64 `json:"batch_sizes"`
-	IdleShare  float64  `json:"idle_share"` // of the time since the start, 0 to 1
-	Frames     Frames   `json:"frames"`
-	Rings      []Ring   `json:"rings"`
+	BatchSizes  []uint64 `json:"batch_sizes"`
+	IdleSeconds float64  `json:"idle_seconds"` // spent waiting for frames since the start
+	IdleShare   float64  `json:"idle_share"`   // IdleSeconds as a share of the time since the start, 0 to 1
+	Frames      Frames   `json:"frames"`
+	Rings       []Ring   `json:"rings"`
 }
 
 // BatchBounds are the upper bounds of Worker.BatchSizes.

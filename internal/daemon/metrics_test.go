@@ -1,0 +1,214 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fnatd/fnatd/internal/ctl"
+)
+
+// fixedBackend always answers the same.
+type fixedBackend struct{ reloadError string }
+
+func (fixedBackend) Services() []ctl.Service {
+	return []ctl.Service{{
+		Name: "web", Traffic: ctl.Traffic{Connections: 7, InPackets: 70, OutPackets: 60, InBytes: 7000, OutBytes: 6000},
+		ClientAddresses: ctl.ClientCounts{
+			Inserted: 6, NotInserted: ctl.NotInserted{NoRoom: 2, OverMTU: 1}, Stripped: 3,
+			Notices: ctl.Notices{Sent: 10, Acknowledged: 8, Resent: 4, GivenUp: 1},
+		},
+		Servers: []ctl.Server{{
+			Real: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 5, Overloaded: true, Active: 3, Inactive: 1,
+			Traffic: ctl.Traffic{Connections: 4, InPackets: 40, OutPackets: 30, InBytes: 4000, OutBytes: 3000},
+		}, {
+			Real: netip.MustParseAddrPort("[2001:db8::12]:8080"),
+		}},
+	}}
+}
+
+func (fixedBackend) Connections() iter.Seq[ctl.Connection] {
+	return func(func(ctl.Connection) bool) {}
+}
+
+func (fixedBackend) Locals() []ctl.Local {
+	return []ctl.Local{{Pool: "lan", Address: netip.MustParseAddr("10.0.1.10"), PortsInUse: 12, PortsFree: 64500, Conflicts: 5}}
+}
+
+func (b fixedBackend) Stats() ctl.Stats {
+	return ctl.Stats{
+		Version: "v1", Started: time.Unix(1000, 5e8), ConfigLoaded: time.Unix(2000, 0), ReloadError: b.reloadError,
+		Table:      ctl.Table{Capacity: 1000, Connections: 44, HalfOpen: 4, Templates: 2, Bytes: 96000},
+		Events:     []ctl.Event{{Name: "conn_expired", Count: 9}},
+		Interfaces: []ctl.Interface{{Name: "eth0", Mode: "copy"}},
+		Workers: []ctl.Worker{{
+			ID: 1, RxPackets: 100, TxPackets: 90, RxBytes: 6400, TxBytes: 5760, Batches: 14,
+			BatchSizes: []uint64{8, 0, 1, 2, 0, 0, 3}, IdleSeconds: 1.5,
+			Frames: ctl.Frames{Fill: 1, Rx: 2, Tx: 3, Completion: 4, Free: 5, Held: 6},
+			Rings:  []ctl.Ring{{Interface: "eth0", Queue: 1, RxRingFull: 11, KickErrors: 1}},
+		}},
+	}
+}
+
+func (fixedBackend) Drops() []ctl.Drop {
+	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0)}
+}
+
+func (fixedBackend) Reload(context.Context) (ctl.Reload, error) { return ctl.Reload{}, nil }
+
+// TestMetrics compares the metrics that an operator builds on, word for word.
+func TestMetrics(t *testing.T) {
+	const want = `
+# HELP fnatd_client_address_inserted_total Segments that carried a client-address option to a real server.
+# TYPE fnatd_client_address_inserted_total counter
+fnatd_client_address_inserted_total{service="web"} 6
+# HELP fnatd_client_address_not_inserted_total Segments that should have carried one and were forwarded without.
+# TYPE fnatd_client_address_not_inserted_total counter
+fnatd_client_address_not_inserted_total{cause="no_room",service="web"} 2
+fnatd_client_address_not_inserted_total{cause="over_mtu",service="web"} 1
+# HELP fnatd_client_address_stripped_total Client-address options that clients had forged.
+# TYPE fnatd_client_address_stripped_total counter
+fnatd_client_address_stripped_total{service="web"} 3
+# HELP fnatd_config_last_reload_successful 0 if the last reload was refused, else 1.
+# TYPE fnatd_config_last_reload_successful gauge
+fnatd_config_last_reload_successful 1
+# HELP fnatd_drops_total Packets that were not forwarded.
+# TYPE fnatd_drops_total counter
+fnatd_drops_total{reason="no_service"} 12
+fnatd_drops_total{reason="table_full"} 0
+# HELP fnatd_events_total What happened to connections.
+# TYPE fnatd_events_total counter
+fnatd_events_total{event="conn_expired"} 9
+# HELP fnatd_local_ports_free Ports of a local address that are in use towards none.
+# TYPE fnatd_local_ports_free gauge
+fnatd_local_ports_free{address="10.0.1.10",pool="lan"} 64500
+# HELP fnatd_local_ports_in_use Ports of a local address that are in use towards a real server.
+# TYPE fnatd_local_ports_in_use gauge
+fnatd_local_ports_in_use{address="10.0.1.10",pool="lan"} 12
+# HELP fnatd_notices_total UDP notices sent, acknowledged, resent and given up.
+# TYPE fnatd_notices_total counter
+fnatd_notices_total{event="acknowledged",service="web"} 8
+fnatd_notices_total{event="given_up",service="web"} 1
+fnatd_notices_total{event="resent",service="web"} 4
+fnatd_notices_total{event="sent",service="web"} 10
+# HELP fnatd_real_server_bytes_total Bytes of IP datagrams forwarded for a real server.
+# TYPE fnatd_real_server_bytes_total counter
+fnatd_real_server_bytes_total{direction="in",real="10.0.2.11:8080",service="web"} 4000
+fnatd_real_server_bytes_total{direction="in",real="[2001:db8::12]:8080",service="web"} 0
+fnatd_real_server_bytes_total{direction="out",real="10.0.2.11:8080",service="web"} 3000
+fnatd_real_server_bytes_total{direction="out",real="[2001:db8::12]:8080",service="web"} 0
+# HELP fnatd_real_server_connections Connections of a real server now, active or inactive.
+# TYPE fnatd_real_server_connections gauge
+fnatd_real_server_connections{real="10.0.2.11:8080",service="web",state="active"} 3
+fnatd_real_server_connections{real="10.0.2.11:8080",service="web",state="inactive"} 1
+fnatd_real_server_connections{real="[2001:db8::12]:8080",service="web",state="active"} 0
+fnatd_real_server_connections{real="[2001:db8::12]:8080",service="web",state="inactive"} 0
+# HELP fnatd_real_server_overloaded 1 while a real server is kept out by its thresholds.
+# TYPE fnatd_real_server_overloaded gauge
+fnatd_real_server_overloaded{real="10.0.2.11:8080",service="web"} 1
+fnatd_real_server_overloaded{real="[2001:db8::12]:8080",service="web"} 0
+# HELP fnatd_service_connections_total Connections made for a service.
+# TYPE fnatd_service_connections_total counter
+fnatd_service_connections_total{service="web"} 7
+# HELP fnatd_service_packets_total Packets forwarded for a service; in is from the client.
+# TYPE fnatd_service_packets_total counter
+fnatd_service_packets_total{direction="in",service="web"} 70
+fnatd_service_packets_total{direction="out",service="web"} 60
+# HELP fnatd_start_time_seconds When fnatd started, in seconds since 1970.
+# TYPE fnatd_start_time_seconds gauge
+fnatd_start_time_seconds 1000.5
+# HELP fnatd_table_capacity Connections that the table can hold.
+# TYPE fnatd_table_capacity gauge
+fnatd_table_capacity 1000
+# HELP fnatd_table_connections Connections in the table, templates included.
+# TYPE fnatd_table_connections gauge
+fnatd_table_connections 44
+# HELP fnatd_worker_batch_size Frames in a batch.
+# TYPE fnatd_worker_batch_size histogram
+fnatd_worker_batch_size_bucket{worker="1",le="1"} 8
+fnatd_worker_batch_size_bucket{worker="1",le="2"} 8
+fnatd_worker_batch_size_bucket{worker="1",le="4"} 9
+fnatd_worker_batch_size_bucket{worker="1",le="8"} 11
+fnatd_worker_batch_size_bucket{worker="1",le="16"} 11
+fnatd_worker_batch_size_bucket{worker="1",le="32"} 11
+fnatd_worker_batch_size_bucket{worker="1",le="64"} 14
+fnatd_worker_batch_size_bucket{worker="1",le="+Inf"} 14
+fnatd_worker_batch_size_sum{worker="1"} 100
+fnatd_worker_batch_size_count{worker="1"} 14
+# HELP fnatd_worker_idle_seconds_total Time that a worker waited for frames.
+# TYPE fnatd_worker_idle_seconds_total counter
+fnatd_worker_idle_seconds_total{worker="1"} 1.5
+`
+	var names []string
+	for line := range strings.Lines(want) {
+		if name, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			names = append(names, strings.Fields(name)[0])
+		}
+	}
+	if err := testutil.CollectAndCompare(NewCollector(fixedBackend{}), strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMetricsOfARefusedReload(t *testing.T) {
+	const want = `
+# HELP fnatd_config_last_reload_successful 0 if the last reload was refused, else 1.
+# TYPE fnatd_config_last_reload_successful gauge
+fnatd_config_last_reload_successful 0
+`
+	b := fixedBackend{reloadError: "lb.toml:1: bad"}
+	if err := testutil.CollectAndCompare(NewCollector(b), strings.NewReader(want), "fnatd_config_last_reload_successful"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEveryMetricIsCollected holds the table of families against what comes
+// out, with the checks of a pedantic registry and of the naming rules.
+func TestEveryMetricIsCollected(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(NewCollector(fixedBackend{})); err != nil {
+		t.Fatal(err)
+	}
+	got, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != int(numFamilies) {
+		t.Errorf("got %d metrics, want %d", len(got), numFamilies)
+	}
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestMetricsEndpoint(t *testing.T) {
+	srv := httptest.NewServer(MetricsHandler(fixedBackend{}))
+	defer srv.Close()
+	for path, status := range map[string]int{"/metrics": 200, "/debug/pprof/": 404, "/": 404} {
+		resp, err := http.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("%s: got status %d, want %d", path, resp.StatusCode, status)
+		}
+		if path == "/metrics" && !(strings.Contains(string(body), "fnatd_build_info") && strings.Contains(string(body), "go_goroutines")) {
+			t.Errorf("%s: got neither fnatd's nor Go's figures", path)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package conntrack
+
+// Half-open connections stand in a list of their shard in the order in which
+// they became so. Each shard tells the age of its oldest to all, so that the
+// table's oldest is found without a lock.
+
+// bornNone is what a shard without half-open connections tells. With one it is
+// bornSome plus the oldest's born.
+const (
+	bornNone = 0
+	bornSome = 1 << 16
+)
+
+// halfHead returns the head of the half-open list.
+func (s *Shard) halfHead() uint32 { return uint32(len(s.nodes) - 1) }
+
+// enterHalfOpen puts c at the end of the half-open list.
+func (s *Shard) enterHalfOpen(c *Conn, now uint32) {
+	c.born = uint16(now >> tickShift)
+	wasEmpty := s.halfOpen == 0
+	s.nodes.pushBack(s.halfHead(), halfNode(s.slot(c)))
+	s.halfOpen++
+	if wasEmpty {
+		s.tellOldest()
+	}
+}
+
+// leaveHalfOpen takes c out of the half-open list.
+func (s *Shard) leaveHalfOpen(c *Conn) {
+	n := halfNode(s.slot(c))
+	wasOldest := s.nodes[n].prev == s.halfHead()
+	s.nodes.unlink(n)
+	s.halfOpen--
+	if wasOldest {
+		s.tellOldest()
+	}
+}
+
+// oldestHalfOpen returns the first of the half-open list, or nil.
+func (s *Shard) oldestHalfOpen() *Conn {
+	if s.halfOpen == 0 {
+		return nil
+	}
+	return &s.conns[slotOf(s.nodes[s.halfHead()].next)]
+}
+
+// tellOldest publishes the age of the oldest half-open connection.
+func (s *Shard) tellOldest() {
+	told := uint32(bornNone)
+	if c := s.oldestHalfOpen(); c != nil {
+		told = bornSome | uint32(c.born)
+	}
+	s.t.oldest[s.number].Store(told)
+}
+
+// oldestShard returns the shard whose oldest half-open connection is the oldest,
+// or nil if there is none. Ages are compared modulo 2^16 ticks, 2.3 hours: past
+// half of that the choice between shards is arbitrary, which harms nothing.
+func (t *Table) oldestShard() *Shard {
+	best, found := 0, uint32(bornNone)
+	for i := range t.oldest {
+		told := t.oldest[i].Load()
+		if told != bornNone && (found == bornNone || int16(uint16(told)-uint16(found)) < 0) {
+			best, found = i, told
+		}
+	}
+	if found == bornNone {
+		return nil
+	}
+	return &t.shards[best]
+}
+
+// Reserve takes one of the table's places for a connection that the caller is
+// about to insert; it must not hold a shard's lock. If all are taken, the oldest
+// half-open connection is removed to make room and returned as evicted. It is
+// not ok if there is none: connections that both ends have spoken on are never
+// removed for new ones.
+func (t *Table) Reserve() (evicted Ended, wasEvicted, ok bool) {
+	for n := t.used.Load(); n < t.max; n = t.used.Load() {
+		if t.used.CompareAndSwap(n, n+1) {
+			return Ended{}, false, true
+		}
+	}
+	for range evictTries {
+		s := t.oldestShard()
+		if s == nil {
+			break
+		}
+		s.mu.Lock()
+		if c := s.oldestHalfOpen(); c != nil {
+			evicted = s.drop(c) // its place passes to the caller
+			s.mu.Unlock()
+			return evicted, true, true
+		}
+		s.mu.Unlock() // another worker was faster
+	}
+	return Ended{}, false, false
+}
+
+// evictTries bounds how often Reserve looks again after another worker took the
+// connection that it had chosen.
+const evictTries = 4
+
+// Release gives back a reservation that no connection was inserted for.
+func (t *Table) Release() { t.used.Add(-1) }

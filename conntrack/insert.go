@@ -1,0 +1,119 @@
+package conntrack
+
+import "github.com/fnatd/fnatd/internal/packet"
+
+// initialTimeout, in ms, holds until the caller's SetState, which follows at
+// once. It equals the timeouts of both states that connections begin in, as a
+// later SetState to an earlier deadline has to move the timer.
+const initialTimeout = 30_000
+
+// Insert adds the connection of inbound flow f, which k is the key of and which
+// the shard must not have yet, and finds it a local address of locals and a
+// port. The caller holds the lock and a reservation; if the reason is not Kept,
+// nothing was inserted and the reservation is still the caller's.
+//
+// The local addresses take turns, and one without a port gives way to the next.
+// Those not of the real server's family are passed over. The connection begins
+// as SynReceived or UDPOneWay.
+func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, now uint32) (*Conn, packet.Reason) {
+	if s.full() {
+		return nil, packet.TableFull
+	}
+	real := &s.bindings[b]
+	out := packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
+	local, ok := s.choose(&out, real.real, locals)
+	if !ok {
+		return nil, packet.NoLocalPort
+	}
+	s.ports[local].take(s.portIndex(out.DstPort))
+	state := SynReceived
+	if real.Proto == packet.ProtoUDP {
+		state = UDPOneWay
+	}
+	c, slot := s.add(Conn{
+		Client:     f.Src,
+		ClientPort: f.SrcPort,
+		LocalPort:  out.DstPort,
+		Binding:    b,
+		Local:      local,
+		Deadline:   now + initialTimeout,
+	})
+	s.index.insert(k.hash, slot)
+	s.index.insert(s.t.hash(&out, outbound), slot)
+	s.enterHalfOpen(c, now)
+	s.schedule(slot)
+	c.State = state // last, as it is what makes a slot a connection
+	return c, packet.Kept
+}
+
+// add puts c into a free place.
+func (s *Shard) add(c Conn) (*Conn, uint32) {
+	slot := s.takeSlot()
+	s.nodes.reset(wheelNode(slot))
+	s.nodes.reset(halfNode(slot))
+	s.conns[slot] = c
+	s.refs[c.Binding]++
+	return &s.conns[slot], slot
+}
+
+// choose finds a local address and port for the outbound flow out, whose source
+// is the real server, and sets them as its destination.
+func (s *Shard) choose(out *packet.Flow, real uint64, locals []LocalID) (LocalID, bool) {
+	s.turn++
+	is4 := out.Src.Is4()
+	for i := range locals {
+		id := locals[(int(s.turn)+i)%len(locals)]
+		out.Dst = s.locals[id].Addr
+		if out.Dst.Is4() == is4 && s.choosePort(s.ports[id], out, real) {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+// choosePort finds a port of p for out and sets it: an idle one, or else, as a
+// port may serve several real servers, one not in use toward this one.
+func (s *Shard) choosePort(p *portSet, out *packet.Flow, real uint64) bool {
+	if i, ok := p.nextIdle(); ok {
+		out.DstPort = s.port(i)
+		return true
+	}
+	if p.isFull(real) {
+		return false
+	}
+	i := p.cursor
+	for range p.hi - p.lo {
+		if i >= p.hi {
+			i = p.lo
+		}
+		out.DstPort = s.port(i)
+		if s.Find(s.t.OutboundKey(out), out) == nil {
+			return true
+		}
+		p.conflicts++
+		i++
+	}
+	p.setFull(real)
+	return false
+}
+
+// FindTemplate returns the template for a client's masked address and a virtual
+// endpoint, or nil. k is their TemplateKey.
+func (s *Shard) FindTemplate(k Key, proto uint8, client packet.Addr, virtual packet.Endpoint) *Conn {
+	return s.Find(k, &packet.Flow{Src: client, Dst: virtual.Addr, DstPort: virtual.Port, Proto: proto})
+}
+
+// InsertTemplate adds a template that ties a client's masked address to binding
+// b; k is the TemplateKey of them and of b's virtual endpoint, and the shard has
+// none yet. It takes a reservation like a connection, but no port.
+func (s *Shard) InsertTemplate(k Key, client packet.Addr, b BindingID, timeout, now uint32) (*Conn, packet.Reason) {
+	if s.full() {
+		return nil, packet.TableFull
+	}
+	c, slot := s.add(Conn{Client: client, Binding: b, Deadline: now + timeout})
+	s.index.insert(k.hash, slot)
+	s.schedule(slot)
+	s.templates++
+	c.State = Template
+	return c, packet.Kept
+}

@@ -1,0 +1,63 @@
+package conntrack
+
+import (
+	"encoding/binary"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A kind is what an index entry leads to a connection by. It goes into the hash,
+// so that flows of different kinds never meet.
+type kind uint8
+
+const (
+	inbound  kind = iota // client to virtual address
+	outbound             // real server to local address
+	template             // persistence
+)
+
+// A Key is a flow prepared for lookup: hashed, and with its shard known. It can
+// be made, and the memory it leads to fetched, before any lock is taken.
+type Key struct {
+	hash  uint64
+	shard uint32
+	kind  kind
+}
+
+// Shard returns the number of the shard that k leads to.
+func (k Key) Shard() int { return int(k.shard) }
+
+// InboundKey returns the key of a flow from a client to a virtual address. Its
+// shard is chosen by the hash.
+func (t *Table) InboundKey(f *packet.Flow) Key {
+	h := t.hash(f, inbound)
+	return Key{h, uint32(h) & t.shardMask, inbound}
+}
+
+// OutboundKey returns the key of a flow from a real server to a local address.
+// Its shard is told by the local port, which was chosen so.
+func (t *Table) OutboundKey(f *packet.Flow) Key {
+	return Key{t.hash(f, outbound), uint32(f.DstPort) & t.shardMask, outbound}
+}
+
+// TemplateKey returns the key of the persistence template for a client's masked
+// address and a virtual endpoint.
+func (t *Table) TemplateKey(proto uint8, client packet.Addr, virtual packet.Endpoint) Key {
+	f := packet.Flow{Src: client, Dst: virtual.Addr, DstPort: virtual.Port, Proto: proto}
+	h := t.hash(&f, template)
+	return Key{h, uint32(h) & t.shardMask, template}
+}
+
+// hash returns the keyed hash of f as a flow of kind d. Its upper half chooses
+// the bucket, its lower half is the tag and, but for outbound flows, the shard.
+func (t *Table) hash(f *packet.Flow, d kind) uint64 {
+	rest := uint64(f.SrcPort)<<48 | uint64(f.DstPort)<<32 | uint64(f.Proto)<<8 | uint64(d)
+	if f.Src.Is4() && f.Dst.Is4() {
+		return t.key.Sum2(uint64(binary.LittleEndian.Uint32(f.Src[12:]))<<32|
+			uint64(binary.LittleEndian.Uint32(f.Dst[12:])), rest)
+	}
+	return t.key.Sum5(
+		binary.LittleEndian.Uint64(f.Src[0:]), binary.LittleEndian.Uint64(f.Src[8:]),
+		binary.LittleEndian.Uint64(f.Dst[0:]), binary.LittleEndian.Uint64(f.Dst[8:]),
+		rest)
+}

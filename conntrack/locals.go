@@ -1,0 +1,69 @@
+package conntrack
+
+import "fmt"
+
+// AddLocal returns the ID of the local address of l, under the same rules as
+// Bind; RemoveLocal is the match. If the address is there already with another
+// range of ports, it gets the new one at once: connections on ports outside it
+// keep them.
+func (t *Table) AddLocal(l Local) (LocalID, error) {
+	if err := t.checkRange(l); err != nil {
+		return 0, err
+	}
+	r := &t.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, ok := r.locals.hold(l.Addr)
+	if !ok {
+		if id, ok = r.locals.add(l.Addr, t.localInUse); !ok {
+			return 0, fmt.Errorf("local address %v: all %d places for local addresses are taken",
+				l.Addr, maxLocals-1)
+		}
+	}
+	if entry := &t.locals[id]; entry.Local != l {
+		entry.Local = l
+		t.eachShard(func(s *Shard) { s.setLocal(id, l) })
+	}
+	return LocalID(id), nil
+}
+
+// RemoveLocal takes back one AddLocal, as Unbind does for Bind.
+func (t *Table) RemoveLocal(id LocalID) {
+	t.registry.mu.Lock()
+	defer t.registry.mu.Unlock()
+	t.registry.locals.release(int(id))
+}
+
+// Local returns what id stands for. It takes no lock. The address holds while
+// the ID is in use; the range may be changed by AddLocal and is not for the
+// packet path to read.
+func (t *Table) Local(id LocalID) *Local { return &t.locals[id].Local }
+
+// checkRange refuses a range that leaves a shard without ports: clients whose
+// flows hash there would never be served.
+func (t *Table) checkRange(l Local) error {
+	if l.PortMin == 0 || l.PortMax < l.PortMin {
+		return fmt.Errorf("local address %v: ports %d-%d: not a range", l.Addr, l.PortMin, l.PortMax)
+	}
+	if n := int(l.PortMax) - int(l.PortMin) + 1; n < len(t.shards) {
+		return fmt.Errorf("local address %v: ports %d-%d: want at least %d ports, one for each shard of the table",
+			l.Addr, l.PortMin, l.PortMax, len(t.shards))
+	}
+	return nil
+}
+
+func (t *Table) localInUse(id int) bool {
+	conns := 0
+	t.eachShard(func(s *Shard) { conns += s.ports[id].conns })
+	return conns > 0
+}
+
+// setLocal gives the shard its share of the ports of l.
+func (s *Shard) setLocal(id int, l Local) {
+	for len(s.ports) <= id {
+		s.ports = append(s.ports, newPortSet(1<<16>>s.bits))
+	}
+	shards, number := 1<<s.bits, int(s.number)
+	first := func(port int) int { return (port - number + shards - 1) >> s.bits } // of the shard, from port on
+	s.ports[id].setRange(first(int(l.PortMin)), first(int(l.PortMax)+1))
+}

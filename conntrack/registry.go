@@ -1,0 +1,167 @@
+package conntrack
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A BindingID stands for a Binding in connections. Zero is none.
+type BindingID uint32
+
+// A LocalID stands for a Local in connections. Zero is none.
+type LocalID uint16
+
+// A Binding is one real server as one service uses it.
+type Binding struct {
+	Proto         uint8
+	Virtual, Real packet.Endpoint
+}
+
+// A Local is a local address and the range of its ports that connections may
+// use. The address identifies it; the range may change, see AddLocal.
+type Local struct {
+	Addr             packet.Addr
+	PortMin, PortMax uint16
+}
+
+// How many IDs there are, the unused zero included: our choice, 4 MiB and 128 KiB
+// of which only what is used becomes real memory.
+const (
+	maxBindings = 1 << 16
+	maxLocals   = 1 << 12
+)
+
+// A bindingEntry is one cache line and all that a rewrite needs besides the
+// connection, in either direction.
+type bindingEntry struct {
+	Binding
+	real uint64 // hash of protocol and real server, not zero: the same for all that share it
+	_    [16]byte
+}
+
+// A localEntry is a Local that does not cross a cache line.
+type localEntry struct {
+	Local
+	_ [12]byte
+}
+
+// A registry gives out the IDs. Its lock orders the calls of the control path
+// among themselves; whoever holds it may lock shards, one at a time. The packet
+// path never takes it.
+type registry struct {
+	mu       sync.Mutex
+	bindings ids[Binding]
+	locals   ids[packet.Addr]
+}
+
+func newRegistry() registry {
+	return registry{bindings: newIDs[Binding](maxBindings), locals: newIDs[packet.Addr](maxLocals)}
+}
+
+// ids gives out small numbers for keys, 1 up to limit. A number returns to a new
+// key when nobody holds it and no connection refers to it.
+type ids[K comparable] struct {
+	byKey map[K]int
+	keys  []K   // by number
+	holds []int // by number
+	idle  []int // numbers that nobody holds, longest first
+	limit int
+}
+
+func newIDs[K comparable](limit int) ids[K] {
+	return ids[K]{byKey: map[K]int{}, keys: make([]K, 1), holds: make([]int, 1), limit: limit}
+}
+
+// hold returns the number of key k, if it has one, and counts one more holder.
+func (d *ids[K]) hold(k K) (id int, ok bool) {
+	id, ok = d.byKey[k]
+	if !ok {
+		return 0, false
+	}
+	if d.holds[id] == 0 {
+		d.idle = slices.DeleteFunc(d.idle, func(i int) bool { return i == id })
+	}
+	d.holds[id]++
+	return id, true
+}
+
+// add gives key k, which has none, a number, and counts its first holder.
+func (d *ids[K]) add(k K, inUse func(id int) bool) (id int, ok bool) {
+	for i, old := range d.idle {
+		if !inUse(old) {
+			d.idle = slices.Delete(d.idle, i, i+1)
+			delete(d.byKey, d.keys[old])
+			d.byKey[k], d.keys[old], d.holds[old] = old, k, 1
+			return old, true
+		}
+	}
+	if len(d.keys) == d.limit {
+		return 0, false
+	}
+	id = len(d.keys)
+	d.byKey[k], d.keys, d.holds = id, append(d.keys, k), append(d.holds, 1)
+	return id, true
+}
+
+// release counts one holder less.
+func (d *ids[K]) release(id int) {
+	if d.holds[id]--; d.holds[id] == 0 {
+		d.idle = append(d.idle, id)
+	}
+}
+
+// Bind returns the ID of b, always the same while anyone holds it or a
+// connection refers to it. Each Bind is to be matched by an Unbind.
+func (t *Table) Bind(b Binding) (BindingID, error) {
+	r := &t.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id, ok := r.bindings.hold(b); ok {
+		return BindingID(id), nil
+	}
+	id, ok := r.bindings.add(b, t.bindingInUse)
+	if !ok {
+		return 0, fmt.Errorf("real server %v of %v: all %d places for real servers are taken",
+			b.Real, b.Virtual, maxBindings-1)
+	}
+	real := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Proto: b.Proto}
+	t.bindings[id] = bindingEntry{Binding: b, real: t.hash(&real, outbound) | 1}
+	t.eachShard(func(s *Shard) {
+		for len(s.refs) <= id {
+			s.refs = append(s.refs, 0)
+		}
+	})
+	return BindingID(id), nil
+}
+
+// Unbind takes back one Bind. When all are, no new connection may be inserted
+// with id, and it may stand for another Binding once the last one has ended; so
+// the caller first waits until no worker can see a Table that has it.
+func (t *Table) Unbind(id BindingID) {
+	t.registry.mu.Lock()
+	defer t.registry.mu.Unlock()
+	t.registry.bindings.release(int(id))
+}
+
+// Binding returns what id stands for. It takes no lock. The result is not to be
+// changed, and holds while the ID is in use.
+func (t *Table) Binding(id BindingID) *Binding { return &t.bindings[id].Binding }
+
+func (t *Table) bindingInUse(id int) bool {
+	refs := 0
+	t.eachShard(func(s *Shard) { refs += int(s.refs[id]) })
+	return refs > 0
+}
+
+// eachShard calls f with each shard, locked.
+func (t *Table) eachShard(f func(*Shard)) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		f(s)
+		s.mu.Unlock()
+	}
+}

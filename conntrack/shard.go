@@ -1,0 +1,181 @@
+package conntrack
+
+import (
+	"sync"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A Shard is a whole connection table: connections, their index, their timers
+// and its share of the local ports. Its lock guards all of them. The packet path
+// holds no other lock beside it.
+type Shard struct {
+	mu sync.Mutex
+
+	// What every packet needs.
+	index    index
+	conns    []Conn         // arena memory, one cache line each
+	bindings []bindingEntry // the table's
+	locals   []localEntry   // the table's
+
+	// What new and ending connections need.
+	t      *Table
+	number uint32
+	bits   uint8      // number of shards = 1 << bits
+	nodes  nodes      // arena memory: wheel and half-open list
+	cursor uint32     // ms: the next tick of the wheel to be looked at
+	fresh  uint32     // slots below have been used before
+	free   uint32     // slot+1 of the first free one below fresh, linked by its wheel node
+	turn   uint32     // which of a pool's local addresses is tried first
+	ports  []*portSet // by LocalID
+	refs   []uint32   // by BindingID: connections of this shard that refer to it
+
+	live      int // connections and templates
+	halfOpen  int
+	templates int
+
+	_ [cacheLine]byte // neighbours' locks are others' business
+}
+
+// Lock locks the shard that k leads to and returns it.
+func (t *Table) Lock(k Key) *Shard {
+	s := &t.shards[k.shard]
+	s.mu.Lock()
+	return s
+}
+
+// Unlock ends what Lock began. Conns of the shard must not be used after it.
+func (s *Shard) Unlock() { s.mu.Unlock() }
+
+// Find returns the connection that has f as its inbound or outbound flow,
+// depending on what k was made by, or nil. The caller holds the lock.
+func (s *Shard) Find(k Key, f *packet.Flow) *Conn {
+	tag := uint32(k.hash)
+	for b := s.index.home(k.hash); ; b = s.index.next(b) {
+		line := &s.index[b]
+		for _, e := range line[1:] {
+			if uint32(e>>32) != tag || uint32(e) == 0 {
+				continue
+			}
+			if c := &s.conns[uint32(e)-1]; s.has(c, k.kind, f) {
+				return c
+			}
+		}
+		if line[0] == 0 {
+			return nil
+		}
+	}
+}
+
+// has reports whether f is c's flow of kind d. That the tags agree is not
+// enough: two flows in 2^32 have the same.
+func (s *Shard) has(c *Conn, d kind, f *packet.Flow) bool {
+	b := &s.bindings[c.Binding]
+	if b.Proto != f.Proto {
+		return false
+	}
+	if d == outbound { // a template has no local address, so it never matches
+		return c.LocalPort == f.DstPort && s.locals[c.Local].Addr == f.Dst &&
+			b.Real.Port == f.SrcPort && b.Real.Addr == f.Src
+	}
+	return c.ClientPort == f.SrcPort && c.Client == f.Src &&
+		b.Virtual.Port == f.DstPort && b.Virtual.Addr == f.Dst &&
+		(c.State == Template) == (d == template)
+}
+
+// SetState moves c to another state, and its deadline to timeout ms from now.
+func (s *Shard) SetState(c *Conn, to State, timeout, now uint32) {
+	was := c.due()
+	if from := c.State; from.HalfOpen() != to.HalfOpen() {
+		if to.HalfOpen() {
+			s.enterHalfOpen(c, now)
+		} else {
+			s.leaveHalfOpen(c)
+		}
+	}
+	c.State = to
+	c.Deadline = now + timeout
+	if before(c.due(), was) {
+		s.reschedule(c)
+	}
+}
+
+// Touch moves the deadline of c to timeout ms from now. Unless that is earlier
+// than it was, it is one store.
+func (s *Shard) Touch(c *Conn, timeout, now uint32) {
+	deadline := now + timeout
+	if before(deadline, c.Deadline) {
+		s.hasten(c, deadline)
+		return
+	}
+	c.Deadline = deadline
+}
+
+// Restart makes c a new connection of the same client, with the same real
+// server and local port, in state to. What the packet path noted of the old one
+// is cleared, except the next hops.
+func (s *Shard) Restart(c *Conn, to State, timeout, now uint32) {
+	if c.State.HalfOpen() {
+		s.leaveHalfOpen(c)
+		c.State = None
+	}
+	c.Flags = 0
+	c.FirstData, c.RealSeq, c.RealAck = 0, 0, 0
+	c.SeqDelta, c.AckDelta, c.TimestampDelta = 0, 0, 0
+	s.SetState(c, to, timeout, now)
+}
+
+// Remove takes c out of the table and frees its port and its place. It returns
+// a copy; c itself must not be used after.
+func (s *Shard) Remove(c *Conn) Ended {
+	e := s.drop(c)
+	s.t.used.Add(-1)
+	return e
+}
+
+// drop is Remove without giving the reservation back.
+func (s *Shard) drop(c *Conn) Ended {
+	e := Ended{*c}
+	slot := s.slot(c)
+	if c.State == Template {
+		b := s.bindings[c.Binding]
+		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
+		s.templates--
+	} else {
+		in, out := s.t.InboundFlow(c), s.t.OutboundFlow(c)
+		s.index.remove(s.t.hash(&in, inbound), slot)
+		s.index.remove(s.t.hash(&out, outbound), slot)
+		s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding].real)
+	}
+	if c.State.HalfOpen() {
+		s.leaveHalfOpen(c)
+	}
+	s.refs[c.Binding]--
+	s.nodes.unlink(wheelNode(slot))
+	*c = Conn{}
+	s.freeSlot(slot)
+	return e
+}
+
+// takeSlot returns an unused place. There must be one.
+func (s *Shard) takeSlot() uint32 {
+	s.live++
+	if s.free == 0 {
+		s.fresh++
+		return s.fresh - 1
+	}
+	slot := s.free - 1
+	s.free = s.nodes[wheelNode(slot)].next
+	return slot
+}
+
+// freeSlot is the inverse of takeSlot. The place last freed is the first to be
+// used again, as it is most likely still in the cache.
+func (s *Shard) freeSlot(slot uint32) {
+	s.live--
+	s.nodes[wheelNode(slot)].next = s.free
+	s.free = slot + 1
+}
+
+// full reports whether no place is unused.
+func (s *Shard) full() bool { return s.live == len(s.conns) }

@@ -1,0 +1,110 @@
+package conntrack
+
+// The timer wheel is lazy: a connection lies in the slice of time in which it
+// was due when it was put there. Packets move its deadline without touching the
+// wheel; when the wheel comes round to it, it is put where it is due by then.
+// Only a deadline that comes nearer moves it at once.
+
+// Our choices. 1024 ticks of 128 ms are 131 s, longer than most timeouts, so
+// that most idle connections are looked at once; a tick is well under the
+// shortest timeout of 2 s, and power-of-two sizes need no division.
+const (
+	wheelSize = 1024
+	tickShift = 7
+	tick      = 1 << tickShift // ms
+	horizon   = wheelSize*tick - 1
+)
+
+// wheelHead returns the head of the list of connections due at a time.
+func (s *Shard) wheelHead(at uint32) uint32 {
+	return uint32(2*len(s.conns)) + at>>tickShift%wheelSize
+}
+
+// schedule puts the connection in a slot, which is not in the wheel, where it
+// is due: overdue, in the next tick; beyond the horizon, in the last.
+func (s *Shard) schedule(slot uint32) {
+	wait := max(0, int32(s.conns[slot].due()-s.cursor))
+	at := s.cursor + uint32(min(wait, horizon))
+	s.nodes.pushBack(s.wheelHead(at), wheelNode(slot))
+}
+
+// reschedule moves c within the wheel to where it is due.
+func (s *Shard) reschedule(c *Conn) {
+	slot := s.slot(c)
+	s.nodes.unlink(wheelNode(slot))
+	s.schedule(slot)
+}
+
+// hasten sets a deadline earlier than c has.
+func (s *Shard) hasten(c *Conn, deadline uint32) {
+	c.Deadline = deadline
+	s.reschedule(c)
+}
+
+// SetAlarm makes Expire call for c, a UDP connection, at time at even if its
+// deadline is later. It replaces an earlier alarm.
+func (s *Shard) SetAlarm(c *Conn, at uint32) {
+	was := c.due()
+	c.SeqDelta = max(at, 1) // zero is no alarm; a millisecond does not matter
+	if before(c.due(), was) {
+		s.reschedule(c)
+	}
+}
+
+// ClearAlarm takes back the alarm of c.
+func (s *Shard) ClearAlarm(c *Conn) { c.SeqDelta = 0 }
+
+// Expire calls due for the connections of a shard whose deadline or alarm has
+// come, up to one tick late. It looks at no more than limit connections and
+// returns at how many it looked; if that is limit, there may be more.
+//
+// due is called with the shard locked. If it returns 0, the connection is
+// removed; it must not remove it itself. Else the connection lives on: due has
+// set its new deadline or alarm, and what it left in the past moves to again ms
+// from now.
+func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *Conn) (again uint32)) int {
+	s := &t.shards[shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen, removed := 0, 0
+	for int32(now-s.cursor) >= tick {
+		head := s.wheelHead(s.cursor)
+		for !s.nodes.alone(head) {
+			if seen == limit {
+				t.used.Add(-int64(removed))
+				return seen
+			}
+			seen++
+			if s.expire(slotOf(s.nodes[head].next), now, due) {
+				removed++
+			}
+		}
+		s.cursor += tick
+	}
+	t.used.Add(-int64(removed))
+	return seen
+}
+
+// expire looks at the connection in a slot, and reports whether it is gone. One
+// that lives on is then due after now, so it leaves the current tick.
+func (s *Shard) expire(slot, now uint32, due func(*Shard, *Conn) uint32) (removed bool) {
+	c := &s.conns[slot]
+	s.nodes.unlink(wheelNode(slot))
+	if before(now, c.due()) {
+		s.schedule(slot)
+		return false
+	}
+	again := due(s, c)
+	if again == 0 {
+		s.drop(c)
+		return true
+	}
+	if !before(now, c.Deadline) {
+		c.Deadline = now + again
+	}
+	if !before(now, c.due()) {
+		c.SeqDelta = max(now+again, 1)
+	}
+	s.reschedule(c)
+	return false
+}

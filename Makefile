@@ -1,0 +1,84 @@
+# make            build bin/fnatd and bin/fnatctl
+# make demo       show it at work in network namespaces (root)
+# make test       every test; as root also those in network namespaces
+# make check      lint, test, and generated files that match their source
+# make bench      benchmarks
+# make generate   compile the BPF programs again (clang 14)
+# make install    into $(DESTDIR)$(PREFIX)
+#
+# What a target needs besides Go and git, scripts/deps.sh installs when it is
+# root and names when it is not. FNATD_TEST_ROOT=1 turns the skip of a test
+# that lacks a capability into a failure.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX  ?= /usr/local
+
+# The version comes by the linker, so git is not asked a second time.
+export CGO_ENABLED := 0
+BUILD := -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)'
+
+GENERATED := '*_bpfel.go' '*_bpfel.o'
+
+.PHONY: all
+all: build
+
+.PHONY: build
+build:
+	$(GO) build $(BUILD) -o bin/ ./cmd/...
+
+# The whole-program tests come last and alone, because they share the machine's
+# few cores with the programs that they start.
+.PHONY: test
+test: build
+	@scripts/deps.sh test || { [ "$$(id -u)" -ne 0 ] && echo 'tests that need root are skipped'; }
+	$(GO) test $$($(GO) list ./... | grep -v /tests)
+	$(GO) test -p 1 -timeout 30m ./tests/...
+
+.PHONY: demo
+demo: build
+	@scripts/deps.sh test
+	$(GO) run -buildvcs=false ./tests/demo
+
+.PHONY: bench
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /tests)
+
+.PHONY: lint
+lint:
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
+	@for f in scripts/*.sh .ci/run; do bash -n $$f; done
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./...
+
+.PHONY: generate
+generate:
+	@scripts/deps.sh generate
+	$(GO) generate ./...
+
+# Where clang 14 cannot be had the comparison is left out, and said so.
+.PHONY: check-generated
+check-generated:
+	@if scripts/deps.sh generate; then \
+		$(GO) generate ./...; \
+		git diff --exit-code -- $(GENERATED) || { echo 'generated files differ from their source: commit them'; exit 1; }; \
+	else \
+		echo 'generated files are not compared with their source'; \
+	fi
+
+# "make check test" runs the tests once.
+.PHONY: check
+check: lint check-generated test
+
+.PHONY: install
+install: build
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin bin/fnatd bin/fnatctl
+	install -D -m 644 -t $(DESTDIR)/etc/systemd/system dist/fnatd.service
+
+.PHONY: clean
+clean:
+	rm -rf bin

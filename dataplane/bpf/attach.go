@@ -85,7 +85,7 @@ func (p *Program) adopt(ifindex int, port *port, mode Mode) (Mode, error) {
 		return got, nil
 	}
 	// Its interface is gone, or it runs in another mode than is asked for.
-	return mode, errors.Join(l.Unpin(), l.Close())
+	return mode, takeOff(l)
 }
 
 // attachNew links the program to an interface that has none, and pins the link.
@@ -117,13 +117,19 @@ func (p *Program) link(ifindex int, mode Mode) (link.Link, error) {
 	})
 }
 
+// takeOff ends a link at once. To unpin and close it would do as well, but the
+// kernel may put that off.
+func takeOff(l link.Link) error {
+	return errors.Join(l.Detach(), l.Unpin(), l.Close())
+}
+
 // hint returns the cause of a failed attach in an operator's words.
 func hint(err error) error {
 	switch {
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
+	case errors.Is(err, unix.EOPNOTSUPP):
 		return errors.New("the driver does not support it (set mode = \"generic\")")
-	case errors.Is(err, unix.ERANGE):
-		return errors.New("the MTU is too large for it (lower it, or set mode = \"generic\")")
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
+		return errors.New("the driver refuses it, most often for the MTU (lower it, or set mode = \"generic\")")
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
 		return errors.New("another XDP program came first")
 	}

@@ -120,9 +120,15 @@ func (p *Program) Prune() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if !keep[e.Name()] {
-			errs = append(errs, os.Remove(filepath.Join(p.pins.dir.Name(), e.Name())))
+		if keep[e.Name()] {
+			continue
 		}
+		l, err := p.pins.load(e.Name())
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, takeOff(l))
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 )
@@ -94,21 +95,28 @@ func (p *Program) Close(keepPinned bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
-	for ifindex := range p.ports {
-		errs = append(errs, p.dropPort(ifindex, keepPinned))
+	for ifindex, port := range p.ports {
+		delete(p.ports, ifindex)
+		if port.link == nil {
+			continue
+		}
+		if keepPinned {
+			errs = append(errs, port.link.Close())
+		} else {
+			errs = append(errs, takeOff(port.link))
+		}
 	}
 	errs = append(errs, p.objs.Close(), p.pins.close())
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("xdp program: close: %w", err)
+	}
+	return nil
 }
 
 // Detach takes the program off the interface, and forgets its sockets.
 func (p *Program) Detach(ifindex int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.dropPort(ifindex, false)
-}
-
-func (p *Program) dropPort(ifindex int, keepPinned bool) error {
 	port := p.ports[ifindex]
 	if port == nil {
 		return nil
@@ -116,13 +124,13 @@ func (p *Program) dropPort(ifindex int, keepPinned bool) error {
 	delete(p.ports, ifindex)
 	var errs []error
 	if port.link != nil {
-		if p.pins != nil && !keepPinned {
-			errs = append(errs, port.link.Unpin())
-		}
-		errs = append(errs, port.link.Close())
+		errs = append(errs, takeOff(port.link))
 	}
-	if !keepPinned {
-		errs = append(errs, p.objs.Ports.Delete(uint32(ifindex)))
+	errs = append(errs, p.objs.Ports.Delete(uint32(ifindex)))
+	for queue := range uint32(p.maxQueues()) {
+		if err := p.objs.Xsks.Delete(port.base + queue); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, err)
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("xdp program: detach from %q: %w", port.name, err)

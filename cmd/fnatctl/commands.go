@@ -95,10 +95,11 @@ func (p *program) connections() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.Service, "service", "", "only of the service `NAME`")
 	flags.Var((*clientFlag)(&f.Client), "client", "only of this client `ADDRESS` or network")
-	flags.StringVar(&f.State, "state", "", "only in this `STATE`, such as ESTABLISHED")
+	flags.Var((*stateFlag)(&f.State), "state", "only in this `STATE`, such as ESTABLISHED")
 	flags.Var((*limitFlag)(&f.Limit), "limit", "at most `N`; 0 is all")
-	// It fails only for a flag that does not exist.
+	// They fail only for a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("service", p.completeService)
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(ctl.States[:], cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -187,6 +188,18 @@ func (f *clientFlag) String() string {
 func (f *clientFlag) Set(s string) error {
 	p, err := ctl.ParseClient(s)
 	*f = clientFlag(p)
+	return err
+}
+
+// A stateFlag is a flag whose value is the state of a connection.
+type stateFlag string
+
+func (f *stateFlag) Type() string   { return "state" }
+func (f *stateFlag) String() string { return string(*f) }
+
+func (f *stateFlag) Set(s string) error {
+	state, err := ctl.ParseState(s)
+	*f = stateFlag(state)
 	return err
 }
 

@@ -172,6 +172,7 @@ func TestTables(t *testing.T) {
 		"json_reload":             {"reload", "--json"},
 		"json_stats":              {"stats", "--json"},
 		"json_version":            {"version", "--json"},
+		"completion_of_a_state":   {"__complete", "connections", "--state", "SYN"},
 		"completion_of_a_service": {"__complete", "connections", "--service", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -218,6 +219,7 @@ func TestExitCodes(t *testing.T) {
 		"unknown_flag":       {[]string{"stats", "--all"}, exitUsage, "fnatctl: unknown flag: --all\nsee fnatctl --help\n"},
 		"superfluous_word":   {[]string{"stats", "now"}, exitUsage, "fnatctl: unknown command \"now\" for \"fnatctl stats\"\nsee fnatctl --help\n"},
 		"bad_client":         {[]string{"connections", "--client", "bob"}, exitUsage, "fnatctl: invalid argument \"bob\" for \"--client\" flag: client \"bob\": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)\nsee fnatctl --help\n"},
+		"bad_state":          {[]string{"connections", "--state", "open"}, exitUsage, "fnatctl: invalid argument \"open\" for \"--state\" flag: state \"open\": no such state (want one of " + strings.Join(ctl.States[:], ", ") + ")\nsee fnatctl --help\n"},
 		"bad_limit":          {[]string{"connections", "--limit", "-1"}, exitUsage, "fnatctl: invalid argument \"-1\" for \"--limit\" flag: limit \"-1\": not a number of 0 or more\nsee fnatctl --help\n"},
 		"no_daemon":          {[]string{"--socket", none, "stats"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
 		"no_daemon_json":     {[]string{"--socket", none, "stats", "--json"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
@@ -140,7 +141,7 @@ func TestConnections(t *testing.T) {
 	}{
 		"all_of_them":                    {Filter{}, 1000, nil},
 		"one_service":                    {Filter{Service: "web"}, 500, nil},
-		"state_in_any_case":              {Filter{State: "udp"}, 500, nil},
+		"one_state":                      {Filter{State: "UDP"}, 500, nil},
 		"one_client":                     {Filter{Client: netip.MustParsePrefix("198.51.0.2/32")}, 1, nil},
 		"client_network":                 {Filter{Client: netip.MustParsePrefix("198.51.1.0/24")}, 256, nil},
 		"limit_says_there_are_more":      {Filter{Limit: 10}, 10, ErrMore},
@@ -241,6 +242,7 @@ func TestErrorsAreJSON(t *testing.T) {
 		"no_such_service":    {"GET", PathConnections + "?service=wbe", "", 404, `service "wbe": no such service`},
 		"bad_client":         {"GET", PathConnections + "?client=x", "", 400, `client "x": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)`},
 		"bad_limit":          {"GET", PathConnections + "?limit=-1", "", 400, `limit "-1": not a number of 0 or more`},
+		"bad_state":          {"GET", PathConnections + "?state=open", "", 400, `state "open": no such state (want one of ` + strings.Join(States[:], ", ") + `)`},
 		"unknown_parameter":  {"GET", PathConnections + "?clent=::1", "", 400, `"clent": no such parameter (want service, client, state or limit)`},
 		"twice_a_parameter":  {"GET", PathConnections + "?limit=1&limit=2", "", 400, `limit: given 2 times`},
 		"parameter_of_stats": {"GET", PathStats + "?x=1", "", 400, `"x=1": /v1/stats takes no parameters`},
@@ -288,6 +290,22 @@ func TestFilterSurvivesItsQuery(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("got %v, %v, want %v", got, err, want)
 		}
+	}
+}
+
+// TestStatesAreThoseOfTheTable holds the names here against the table's own.
+func TestStatesAreThoseOfTheTable(t *testing.T) {
+	var want []string
+	for s := conntrack.None + 1; s < conntrack.NumStates; s++ {
+		if s != conntrack.Template {
+			want = append(want, s.String())
+		}
+	}
+	if d := cmp.Diff(want, States[:]); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if got, err := ParseState("syn_recv"); got != "SYN_RECV" || err != nil {
+		t.Errorf("got %q, %v, want the name in capitals", got, err)
 	}
 }
 

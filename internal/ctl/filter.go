@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,14 +13,14 @@ import (
 type Filter struct {
 	Service string       // name; empty: any
 	Client  netip.Prefix // client's address; invalid: any
-	State   string       // as Connection.State, in either case; empty: any
+	State   string       // one of States; empty: any
 	Limit   int          // at most so many; 0: no limit
 }
 
 // Match reports whether f selects c. It does not look at Limit.
 func (f *Filter) Match(c *Connection) bool {
 	return (f.Service == "" || f.Service == c.Service) &&
-		(f.State == "" || strings.EqualFold(f.State, c.State)) &&
+		(f.State == "" || f.State == c.State) &&
 		(!f.Client.IsValid() || f.Client.Contains(c.Client.Addr()))
 }
 
@@ -35,6 +36,20 @@ func ParseClient(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("client %q: not an address or network (such as 198.51.100.7 or 198.51.100.0/24)", s)
 	}
 	return p.Masked(), nil
+}
+
+// States are the states of a Connection.
+var States = [...]string{
+	"ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
+	"LAST_ACK", "LISTEN", "SYNACK", "UDP_ONE_WAY", "UDP",
+}
+
+// ParseState reads the state of a Filter: one of States, in any case.
+func ParseState(s string) (string, error) {
+	if name := strings.ToUpper(s); slices.Contains(States[:], name) {
+		return name, nil
+	}
+	return "", fmt.Errorf("state %q: no such state (want one of %s)", s, strings.Join(States[:], ", "))
 }
 
 // ParseLimit reads the limit of a Filter: 0 or more.
@@ -76,7 +91,9 @@ func parseFilter(q url.Values) (f Filter, err error) {
 		case "service":
 			f.Service = v
 		case "state":
-			f.State = v
+			if f.State, err = ParseState(v); err != nil {
+				return Filter{}, err
+			}
 		case "client":
 			if f.Client, err = ParseClient(v); err != nil {
 				return Filter{}, err

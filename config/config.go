@@ -58,6 +58,9 @@ type LocalPool struct {
 	Interface string
 	Addresses []netip.Addr // ranges written out, in the order of the file
 	Ports     Ports
+
+	label string // begins messages about the pool
+	lines []int  // where each address stands in the file
 }
 
 // Ports is an inclusive range of ports.
@@ -110,6 +113,8 @@ type Service struct {
 
 	Timeouts Timeouts
 	Servers  []RealServer
+
+	label string // begins messages about the service
 }
 
 // Timeouts are the idle times of [service.timeout]; 0 is the default of the

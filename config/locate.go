@@ -1,0 +1,203 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A place says where a value of a TOML document stands: the line of its key or
+// header, and the places inside it. The TOML package tells lines only for the
+// errors that it finds itself, and we have more to complain about.
+type place struct {
+	line  int
+	table map[string]*place // of a table
+	array []*place          // of an array, also of tables
+}
+
+// locate returns the places of all keys of a document that is valid TOML. What
+// it does not understand it leaves out; a reader then falls back to the line of
+// what surrounds it.
+func locate(doc string) *place {
+	l := locator{doc: doc, line: 1}
+	root := &place{line: 1}
+	current := root
+	for l.blank(); l.rest() != ""; l.blank() {
+		switch line := l.line; {
+		case l.eat("[["):
+			current = root.inside(l.key(), line).element(line)
+			l.eat("]]")
+		case l.eat("["):
+			current = root.inside(l.key(), line).last()
+			current.line = line
+			l.eat("]")
+		default:
+			l.assignment(current)
+		}
+	}
+	return root
+}
+
+// inside returns the place of key in p, made if it is new.
+func (p *place) inside(key []string, line int) *place {
+	for _, part := range key {
+		p = p.last()
+		next := p.table[part]
+		if next == nil {
+			next = &place{line: line}
+			if p.table == nil {
+				p.table = make(map[string]*place)
+			}
+			p.table[part] = next
+		}
+		p = next
+	}
+	return p
+}
+
+// last returns p, or its latest element if it is an array of tables: that is the
+// one which TOML lets further headers extend.
+func (p *place) last() *place {
+	if len(p.array) > 0 {
+		return p.array[len(p.array)-1]
+	}
+	return p
+}
+
+// element adds an element to p.
+func (p *place) element(line int) *place {
+	e := &place{line: line}
+	p.array = append(p.array, e)
+	return e
+}
+
+// A locator walks over a document. Every method but rest moves it forward.
+type locator struct {
+	doc  string
+	at   int
+	line int
+}
+
+func (l *locator) rest() string { return l.doc[l.at:] }
+
+// skip moves over n bytes, counting lines.
+func (l *locator) skip(n int) {
+	n = min(n, len(l.rest()))
+	l.line += strings.Count(l.rest()[:n], "\n")
+	l.at += n
+}
+
+// eat moves over token if it comes next.
+func (l *locator) eat(token string) bool {
+	if !strings.HasPrefix(l.rest(), token) {
+		return false
+	}
+	l.skip(len(token))
+	return true
+}
+
+// until moves to the first byte that is in chars and returns what it passed.
+func (l *locator) until(chars string) string {
+	rest := l.rest()
+	n := strings.IndexAny(rest, chars)
+	if n < 0 {
+		n = len(rest)
+	}
+	l.skip(n)
+	return rest[:n]
+}
+
+// blank moves over white space, line ends and comments.
+func (l *locator) blank() {
+	for {
+		rest := l.rest()
+		l.skip(len(rest) - len(strings.TrimLeft(rest, " \t\r\n")))
+		if !strings.HasPrefix(l.rest(), "#") {
+			return
+		}
+		l.until("\n")
+	}
+}
+
+// key moves over a key, dotted or not, and returns its parts.
+func (l *locator) key() (parts []string) {
+	for {
+		l.blank()
+		if rest := l.rest(); strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "'") {
+			parts = append(parts, l.str())
+		} else {
+			parts = append(parts, l.until(" \t\r\n.=]#\"'"))
+		}
+		l.blank()
+		if !l.eat(".") {
+			return parts
+		}
+	}
+}
+
+// assignment moves over key = value and notes their places in p.
+func (l *locator) assignment(p *place) {
+	line := l.line
+	key := l.key()
+	if !l.eat("=") {
+		l.skip(1)
+		return
+	}
+	l.value(p.inside(key, line))
+}
+
+// value moves over a value and notes in p what it contains.
+func (l *locator) value(p *place) {
+	l.blank()
+	switch rest := l.rest(); {
+	case strings.HasPrefix(rest, `"`), strings.HasPrefix(rest, "'"):
+		l.str()
+	case l.eat("["):
+		for l.blank(); l.rest() != "" && !l.eat("]"); l.blank() {
+			if !l.eat(",") {
+				l.value(p.element(l.line))
+			}
+		}
+	case l.eat("{"):
+		for l.blank(); l.rest() != "" && !l.eat("}"); l.blank() {
+			if !l.eat(",") {
+				l.assignment(p)
+			}
+		}
+	default:
+		if l.until(",]}#\n") == "" {
+			l.skip(1)
+		}
+	}
+}
+
+// str moves over a string of any of TOML's four kinds and returns it; escapes
+// stay as they are where Go has other ones.
+func (l *locator) str() string {
+	quote := l.rest()[:1]
+	long := strings.Repeat(quote, 3)
+	if !l.eat(long) {
+		long = quote
+		l.skip(1)
+	}
+	start := l.at
+	for l.rest() != "" && !strings.HasPrefix(l.rest(), long) {
+		if quote == `"` && l.eat(`\`) {
+			l.skip(1)
+			continue
+		}
+		l.skip(1)
+	}
+	text := l.doc[start:l.at]
+	l.eat(long)
+	for range 2 { // a long string may end in up to two quotes of its own
+		if len(long) == 3 {
+			l.eat(quote)
+		}
+	}
+	if quote == `"` {
+		if s, err := strconv.Unquote(quote + text + quote); err == nil {
+			return s
+		}
+	}
+	return text
+}

@@ -1,0 +1,307 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A table reads one TOML table, key by key. Its methods store a value where they
+// are told to, leave the default there if the key is absent, and report a value
+// that is not what it should be. In the end finish reports the keys that nobody
+// asked for.
+type table struct {
+	report  *report
+	path    string // how headers name it, "service.timeout"
+	context string // begins every message, `service "web": timeout: `
+	values  map[string]any
+	place   *place
+	where   *Where
+	known   []string
+}
+
+func newTable(r *report, path, context string, values map[string]any, p *place, w *Where) *table {
+	w.Line, w.keys, w.bad = p.line, make(map[string]int), make(map[string]bool)
+	for key := range values {
+		w.keys[key] = p.line
+		if at := p.table[key]; at != nil {
+			w.keys[key] = at.line
+		}
+	}
+	return &table{report: r, path: path, context: context, values: values, place: p, where: w}
+}
+
+// fail reports that the value of key is wrong, unless something already is.
+func (t *table) fail(key, text string) {
+	if t.where.bad[key] {
+		return
+	}
+	t.failAt(t.where.LineOf(key), key, t.values[key], text)
+}
+
+func (t *table) failAt(line int, key string, value any, text string) {
+	t.where.bad[key] = true
+	t.report.add(line, message(t.context, key, value, text))
+}
+
+// value returns the value of key and whether there is one.
+func (t *table) value(key string) (any, bool) {
+	t.known = append(t.known, key)
+	v, ok := t.values[key]
+	return v, ok
+}
+
+// text reads a string and hands it to parse, whose error is what to report.
+func (t *table) text(key string, parse func(string) error) {
+	v, ok := t.value(key)
+	if !ok {
+		return
+	}
+	s, ok := v.(string)
+	if !ok {
+		t.fail(key, "want a string in quotes")
+		return
+	}
+	if err := parse(s); err != nil {
+		t.fail(key, err.Error())
+	}
+}
+
+func (t *table) str(key string, to *string) {
+	t.text(key, func(s string) error { *to = s; return nil })
+}
+
+// name reads a string that identifies something and so may not be empty.
+func (t *table) name(key string, to *string) {
+	t.text(key, func(s string) error { *to = s; return checkName(s) })
+}
+
+// oneOf reads a string that must be one of choices.
+func oneOf[S ~string](t *table, key string, to *S, choices ...S) {
+	t.text(key, func(s string) error {
+		if !slices.Contains(choices, S(s)) {
+			return fmt.Errorf("unknown %s (want %s)", key, list(choices, "or"))
+		}
+		*to = S(s)
+		return nil
+	})
+}
+
+func (t *table) boolean(key string, to *bool) {
+	v, ok := t.value(key)
+	if !ok {
+		return
+	}
+	b, ok := v.(bool)
+	if !ok {
+		t.fail(key, "want true or false, without quotes")
+		return
+	}
+	*to = b
+}
+
+// integer reads a number from lowest to highest.
+func integer[I ~int | ~uint8](t *table, key string, to *I, lowest, highest int) {
+	v, ok := t.value(key)
+	if !ok {
+		return
+	}
+	n, ok := v.(int64)
+	if !ok || n < int64(lowest) || n > int64(highest) {
+		t.fail(key, fmt.Sprintf("want a whole number from %d to %d", lowest, highest))
+		return
+	}
+	*to = I(n)
+}
+
+// duration reads a time span from lowest to maxDuration, or 0 if that is off.
+func (t *table) duration(key string, to *time.Duration, lowest time.Duration, off bool) {
+	v, ok := t.value(key)
+	if !ok {
+		return
+	}
+	const example = `want a number and a unit in quotes, as "90s" or "5m"`
+	s, ok := v.(string)
+	if !ok {
+		t.fail(key, example)
+		return
+	}
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		t.fail(key, "not a time span ("+example+")")
+	case d == 0 && off:
+		*to = d
+	case d < lowest || d > maxDuration:
+		t.fail(key, fmt.Sprintf("want %s to %s", span(lowest), span(maxDuration)))
+	default:
+		*to = d
+	}
+}
+
+// list reads an array and hands its elements to element, which reports by fail
+// what is wrong with one.
+func (t *table) list(key, want string, element func(v any, line int, fail func(text string))) {
+	v, ok := t.value(key)
+	if !ok {
+		return
+	}
+	elements, ok := v.([]any)
+	if !ok {
+		t.fail(key, "want a list "+want)
+		return
+	}
+	at := t.place.table[key]
+	for i, v := range elements {
+		line := t.where.LineOf(key)
+		if at != nil && i < len(at.array) {
+			line = at.array[i].line
+		}
+		element(v, line, func(text string) { t.failAt(line, key, v, text) })
+	}
+}
+
+// header returns the name of the table at key.
+func (t *table) header(key string) string {
+	if t.path == "" {
+		return key
+	}
+	return t.path + "." + key
+}
+
+// sub returns the table at key, with its own context and place, or nil.
+func (t *table) sub(key string, w *Where) *table {
+	v, ok := t.value(key)
+	if !ok {
+		return nil
+	}
+	values, ok := v.(map[string]any)
+	if !ok {
+		t.fail(key, fmt.Sprintf("want a table [%s]", t.header(key)))
+		return nil
+	}
+	return newTable(t.report, t.header(key), t.context+key+": ", values, t.inside(key), w)
+}
+
+// subs calls read with each table of the array at key, and its place.
+func (t *table) subs(key string, read func(values map[string]any, p *place)) {
+	v, ok := t.value(key)
+	if !ok {
+		return
+	}
+	values, ok := tables(v)
+	if !ok {
+		t.fail(key, fmt.Sprintf("want a table in double brackets, as [[%s]]", t.header(key)))
+		return
+	}
+	at := t.inside(key)
+	for i := range values {
+		p := at
+		if i < len(at.array) {
+			p = at.array[i]
+		}
+		read(values[i], p)
+	}
+}
+
+// tables returns v as an array of tables: written by headers or inline.
+func tables(v any) (all []map[string]any, ok bool) {
+	if all, ok = v.([]map[string]any); ok {
+		return all, true
+	}
+	elements, ok := v.([]any)
+	for _, e := range elements {
+		m, isTable := e.(map[string]any)
+		all, ok = append(all, m), ok && isTable
+	}
+	return all, ok
+}
+
+// inside returns the place of key, or of t if that is not known.
+func (t *table) inside(key string) *place {
+	if p := t.place.table[key]; p != nil {
+		return p
+	}
+	return t.place
+}
+
+// unsupported reports key, which the next versions know, if it is there. It is
+// not among the keys that finish advises.
+func (t *table) unsupported(key string) {
+	if t.where.has(key) {
+		t.fail(key, "not supported yet by this version (remove it)")
+		delete(t.values, key)
+	}
+}
+
+// require reports each key that is absent, with an example of its value.
+func (t *table) require(key, example string) {
+	if !t.where.has(key) {
+		t.fail(key, fmt.Sprintf("missing (add %s = %s)", key, example))
+	}
+}
+
+// finish reports the keys that no method was called for.
+func (t *table) finish() {
+	for _, key := range slices.Sorted(maps.Keys(t.values)) {
+		if slices.Contains(t.known, key) {
+			continue
+		}
+		t.report.add(t.where.LineOf(key), message(t.context, fmt.Sprintf("%q", key), nil, t.advice(key)))
+	}
+}
+
+// advice says what the unknown key may have been meant to be.
+func (t *table) advice(key string) string {
+	best, least := "", math.MaxInt
+	for _, known := range t.known {
+		if d := distance(strings.ToLower(key), known); d < least {
+			best, least = known, d
+		}
+	}
+	if least <= 1+len(key)/4 {
+		return fmt.Sprintf("unknown key (did you mean %s?)", best)
+	}
+	return fmt.Sprintf("unknown key (want %s)", list(slices.Sorted(slices.Values(t.known)), "or"))
+}
+
+// distance returns how many letters have to be put in, taken out or changed to
+// make a into b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// list joins words as a sentence does: a, b or c.
+func list[S ~string](words []S, last string) string {
+	var b strings.Builder
+	for i, w := range words {
+		switch {
+		case i == 0:
+		case i == len(words)-1:
+			b.WriteString(" " + last + " ")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(w))
+	}
+	return b.String()
+}

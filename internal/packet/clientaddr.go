@@ -67,6 +67,14 @@ func (o *AddressOption) size(client *Addr) int {
 	return n
 }
 
+// kind returns the option kind for the client.
+func (o *AddressOption) kind(client *Addr) uint8 {
+	if client.Is4() {
+		return o.Kind4
+	}
+	return o.Kind6
+}
+
 // Len returns how many bytes of header the option takes for that client, padding
 // included: a multiple of four, 0 if the option cannot hold such an address.
 func (o *AddressOption) Len(client Addr) int { return (o.size(&client) + 3) &^ 3 }
@@ -81,15 +89,13 @@ func (o *AddressOption) Encode(dst []byte, client Endpoint) int {
 	}
 	is4 := client.Addr.Is4()
 	addr := client.Addr[:]
-	kind := o.Kind6
 	if is4 {
 		addr = client.Addr[12:]
-		kind = o.Kind4
 	}
 	n := (size + 3) &^ 3
 	b := dst[:MaxAddressOption]
 	clear(b)
-	b[0], b[1] = kind, uint8(size)
+	b[0], b[1] = o.kind(&client.Addr), uint8(size)
 	body := b[optionOverhead:]
 	if o.TTM {
 		binary.LittleEndian.PutUint16(body, ttmFamily(is4))

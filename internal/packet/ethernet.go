@@ -34,6 +34,12 @@ func (e Ethernet) Dst() [6]byte { return [6]byte(e[ethDst:]) }
 // Src returns the source's MAC address.
 func (e Ethernet) Src() [6]byte { return [6]byte(e[ethSrc:]) }
 
+// SetMACs sets the destination and the source.
+func (e Ethernet) SetMACs(dst, src [6]byte) {
+	copy(e[ethDst:], dst[:])
+	copy(e[ethSrc:], src[:])
+}
+
 // Type returns the EtherType of what follows the header and its tags.
 func (e Ethernet) Type() uint16 { return binary.BigEndian.Uint16(e[len(e)-2:]) }
 

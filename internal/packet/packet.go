@@ -59,5 +59,13 @@ func (p *Packet) SegmentLen() uint32 {
 	return n
 }
 
+// TTL returns the time to live, which IPv6 calls the hop limit.
+func (p *Packet) TTL() uint8 {
+	if p.Version == 6 {
+		return p.IPv6().HopLimit()
+	}
+	return p.IPv4().TTL()
+}
+
 // IPLen returns the bytes of the IP datagram, which is what an MTU bounds.
 func (p *Packet) IPLen() int { return p.End - p.L3 }

@@ -20,6 +20,13 @@ func (l *StripList) Add(kind, length uint8) {
 	}
 }
 
+// AddOption puts the forms that o encodes on the list.
+func (l *StripList) AddOption(o *AddressOption) {
+	client4, client6 := Addr{10: 0xff, 11: 0xff}, Addr{}
+	l.Add(o.Kind4, uint8(o.size(&client4)))
+	l.Add(o.Kind6, uint8(o.size(&client6)))
+}
+
 // Has reports whether the options of that kind and length are on the list.
 func (l *StripList) Has(kind, length uint8) bool {
 	return length <= maxOptionLen && l.lengths[kind]>>length&1 != 0

@@ -108,11 +108,7 @@ func (p *Packet) add(field int, delta uint32) {
 }
 
 // SetMACs sets the Ethernet destination and source.
-func (p *Packet) SetMACs(dst, src [6]byte) {
-	e := p.Ethernet()
-	copy(e[ethDst:], dst[:])
-	copy(e[ethSrc:], src[:])
-}
+func (p *Packet) SetMACs(dst, src [6]byte) { p.Ethernet().SetMACs(dst, src) }
 
 // RecomputeChecksums computes the checksums of IP and transport from scratch,
 // for frames from a virtual link whose other end leaves only the pseudo-header's

@@ -1,0 +1,57 @@
+package packet_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
+)
+
+func TestNothingAllocates(t *testing.T) {
+	tcp := packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.SYN, Options: synOptions}.Frame()
+	fresh := bytes.Clone(tcp.Bytes())
+	tcp6 := packettest.TCP{Src: client6, Dst: virtual6, Flags: packet.SYN, Options: synOptions}.Frame()
+	reply := packettest.EchoReply(notice(packet.Notice{Local: local4, Real: real4, Client: client4, Proto: 17}))
+	quote := packettest.UDP{Src: virtual4, Dst: client4}.Frame().Bytes()[14:]
+	icmp := packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: quote}.Frame()
+	list := packet.DefaultStripList()
+	toa := packet.TOA(253)
+	buf := make([]byte, 2048)
+	var p, q, e, x packet.Packet
+	parse := func(p *packet.Packet, f packettest.Frame) {
+		if why := p.Parse(f.Buf, f.Start, f.End); why != packet.Kept {
+			t.Fatal(why)
+		}
+	}
+	parse(&q, tcp6)
+	parse(&e, reply)
+	parse(&x, icmp)
+	for name, f := range map[string]func(){
+		"parse":      func() { parse(&p, tcp) },
+		"parse6":     func() { parse(&q, tcp6) },
+		"parse_icmp": func() { parse(&x, icmp) },
+		"translate":  func() { parse(&p, tcp); p.Translate(local4, real4); p.DecrementTTL() },
+		"translate6": func() { q.Translate(local6, real6); q.DecrementTTL() },
+		"numbers":    func() { parse(&p, tcp); p.AddSeq(1); p.AddAck(1); p.ShiftSACK(1) },
+		"options":    func() { parse(&p, tcp); p.MSS(); p.LowerMSS(0); p.BlankTimestamps(); p.StripOptions(list) },
+		"insert": func() {
+			copy(tcp.Bytes(), fresh)
+			parse(&p, tcp)
+			var opt [packet.MaxAddressOption]byte
+			if !p.InsertOption(opt[:toa.Encode(opt[:], client4)]) {
+				t.Fatal("option was not inserted")
+			}
+			toa.Decode(p.TCP().Options())
+		},
+		"notice":    func() { packet.BuildNotice(buf, 0, &packet.Notice{Local: local4, Real: real4, Client: client4}) },
+		"reply":     func() { e.NoticeReply() },
+		"reset":     func() { packet.BuildRST(buf, 0, &packet.Reset{Src: virtual6, Dst: client6}) },
+		"quoted":    func() { x.Quoted() },
+		"recompute": func() { q.RecomputeChecksums(); q.SetMACs([6]byte{1}, [6]byte{2}) },
+	} {
+		if got := testing.AllocsPerRun(100, f); got != 0 {
+			t.Errorf("%s: got %v allocations, want 0", name, got)
+		}
+	}
+}

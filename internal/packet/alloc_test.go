@@ -10,11 +10,11 @@ import (
 
 func TestNothingAllocates(t *testing.T) {
 	tcp := packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.SYN, Options: synOptions}.Frame()
-	fresh := bytes.Clone(tcp.Bytes())
 	tcp6 := packettest.TCP{Src: client6, Dst: virtual6, Flags: packet.SYN, Options: synOptions}.Frame()
 	reply := packettest.EchoReply(notice(packet.Notice{Local: local4, Real: real4, Client: client4, Proto: 17}))
 	quote := packettest.UDP{Src: virtual4, Dst: client4}.Frame().Bytes()[14:]
 	icmp := packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: quote}.Frame()
+	fresh := bytes.Clone(tcp.Bytes())
 	list := packet.DefaultStripList()
 	toa := packet.TOA(253)
 	buf := make([]byte, 2048)
@@ -36,13 +36,13 @@ func TestNothingAllocates(t *testing.T) {
 		"numbers":    func() { parse(&p, tcp); p.AddSeq(1); p.AddAck(1); p.ShiftSACK(1) },
 		"options":    func() { parse(&p, tcp); p.MSS(); p.LowerMSS(0); p.BlankTimestamps(); p.StripOptions(list) },
 		"insert": func() {
-			copy(tcp.Bytes(), fresh)
 			parse(&p, tcp)
 			var opt [packet.MaxAddressOption]byte
 			if !p.InsertOption(opt[:toa.Encode(opt[:], client4)]) {
 				t.Fatal("option was not inserted")
 			}
 			toa.Decode(p.TCP().Options())
+			copy(tcp.Bytes(), fresh) // the header stood there
 		},
 		"notice":    func() { packet.BuildNotice(buf, 0, &packet.Notice{Local: local4, Real: real4, Client: client4}) },
 		"reply":     func() { e.NoticeReply() },

@@ -41,9 +41,6 @@ func (d delta) replace(old, new uint64) delta {
 	return delta(s + c)
 }
 
-// plus returns the changes of both d and e.
-func (d delta) plus(e delta) delta { return delta(onesAdd(uint64(d), uint64(e))) }
-
 // odd returns d as it counts when its fields stood at odd offsets: each byte
 // then falls into the other half of its word, a rotation by 8 (RFC 1071,
 // section 2, "byte order independence").

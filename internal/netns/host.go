@@ -74,10 +74,10 @@ func (h *Host) prepare() error {
 		// A new namespace copies these from the machine, whatever they are there.
 		{"net/ipv4/conf/all/rp_filter", "0"},
 		{"net/ipv4/conf/default/rp_filter", "0"},
-		// Addresses serve at once, stay over LinkDown, and captures hold no
-		// packet that no test sent.
+		// Addresses serve at once and stay over LinkDown. Link-local ones are there,
+		// because the kernel solicits neighbours from them.
 		{"net/ipv6/conf/default/accept_dad", "0"},
-		{"net/ipv6/conf/default/addr_gen_mode", "1"},
+		{"net/ipv6/conf/default/addr_gen_mode", "0"},
 		{"net/ipv6/conf/default/router_solicitations", "0"},
 		{"net/ipv6/conf/all/keep_addr_on_down", "1"},
 		{"net/ipv6/conf/default/keep_addr_on_down", "1"},

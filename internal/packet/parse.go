@@ -58,6 +58,9 @@ func (p *Packet) parseIPv4(b []byte) Reason {
 	if h.IsFragment() {
 		return p.parseFragment()
 	}
+	if p.Flow.Proto == ProtoTCP { // spares most frames one call
+		return p.parseTCP(b[size:total])
+	}
 	return p.parseTransport(b[size:total])
 }
 
@@ -83,8 +86,8 @@ func (p *Packet) parseIPv6(b []byte) Reason {
 	p.End = p.L3 + total
 	p.Flow.Src = h.Src()
 	p.Flow.Dst = h.Dst()
-	// An IPv4-mapped address names a host of the other family inside fnatd; on
-	// the wire it means nothing (RFC 4038, section 4.2), so only a forger sends it.
+	// An IPv4-mapped address names a host of the other family inside fnatd. RFC
+	// 6890, section 2.2.3: it is no packet's source or destination.
 	if p.Flow.Src.Is4() || p.Flow.Dst.Is4() {
 		return BadIPHeader
 	}

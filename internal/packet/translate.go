@@ -4,8 +4,9 @@ import "encoding/binary"
 
 // Translate gives the packet a new source and destination, which must be of its
 // own address family, and repairs the checksums of IP and of the transport.
-// Addresses and ports count as one change. ICMP has no ports: those of src and
-// dst are ignored.
+// Addresses and ports count as one change, of which the addresses concern the
+// transport through its pseudo-header; ICMP over IPv4 has none. ICMP has no ports
+// either: those of src and dst are ignored.
 func (p *Packet) Translate(src, dst Endpoint) {
 	var d delta
 	if p.Version == 4 {
@@ -16,14 +17,29 @@ func (p *Packet) Translate(src, dst Endpoint) {
 		p.Flow.Src = src.Addr
 		p.Flow.Dst = dst.Addr
 	}
-	if p.Flow.Proto == ProtoTCP || p.Flow.Proto == ProtoUDP {
-		b := p.Buf[p.L4:][:4]
-		ports := uint32(src.Port)<<16 | uint32(dst.Port)
-		d = d.replace(uint64(binary.BigEndian.Uint32(b)), uint64(ports))
-		binary.BigEndian.PutUint32(b, ports)
-		p.Flow.SrcPort, p.Flow.DstPort = src.Port, dst.Port
+	switch p.Flow.Proto {
+	case ProtoTCP:
+		t := TCP(p.Buf[p.L4:][:tcpMinLen])
+		d = p.setPorts(t, src.Port, dst.Port, d)
+		t.setSum(t.Sum().amend(d))
+	case ProtoUDP:
+		u := UDP(p.Buf[p.L4:][:udpLen])
+		d = p.setPorts(u, src.Port, dst.Port, d)
+		u.amend(d)
+	case ProtoICMPv6:
+		m := p.ICMP()
+		m.setSum(m.Sum().amend(d))
 	}
-	p.amendTransport(d)
+}
+
+// setPorts overwrites the ports at the head of the transport header b and in the
+// flow, and returns d with that change.
+func (p *Packet) setPorts(b []byte, src, dst uint16, d delta) delta {
+	ports := uint32(src)<<16 | uint32(dst)
+	old := binary.BigEndian.Uint32(b)
+	binary.BigEndian.PutUint32(b, ports)
+	p.Flow.SrcPort, p.Flow.DstPort = src, dst
+	return d.replace(uint64(old), uint64(ports))
 }
 
 // translateIPv4 overwrites both addresses of an IPv4 header and of the flow,
@@ -49,21 +65,6 @@ func (d delta) replaceAddr(b []byte, a *Addr) delta {
 	d = d.replace(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(a[8:]))
 	copy(b, a[:])
 	return d
-}
-
-// amendTransport repairs the transport's checksum after the changes in d, of
-// which those to addresses count through the pseudo-header.
-func (p *Packet) amendTransport(d delta) {
-	switch p.Flow.Proto {
-	case ProtoTCP:
-		t := TCP(p.Buf[p.L4:][:tcpMinLen])
-		t.setSum(t.Sum().amend(d))
-	case ProtoUDP:
-		p.UDP().amend(d)
-	case ProtoICMPv6:
-		m := p.ICMP()
-		m.setSum(m.Sum().amend(d))
-	}
 }
 
 // DecrementTTL takes one from the TTL or hop limit. It reports false, and changes

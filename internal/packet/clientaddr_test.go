@@ -42,7 +42,7 @@ func TestAddressOption(t *testing.T) {
 	}
 }
 
-func TestAddressOption_Decode_ignores_others(t *testing.T) {
+func TestAddressOptionDecodeIgnoresOthers(t *testing.T) {
 	toa := packet.TOA(254)
 	ttm := packet.AddressOption{TTM: true, Kind4: 254, Kind6: 254}
 	for _, b := range [][]byte{

@@ -70,7 +70,7 @@ func (p *Packet) Quoted() (f Flow, ok bool) {
 	case p.Version == 4 && len(b) >= ipv4MinLen && b[0]>>4 == 4:
 		h := IPv4(b)
 		// Only the first fragment holds the ports.
-		if binary.BigEndian.Uint16(h[ipv4Fragment:])&^(ipv4DF|0x2000) != 0 || h.HeaderLen() < ipv4MinLen {
+		if binary.BigEndian.Uint16(h[ipv4Fragment:])&ipv4Offset != 0 || h.HeaderLen() < ipv4MinLen {
 			return f, false
 		}
 		f.Src, f.Dst, f.Proto, at = h.Src(), h.Dst(), h.Proto(), h.HeaderLen()

@@ -44,7 +44,7 @@ func TestInsertOption(t *testing.T) {
 	}
 }
 
-func TestInsertOption_refuses_and_changes_nothing(t *testing.T) {
+func TestInsertOptionRefuses(t *testing.T) {
 	full := bytes.Repeat([]byte{1}, 36)
 	for name, c := range map[string]struct {
 		options  []byte
@@ -91,7 +91,7 @@ func TestOptionRoom(t *testing.T) {
 	}
 }
 
-func TestInsertOption_first_client_segments(t *testing.T) {
+func TestInsertOptionAfterStripping(t *testing.T) {
 	toa := packet.TOA(packet.DefaultTOAKind)
 	var option [packet.MaxAddressOption]byte
 	p := segment(t, append(slices.Clone(timestamps), forgedTOA...)...)

@@ -14,10 +14,9 @@ const (
 	ipv4Dst      = 16
 	ipv4MinLen   = 20
 
-	ipv4DF = 0x4000
-	// ipv4Piece covers "more fragments" and the fragment offset: a datagram in
-	// which all of these bits are zero is whole.
-	ipv4Piece = 0x3fff
+	ipv4DF     = 0x4000 // "don't fragment"
+	ipv4MF     = 0x2000 // "more fragments"
+	ipv4Offset = 0x1fff // fragment offset
 )
 
 // IPv4 is a view of an IPv4 header with its options, which came from
@@ -40,7 +39,9 @@ func (h IPv4) ID() uint16 { return binary.BigEndian.Uint16(h[ipv4ID:]) }
 func (h IPv4) DontFragment() bool { return binary.BigEndian.Uint16(h[ipv4Fragment:])&ipv4DF != 0 }
 
 // IsFragment reports whether the datagram is a fragment of another.
-func (h IPv4) IsFragment() bool { return binary.BigEndian.Uint16(h[ipv4Fragment:])&ipv4Piece != 0 }
+func (h IPv4) IsFragment() bool {
+	return binary.BigEndian.Uint16(h[ipv4Fragment:])&(ipv4MF|ipv4Offset) != 0
+}
 
 // TTL returns the time to live.
 func (h IPv4) TTL() uint8 { return h[ipv4TTL] }

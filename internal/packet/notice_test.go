@@ -63,7 +63,7 @@ func TestBuildNotice(t *testing.T) {
 	}
 }
 
-func TestBuildNotice_other_families(t *testing.T) {
+func TestBuildNoticeOtherFamilies(t *testing.T) {
 	option6 := append([]byte{254, 20, 0x9c, 0x40}, client6.Addr[:]...)
 	option4 := []byte{254, 8, 0x9c, 0x40, 198, 51, 100, 7}
 	for name, c := range map[string]struct {
@@ -122,7 +122,7 @@ func TestNoticeReply(t *testing.T) {
 	}
 }
 
-func TestNoticeReply_ignores_what_differs(t *testing.T) {
+func TestNoticeReplyIgnoresWhatDiffers(t *testing.T) {
 	request := notice(packet.Notice{Local: local4, Real: real4, Client: client4, Proto: packet.ProtoUDP, Length: packet.NoticePacked})
 	reply := packettest.EchoReply(request)
 	body := func(change func(b []byte)) packettest.Frame {

@@ -18,21 +18,20 @@ const (
 	BadProtocol  // neither TCP nor UDP nor an ICMP message that fnatd handles
 
 	// Found while forwarding.
-	NotOurs      // destination is neither a VIP nor a LIP
-	TTLExceeded  // TTL or hop limit ran out
-	BadFlags     // a combination of TCP flags that no sender makes
-	NoService    // no service has this VIP, port and protocol
-	NoConn       // segment of no connection, and none may begin with it
-	NoServer     // the service has no real server that may take a connection
-	NoLocalPort  // every port of every LIP is in use toward this real server
-	TableFull    // max_connections reached and nothing half-open to replace
-	NoRoute      // no route to the next hop
-	NoNeighbour  // next hop's MAC address is not known yet
-	TooBig       // larger than the next hop's MTU
-	TxFull       // transmit ring stayed full
-	NoFrame      // no free frame for a packet of fnatd's own
-	NoticeReply  // echo reply to a UDP notice; consumed, not an error
-	ShuttingDown // connection was cut because its real server left
+	NotOurs     // destination is neither a VIP nor a LIP
+	TTLExceeded // TTL or hop limit ran out
+	BadFlags    // a combination of TCP flags that no sender makes
+	NoService   // no service has this VIP, port and protocol
+	NoConn      // segment of no connection, and none may begin with it
+	NoServer    // the service has no real server that may take a connection
+	NoLocalPort // every port of every LIP is in use toward this real server
+	TableFull   // max_connections reached and nothing half-open to replace
+	NoRoute     // no route to the next hop
+	NoNeighbour // next hop's MAC address is not known yet
+	TooBig      // larger than the next hop's MTU
+	TxFull      // transmit ring stayed full
+	NoFrame     // no free frame for a packet of fnatd's own
+	NoticeReply // echo reply to a UDP notice; consumed, not an error
 	NumReasons
 )
 
@@ -44,7 +43,7 @@ var reasonNames = [NumReasons]string{
 	NoConn: "no_conn", NoServer: "no_server", NoLocalPort: "no_local_port",
 	TableFull: "table_full", NoRoute: "no_route", NoNeighbour: "no_neighbour",
 	TooBig: "too_big", TxFull: "tx_full", NoFrame: "no_frame",
-	NoticeReply: "notice_reply", ShuttingDown: "shutting_down",
+	NoticeReply: "notice_reply",
 }
 
 func (r Reason) String() string {

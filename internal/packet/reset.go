@@ -2,7 +2,7 @@ package packet
 
 import "encoding/binary"
 
-// resetTTL is the TTL of a reset, the default of RFC 1700 that hosts use.
+// resetTTL is the TTL of a reset, IANA's recommended default.
 const resetTTL = 64
 
 // ResetLen is the most bytes that BuildRST writes.

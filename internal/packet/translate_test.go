@@ -49,7 +49,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-func TestTranslate_icmp_keeps_its_first_words(t *testing.T) {
+func TestTranslateLeavesICMPFieldsAlone(t *testing.T) {
 	for _, f := range []packettest.Frame{
 		packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPEchoRequest, ID: 9, Seq: 8}.Frame(),
 		packettest.ICMP{Src: client6.Addr, Dst: virtual6.Addr, Type: packet.ICMPv6EchoRequest, ID: 9, Seq: 8}.Frame(),
@@ -67,7 +67,7 @@ func TestTranslate_icmp_keeps_its_first_words(t *testing.T) {
 	}
 }
 
-func TestTranslate_udp_zero_checksum_stays_zero(t *testing.T) {
+func TestTranslateKeepsZeroUDPChecksum(t *testing.T) {
 	p := packettest.UDP{Src: client4, Dst: virtual4, Payload: []byte("12"), NoSum: true}.Frame().Parse(t)
 	p.Translate(local4, real4)
 	if got := p.UDP().Sum(); got != 0 {
@@ -80,9 +80,9 @@ func TestTranslate_udp_zero_checksum_stays_zero(t *testing.T) {
 	packettest.CheckSums(t, p.Frame())
 }
 
-// TestTranslate_udp_sum_that_becomes_zero_is_sent_as_ones goes through all ports,
+// TestTranslateSendsZeroUDPSumAsOnes goes through all ports,
 // one of which brings the sum to zero.
-func TestTranslate_udp_sum_that_becomes_zero_is_sent_as_ones(t *testing.T) {
+func TestTranslateSendsZeroUDPSumAsOnes(t *testing.T) {
 	p := packettest.UDP{Src: client4, Dst: virtual4, Payload: []byte("12")}.Frame().Parse(t)
 	ones := 0
 	for port := range 1 << 16 {

@@ -29,9 +29,9 @@ func frames() map[string]packettest.Frame {
 	}
 }
 
-// TestFrames_are_what_gopacket_reads holds the builders against a decoder that
+// TestFramesAreWhatGopacketReads holds the builders against a decoder that
 // knows nothing of them.
-func TestFrames_are_what_gopacket_reads(t *testing.T) {
+func TestFramesAreWhatGopacketReads(t *testing.T) {
 	for name, f := range frames() {
 		t.Run(name, func(t *testing.T) {
 			p := gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.Default)
@@ -54,7 +54,7 @@ func TestFrames_are_what_gopacket_reads(t *testing.T) {
 	}
 }
 
-func TestVerifySums_sees_every_flipped_bit(t *testing.T) {
+func TestVerifySumsSeesEveryByte(t *testing.T) {
 	for name, f := range frames() {
 		// Of the IPv6 header only the addresses and lengths are covered.
 		from := 14
@@ -90,7 +90,7 @@ func TestEchoReply(t *testing.T) {
 	}
 }
 
-func TestFrame_has_headroom(t *testing.T) {
+func TestNewFrameHasHeadroom(t *testing.T) {
 	f := packettest.NewFrame(make([]byte, 9000))
 	if f.Start != packettest.Headroom || f.End-f.Start != 9000 || len(f.Buf) < f.End {
 		t.Errorf("got start %d, end %d, buffer %d", f.Start, f.End, len(f.Buf))

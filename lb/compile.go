@@ -29,9 +29,9 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		from := &c.Services[i]
 		s := newService(from, i, pools[from.Pool])
 		for j := range from.Servers {
-			s.Servers = append(s.Servers, newServer(s, &from.Servers[j], loads))
+			s.Servers = append(s.Servers, newServer(s, j, &from.Servers[j], loads))
 		}
-		if err := s.schedule(from, prev.Service(s.Proto, s.Virtual)); err != nil {
+		if err := s.schedule(prev.Service(s.Proto, s.Virtual)); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
 		}
 		t.Services = append(t.Services, s)
@@ -67,6 +67,8 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		Persistence:     from.Persistence,
 		PersistenceMask: persistenceMask(from),
 		Scheduler:       from.Scheduler,
+		HashPort:        from.SHPort || from.MHPort,
+		Fallback:        from.SHFallback || from.MHFallback,
 	}
 	switch s.ClientAddress {
 	case TOA:
@@ -76,7 +78,6 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		s.Option = packet.AddressOption{
 			Kind4: from.TTMKind, Kind6: from.TTMKind, TTM: true, TTMLength: from.TTMLength,
 		}
-		s.OptionOnSYN = from.TOAOnSYN
 	case ICMPEcho:
 		s.NoticeLength = from.NoticeLength
 	}
@@ -113,7 +114,7 @@ func persistenceMask(from *config.Service) (mask packet.Addr) {
 }
 
 // newServer takes the Load of the same server out of loads, or a new one.
-func newServer(s *Service, from *config.RealServer, loads map[binding]*sched.Load) *Server {
+func newServer(s *Service, index int, from *config.RealServer, loads map[binding]*sched.Load) *Server {
 	real := packet.EndpointFrom(from.Address)
 	load := loads[binding{s.Proto, s.Virtual, real}]
 	if load == nil {
@@ -121,6 +122,7 @@ func newServer(s *Service, from *config.RealServer, loads map[binding]*sched.Loa
 	}
 	return &Server{
 		Service: s,
+		Index:   index,
 		Real:    real,
 		Weight:  from.Weight,
 		Upper:   from.UpperThreshold,
@@ -131,13 +133,8 @@ func newServer(s *Service, from *config.RealServer, loads map[binding]*sched.Loa
 
 // schedule makes s's scheduler. was is the service in the previous Table, if it
 // had one.
-func (s *Service) schedule(from *config.Service, was *Service) (err error) {
-	spec := sched.Spec{
-		Name:     from.Scheduler,
-		Virtual:  s.Virtual.Addr,
-		Port:     from.SHPort || from.MHPort,
-		Fallback: from.SHFallback || from.MHFallback,
-	}
+func (s *Service) schedule(was *Service) (err error) {
+	spec := sched.Spec{Name: s.Scheduler, Virtual: s.Virtual.Addr, Port: s.HashPort, Fallback: s.Fallback}
 	for _, server := range s.Servers {
 		spec.Servers = append(spec.Servers, sched.Server{
 			Addr: server.Real.Addr, Port: server.Real.Port,

@@ -27,6 +27,8 @@ type Service struct {
 	PersistenceMask packet.Addr   // the bits of a client's address that make clients one
 
 	Scheduler string // name, for listings
+	HashPort  bool   // sh and mh: the client's port is hashed too
+	Fallback  bool   // sh and mh: another server stands in for an overloaded one
 	Servers   []*Server
 
 	scheduler *sched.Scheduler
@@ -65,6 +67,7 @@ func (s *Service) PersistenceKey(client packet.Addr) packet.Addr {
 // A Server is a real server as one service uses it.
 type Server struct {
 	Service *Service
+	Index   int // in Service.Servers
 	Real    packet.Endpoint
 	Weight  int         // 0 takes no new connections
 	Upper   int         // connections at which it takes no more; 0 is no limit

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -376,5 +377,22 @@ func TestEveryReasonIsExplained(t *testing.T) {
 	}
 	if got, want := len(explanations), int(packet.NumReasons)-1+3; got != want {
 		t.Errorf("got %d explanations, want one for each of %d reasons", got, want)
+	}
+}
+
+// TestReadmeExplainsEveryReason keeps the table of the README word for word.
+func TestReadmeExplainsEveryReason(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drops := NewDrops(new([packet.NumReasons]uint64))
+	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved} {
+		drops = append(drops, NewDrop(reason, 0))
+	}
+	for _, d := range drops {
+		if row := fmt.Sprintf("| `%s` | %s | %s |\n", d.Reason, d.Meaning, d.Remedy); !strings.Contains(string(readme), row) {
+			t.Errorf("README.md lacks the row\n%s", row)
+		}
 	}
 }

@@ -2,11 +2,14 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +212,28 @@ func TestMetricsEndpoint(t *testing.T) {
 		}
 		if path == "/metrics" && !(strings.Contains(string(body), "fnatd_build_info") && strings.Contains(string(body), "go_goroutines")) {
 			t.Errorf("%s: got neither fnatd's nor Go's figures", path)
+		}
+	}
+}
+
+// TestReadmeListsEveryMetric keeps the table of the README word for word.
+func TestReadmeListsEveryMetric(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := regexp.MustCompile(`fqName: "([^"]*)", help: "([^"]*)".* variableLabels: {(.*)}}`)
+	for _, f := range families {
+		m := parts.FindStringSubmatch(f.desc.String())
+		if m == nil {
+			t.Fatalf("%s: not as expected", f.desc)
+		}
+		name, help, labels := m[1], m[2], m[3]
+		if labels != "" {
+			labels = "`" + strings.ReplaceAll(labels, ",", "`, `") + "`"
+		}
+		if row := fmt.Sprintf("| `%s` | %s | %s |\n", name, labels, help); !strings.Contains(string(readme), row) {
+			t.Errorf("README.md lacks the row\n%s", row)
 		}
 	}
 }

@@ -6,7 +6,7 @@ type failover struct{ servers []Server }
 
 func newFailover(s *Spec, _ algorithm) algorithm { return &failover{s.Servers} }
 
-func (f *failover) pick(*Client) int {
+func (f *failover) pick(Client) int {
 	best := -1
 	for i := range f.servers {
 		if (best < 0 || f.servers[i].Weight > f.servers[best].Weight) && f.servers[i].Available() {
@@ -24,7 +24,7 @@ type overflow struct{ servers []Server }
 
 func newOverflow(s *Spec, _ algorithm) algorithm { return &overflow{s.Servers} }
 
-func (o *overflow) pick(*Client) int {
+func (o *overflow) pick(Client) int {
 	best := -1
 	for i := range o.servers {
 		s := &o.servers[i]

@@ -29,7 +29,7 @@ func newSourceHash(s *Spec, _ algorithm) algorithm {
 	return &hashed{s.Servers, runs(s.Servers, shSlots), s.Port, s.Fallback}
 }
 
-func (h *hashed) pick(c *Client) int {
+func (h *hashed) pick(c Client) int {
 	if len(h.slots) == 0 {
 		return -1
 	}
@@ -74,7 +74,7 @@ func (h *hashed) slot(hash uint64) int {
 
 // fixed is dh, which hashes the destination. That is the service's own address,
 // so it means one server for the whole service; services with different
-// addresses and the same servers are spread over them.
+// addresses and the same servers are spread over them, by weight.
 type fixed struct {
 	servers []Server
 	at      int
@@ -89,7 +89,7 @@ func newDestinationHash(s *Spec, _ algorithm) algorithm {
 	return f
 }
 
-func (f *fixed) pick(*Client) int {
+func (f *fixed) pick(Client) int {
 	if f.at < 0 || !f.servers[f.at].Available() {
 		return -1
 	}

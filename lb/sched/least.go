@@ -19,7 +19,7 @@ func newLeast(s *Spec, _ algorithm) algorithm {
 	}
 }
 
-func (l *least) pick(*Client) int {
+func (l *least) pick(Client) int {
 	best, bestCost, bestWeight := -1, int64(0), int64(1)
 	for i := range l.servers {
 		s := &l.servers[i]

@@ -53,7 +53,7 @@ func newRoundRobin(s *Spec, prev algorithm) algorithm {
 	return r
 }
 
-func (r *roundRobin) pick(*Client) int {
+func (r *roundRobin) pick(Client) int {
 	if r.total == 0 {
 		return -1
 	}

@@ -54,7 +54,7 @@ type Scheduler struct {
 // An algorithm returns the index of the server that the client's new connection
 // goes to, or -1 if none may take it.
 type algorithm interface {
-	pick(c *Client) int
+	pick(c Client) int
 }
 
 // constructors has for each name what makes its algorithm. prev is the algorithm
@@ -101,4 +101,4 @@ func New(s Spec, prev *Scheduler) (*Scheduler, error) {
 // Pick returns the index in Spec.Servers of the server that c's new connection
 // goes to, or -1 if none may take it. It counts nothing: the caller tells the
 // server's Load when the connection exists.
-func (s *Scheduler) Pick(c Client) int { return s.algorithm.pick(&c) }
+func (s *Scheduler) Pick(c Client) int { return s.algorithm.pick(c) }

@@ -1,0 +1,290 @@
+package dataplane
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// A Config says what an Engine is made of. The Engine owns none of it.
+type Config struct {
+	Conns            *conntrack.Table
+	Router           Router
+	Epoch            time.Time   // the moment that conntrack's clock counts from
+	ISNKey           siphash.Key // secret of the initial sequence numbers (RFC 6528)
+	ReflectClientMAC bool        // answer to the MAC that a client's packets come from
+	BusyPoll         bool        // never wait for packets, spin
+	Queues           []Queue     // one per worker
+}
+
+// A Queue is what one worker serves: the same queue of every interface, all on
+// one UMEM.
+type Queue struct {
+	UMEM  *xsk.UMEM
+	Ports []Port
+	Wait  func(time.Duration)
+}
+
+// An Engine is all workers and the view they share. Apply and Retire are for
+// one control goroutine at a time; everything else is for any.
+type Engine struct {
+	cfg  Config
+	view atomic.Pointer[View]
+	all  []*Worker
+
+	mu      sync.Mutex           // held by the control goroutine; workers never take it
+	ids     enrolled             // of the table in force
+	retired map[packet.Addr]bool // LIPs that left the table and may still carry connections
+	running bool
+}
+
+// New makes an engine for the services of t, with its workers at rest.
+func New(cfg Config, t *lb.Table) (*Engine, error) {
+	e := &Engine{
+		cfg:     cfg,
+		retired: map[packet.Addr]bool{},
+	}
+	for i, q := range cfg.Queues {
+		w := &Worker{
+			index: i, shared: e,
+			conns: cfg.Conns, router: cfg.Router,
+			umem: q.UMEM, ports: q.Ports, wait: q.Wait,
+			reflect: cfg.ReflectClientMAC, busyPoll: cfg.BusyPoll, isnKey: cfg.ISNKey,
+			out: make([][]xsk.Desc, len(q.Ports)), nextShard: i,
+		}
+		w.onDue = w.due
+		w.swept = e.millis(time.Now())
+		e.all = append(e.all, w)
+	}
+	return e, e.Apply(t)
+}
+
+// Workers returns the engine's workers, by queue.
+func (e *Engine) Workers() []*Worker { return e.all }
+
+// View returns the view in force.
+func (e *Engine) View() *View { return e.view.Load() }
+
+// Now returns the time on the connection table's clock, in milliseconds.
+func (e *Engine) Now() uint32 { return e.millis(time.Now()) }
+
+func (e *Engine) workers() int { return len(e.all) }
+
+func (e *Engine) millis(t time.Time) uint32 { return uint32(t.Sub(e.cfg.Epoch).Milliseconds()) }
+
+// Run runs every worker, each through start, which gives it a thread, until
+// stop is set; it returns when all have returned.
+func (e *Engine) Run(stop *atomic.Bool, start func(worker int, run func())) {
+	e.mu.Lock()
+	e.running = true
+	e.mu.Unlock()
+	var done sync.WaitGroup
+	for i, w := range e.all {
+		done.Go(func() { start(i, func() { w.Run(stop) }) })
+	}
+	done.Wait()
+	e.mu.Lock()
+	e.running = false
+	e.mu.Unlock()
+}
+
+// Apply puts t in force. Connections keep their real servers, also those that t
+// no longer has. On an error nothing has changed.
+func (e *Engine) Apply(t *lb.Table) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.view.Load()
+	ids, err := e.enrol(t)
+	if err != nil {
+		return err
+	}
+	e.retire(ids)
+	v := e.compose(t, ids, old)
+	e.view.Store(v)
+	e.settle(v.generation)
+	e.dismiss(e.ids)
+	e.ids = ids
+	return nil
+}
+
+// enrolled are the IDs of everything in a table, each held once.
+type enrolled struct {
+	locals   map[packet.Addr]conntrack.LocalID
+	bindings map[*lb.Server]conntrack.BindingID
+}
+
+// enrol gives everything in t its ID. If the registry is full it takes back
+// what it has given.
+func (e *Engine) enrol(t *lb.Table) (enrolled, error) {
+	ids := enrolled{map[packet.Addr]conntrack.LocalID{}, map[*lb.Server]conntrack.BindingID{}}
+	for _, s := range t.Services {
+		for _, server := range s.Servers {
+			id, err := e.cfg.Conns.Bind(conntrack.Binding{Proto: s.Proto, Virtual: s.Virtual, Real: server.Real})
+			if err != nil {
+				e.dismiss(ids)
+				return enrolled{}, fmt.Errorf("service %q: %w", s.Name, err)
+			}
+			ids.bindings[server] = id
+		}
+	}
+	for _, p := range t.Pools {
+		for _, a := range p.Addrs {
+			id, err := e.cfg.Conns.AddLocal(conntrack.Local{Addr: a, PortMin: p.PortMin, PortMax: p.PortMax})
+			if err != nil {
+				e.dismiss(ids)
+				return enrolled{}, fmt.Errorf("local pool %q: %w", p.Name, err)
+			}
+			ids.locals[a] = id
+		}
+	}
+	return ids, nil
+}
+
+// dismiss lets go of ids. The registry keeps each for as long as connections
+// have it.
+func (e *Engine) dismiss(ids enrolled) {
+	for _, id := range ids.locals {
+		e.cfg.Conns.RemoveLocal(id)
+	}
+	for _, b := range ids.bindings {
+		e.cfg.Conns.Unbind(b)
+	}
+}
+
+// compose joins t with its IDs, and with what must be remembered of old.
+func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
+	v := &View{Table: t, generation: 1, forged: packet.DefaultStripList()}
+	services := map[string]*Service{}
+	if old != nil {
+		v.generation = old.generation + 1
+		for _, target := range old.targets {
+			if target != nil {
+				gone := *target
+				gone.Gone = true
+				target = &gone
+			}
+			v.targets = append(v.targets, target)
+		}
+		for _, s := range old.Services {
+			services[s.Name] = s
+		}
+	}
+
+	var vips, lips []packet.Addr
+	for _, s := range t.Services {
+		svc := e.service(s, ids, services[s.Name])
+		v.Services = append(v.Services, svc)
+		vips = append(vips, s.Virtual.Addr)
+		v.forged.AddOption(&s.Option)
+		for _, server := range s.Servers {
+			v.setTarget(ids.bindings[server], svc, server, e.workers())
+		}
+	}
+	for a := range ids.locals {
+		lips = append(lips, a)
+	}
+	for a := range e.retired {
+		lips = append(lips, a)
+	}
+	v.addrs = newAddrSet(vips, lips)
+	return v
+}
+
+// service makes the packet path's form of s; before is what it was, or nil.
+func (e *Engine) service(s *lb.Service, ids enrolled, before *Service) *Service {
+	svc := &Service{
+		Service:     s,
+		timeouts:    timeouts(s.Timeouts),
+		persistence: uint32(s.Persistence.Milliseconds()),
+		inserts:     s.ClientAddress == lb.TOA || s.ClientAddress == lb.TTM,
+	}
+	if before != nil {
+		svc.Meter = before.Meter
+	} else {
+		svc.Meter = newMeter(e.workers())
+	}
+	for _, server := range s.Servers {
+		svc.bindings = append(svc.bindings, ids.bindings[server])
+	}
+	for _, a := range s.Pool.Addrs {
+		svc.locals = append(svc.locals, ids.locals[a])
+	}
+	return svc
+}
+
+func (v *View) setTarget(b conntrack.BindingID, svc *Service, server *lb.Server, workers int) {
+	if int(b) >= len(v.targets) {
+		v.targets = slices.Grow(v.targets, int(b)+1-len(v.targets))[:b+1]
+	}
+	target := &Target{Service: svc, Server: server}
+	if was := v.targets[b]; was != nil && was.Server.Real == server.Real && was.Service.Virtual == svc.Virtual {
+		target.Meter = was.Meter
+	} else {
+		target.Meter = newMeter(workers)
+	}
+	v.targets[b] = target
+}
+
+// settle waits until no worker uses a view older than generation, so that no
+// connection is made any more with what that view has and the new one has not.
+func (e *Engine) settle(generation uint64) {
+	for e.running {
+		behind := slices.ContainsFunc(e.all, func(w *Worker) bool { return w.seen.Load() < generation })
+		if !behind {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// retire notes the LIPs that are in force now and not among next.
+func (e *Engine) retire(next enrolled) {
+	for a := range e.ids.locals {
+		e.retired[a] = true
+	}
+	for a := range next.locals {
+		delete(e.retired, a)
+	}
+}
+
+// Retire forgets the LIPs that have left the table and no longer carry a
+// connection, and reports whether there were any.
+func (e *Engine) Retire() (any bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.retired) == 0 {
+		return false
+	}
+	inUse := map[packet.Addr]bool{}
+	for _, l := range e.cfg.Conns.Stats().Locals {
+		inUse[l.Addr] = l.Connections > 0
+	}
+	for a := range e.retired {
+		if !inUse[a] {
+			delete(e.retired, a)
+			any = true
+		}
+	}
+	return any
+}
+
+// Locals returns every LIP that packets may still come back to, with its ports:
+// those of the table and those that only live on in connections.
+func (e *Engine) Locals() (all []conntrack.Local) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.cfg.Conns.Stats().Locals {
+		if _, ok := e.ids.locals[l.Addr]; ok || e.retired[l.Addr] {
+			all = append(all, l.Local)
+		}
+	}
+	return all
+}

@@ -1,0 +1,103 @@
+package dataplane
+
+import (
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A Router answers where packets go next. It is a *route.Resolver, or a fake.
+type Router interface {
+	Table() *route.Table
+	Want(packet.Addr)
+	Use(route.HopID)
+	Reflect(port int, mac [6]byte) route.HopID
+}
+
+// firstHops gives a new connection its next hops. Towards the client the route
+// is taken, unless the operator wants the client's MAC address reflected; while
+// the route's neighbour is still being resolved, the MAC that the first packet
+// came from is the best guess there is, and saves the client a retransmission.
+func (w *Worker) firstHops(c *conntrack.Conn, j *job) {
+	w.lookUpHops(c)
+	if id := route.HopID(c.ToClient); w.reflect || id != 0 && !w.hops.Hop(id).Resolved {
+		w.router.Want(c.Client)
+		w.reflectClient(c, j)
+	}
+}
+
+// lookUpHops takes both next hops of c from the routing table. One that reflects
+// the client stays: it does not depend on routes.
+func (w *Worker) lookUpHops(c *conntrack.Conn) {
+	c.HopGen = w.hops.Generation()
+	c.ToReal = uint16(w.hops.Lookup(w.conns.Binding(c.Binding).Real.Addr))
+	if !route.HopID(c.ToClient).Reflected() {
+		c.ToClient = uint16(w.hops.Lookup(c.Client))
+	}
+}
+
+func (w *Worker) reflectClient(c *conntrack.Conn, j *job) {
+	if id := w.router.Reflect(j.port, j.p.Ethernet().Src()); id != 0 {
+		c.ToClient = uint16(id)
+	}
+}
+
+// followClient keeps a reflected hop pointed at where the client's packets come
+// from.
+func (w *Worker) followClient(c *conntrack.Conn, j *job) {
+	if id := route.HopID(c.ToClient); id.Reflected() {
+		if hop := w.hops.Hop(id); hop.Dst != j.p.Ethernet().Src() || hop.Port != j.port {
+			w.reflectClient(c, j)
+		}
+	}
+}
+
+// toReal returns the next hop of c towards its real server, or why there is none.
+func (w *Worker) toReal(c *conntrack.Conn) (*route.Hop, packet.Reason) {
+	return w.hop(c, &c.ToReal, &w.conns.Binding(c.Binding).Real.Addr)
+}
+
+// toClient returns the next hop of c towards its client, or why there is none.
+func (w *Worker) toClient(c *conntrack.Conn) (*route.Hop, packet.Reason) {
+	return w.hop(c, &c.ToClient, &c.Client)
+}
+
+// hop returns the hop that id, one of c's, stands for. When routes have changed
+// since c looked, or the neighbour towards dst was not known then, it looks again.
+func (w *Worker) hop(c *conntrack.Conn, id *uint16, dst *packet.Addr) (*route.Hop, packet.Reason) {
+	if c.HopGen != w.hops.Generation() {
+		w.lookUpHops(c)
+	}
+	hop := w.hops.Hop(route.HopID(*id))
+	if !hop.Resolved {
+		*id = uint16(w.hops.Lookup(*dst))
+		hop = w.hops.Hop(route.HopID(*id))
+	}
+	switch {
+	case *id == 0:
+		return nil, packet.NoRoute
+	case !hop.Resolved:
+		w.router.Want(*dst)
+		return nil, packet.NoNeighbour
+	}
+	w.hopUsed(route.HopID(*id))
+	return hop, packet.Kept
+}
+
+// hopUsed notes that a hop carries traffic; once a second the router is told,
+// which keeps the neighbour's entry from going stale unseen.
+func (w *Worker) hopUsed(id route.HopID) {
+	if int(id) >= len(w.usedHops) {
+		w.usedHops = append(w.usedHops, make([]bool, int(id)+1-len(w.usedHops))...)
+	}
+	w.usedHops[id] = true
+}
+
+func (w *Worker) reportHops() {
+	for id, used := range w.usedHops {
+		if used {
+			w.router.Use(route.HopID(id))
+			w.usedHops[id] = false
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package dataplane
+
+import (
+	"sync/atomic"
+
+	"github.com/fnatd/fnatd/conntrack"
+)
+
+// A Traffic is what was forwarded for a service or a real server, and how its
+// clients' addresses fared. Bytes are those of IP datagrams as they arrived.
+type Traffic struct {
+	Connections          uint64
+	InPackets, InBytes   uint64 // client to real server
+	OutPackets, OutBytes uint64
+	Inserted             uint64 // segments that got the client-address option
+	NoRoom               uint64 // did not: the TCP header would exceed 60 bytes
+	TooLong              uint64 // did not: the datagram would exceed the MTU
+	Forged               uint64 // clients' own client-address options, blanked
+	NoticeSent           uint64 // UDP notices for new connections
+	NoticeAcked          uint64 // acknowledged by their echo reply
+	NoticeResent         uint64 // repeated: unanswered, or to keep the mapping alive
+	NoticeGivenUp        uint64 // unanswered after every resend
+}
+
+// fields returns every counter of t, in one fixed order.
+func (t *Traffic) fields() [numTraffic]*uint64 {
+	return [numTraffic]*uint64{
+		&t.Connections, &t.InPackets, &t.InBytes, &t.OutPackets, &t.OutBytes,
+		&t.Inserted, &t.NoRoom, &t.TooLong, &t.Forged,
+		&t.NoticeSent, &t.NoticeAcked, &t.NoticeResent, &t.NoticeGivenUp,
+	}
+}
+
+const numTraffic = 13
+
+// A Meter sums up the Traffic of every worker. Each worker writes a cell of its
+// own, once per batch; anybody may read.
+type Meter struct {
+	cells []meterCell
+}
+
+type meterCell struct {
+	counters [numTraffic]atomic.Uint64
+	_        [128 - 8*numTraffic]byte // whole cache lines: cells do not share one
+}
+
+func newMeter(workers int) *Meter { return &Meter{make([]meterCell, workers)} }
+
+func (m *Meter) publish(worker int, t *Traffic) {
+	cell := &m.cells[worker]
+	for i, n := range t.fields() {
+		if *n != 0 {
+			cell.counters[i].Add(*n)
+		}
+	}
+}
+
+// Read returns the sum over all workers.
+func (m *Meter) Read() (t Traffic) {
+	for i := range m.cells {
+		for j, n := range t.fields() {
+			*n += m.cells[i].counters[j].Load()
+		}
+	}
+	return t
+}
+
+// A ledger gathers one batch's traffic by binding, so that the shared meters
+// are written once per real server and batch instead of once per packet.
+type ledger struct {
+	rows    []Traffic // by BindingID
+	listed  []bool
+	touched []conntrack.BindingID
+}
+
+// row returns the row of b, for the caller to add to.
+func (l *ledger) row(b conntrack.BindingID) *Traffic {
+	if int(b) >= len(l.rows) {
+		l.rows = append(l.rows, make([]Traffic, int(b)+1-len(l.rows))...)
+		l.listed = append(l.listed, make([]bool, len(l.rows)-len(l.listed))...)
+	}
+	if !l.listed[b] {
+		l.listed[b] = true
+		l.touched = append(l.touched, b)
+	}
+	return &l.rows[b]
+}
+
+// publish empties the ledger into the meters of the targets.
+func (l *ledger) publish(worker int, targets []*Target) {
+	for _, b := range l.touched {
+		t := targets[b]
+		t.Meter.publish(worker, &l.rows[b])
+		t.Service.Meter.publish(worker, &l.rows[b])
+		l.rows[b], l.listed[b] = Traffic{}, false
+	}
+	l.touched = l.touched[:0]
+}

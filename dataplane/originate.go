@@ -1,0 +1,67 @@
+package dataplane
+
+import (
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// headroom is left in front of a packet of our own, as the kernel leaves it in
+// front of a received one (XDP_PACKET_HEADROOM).
+const headroom = 256
+
+// An original is a packet of fnatd's own in the making: a frame taken from the
+// free list, and where it will go.
+type original struct {
+	w     *Worker
+	addr  uint64
+	buf   []byte
+	start int
+	hop   *route.Hop
+}
+
+// originate takes a frame for a packet that leaves by hop. When there is none,
+// that is counted and ok is false.
+func (w *Worker) originate(hop *route.Hop) (o original, ok bool) {
+	addr, ok := w.umem.Alloc()
+	if !ok {
+		w.counts.Drops[packet.NoFrame]++
+		return original{}, false
+	}
+	return original{w, addr, w.umem.Chunk(addr), w.umem.Offset(addr) + headroom, hop}, true
+}
+
+// send queues the packet that now stands in o's buffer from start to end.
+func (o original) send(end int) {
+	packet.Ethernet(o.buf[o.start:end]).SetMACs(o.hop.Dst, o.hop.Src)
+	o.w.queue(o.hop.Port, xsk.Desc{Addr: o.addr + headroom, Len: uint32(end - o.start)})
+}
+
+// sendResets ends both halves of connection c, which was established and is now
+// forgotten: each end would otherwise find out only when it next sends. The
+// numbers are the next that each end expects, so that RFC 5961 lets them pass.
+func (w *Worker) sendResets(c *conntrack.Conn) {
+	b, lip := w.conns.Binding(c.Binding), w.conns.Local(c.Local)
+	if hop, why := w.toReal(c); why == packet.Kept {
+		w.sendReset(hop, &packet.Reset{
+			Src: packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort},
+			Dst: b.Real,
+			Seq: c.RealAck,
+		})
+	}
+	if hop, why := w.toClient(c); why == packet.Kept {
+		w.sendReset(hop, &packet.Reset{
+			Src: b.Virtual,
+			Dst: packet.Endpoint{Addr: c.Client, Port: c.ClientPort},
+			Seq: c.RealSeq,
+		})
+	}
+}
+
+func (w *Worker) sendReset(hop *route.Hop, r *packet.Reset) {
+	if o, ok := w.originate(hop); ok {
+		o.send(packet.BuildRST(o.buf, o.start, r))
+		w.counts.Events[ResetSent]++
+	}
+}

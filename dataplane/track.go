@@ -1,0 +1,183 @@
+package dataplane
+
+import (
+	"encoding/binary"
+
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// Flags of a connection.
+const (
+	clientTold  uint8 = 1 << iota // TCP: the real server knows the client's address
+	noticeAcked                   // UDP: it has acknowledged the notice of it
+)
+
+// reuseGap is how far a connection begun in the place of an old one starts
+// beyond what the real server has acknowledged of that, at least.
+const reuseGap = 1 << 16
+
+// trackInbound follows a client's segment through connection c and moves its
+// sequence number into the space that the real server knows.
+func (w *Worker) trackInbound(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *packet.Packet) {
+	to := conntrack.NextState(c.State, false, p.Flags)
+	switch {
+	case p.Flags.Has(packet.SYN) && to == conntrack.SynReceived:
+		w.begin(s, c, t, p)
+	case p.Flags.Has(packet.RST):
+		w.inboundReset(s, c, t, p, to)
+	default:
+		w.setState(s, c, t, to)
+	}
+	p.AddSeq(c.SeqDelta)
+	if p.Flags.Has(packet.SYN) {
+		// Real servers see clients with unrelated clocks come from one LIP: a
+		// timestamp that steps back would be refused by PAWS (RFC 7323, section 5).
+		p.BlankTimestamps()
+	}
+	if n := p.StripOptions(w.view.forged); n > 0 {
+		w.ledger.row(c.Binding).Forged += uint64(n)
+	}
+}
+
+// begin gives a connection that a SYN opens, or opens anew in its old place,
+// its initial sequence number towards the real server. A retransmitted SYN
+// keeps the one it had.
+func (w *Worker) begin(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *packet.Packet) {
+	seq := p.TCP().Seq()
+	timeout := t.Service.timeouts[conntrack.SynReceived]
+	used := c.RealAck != 0
+	if used && c.State == conntrack.SynReceived && seq+c.SeqDelta+1 == c.RealAck {
+		s.Touch(c, timeout, w.now)
+		return
+	}
+	last := c.RealAck
+	if used {
+		s.Restart(c, conntrack.SynReceived, timeout, w.now)
+		w.counts.Events[ConnReused]++
+	} else {
+		s.SetState(c, conntrack.SynReceived, timeout, w.now)
+	}
+	isn := w.isn(c)
+	if used && packet.SeqLess(isn, last+reuseGap) { // the old connection was faster than the clock
+		isn = last + reuseGap
+	}
+	c.SeqDelta = isn - seq
+	c.RealAck = isn + 1
+}
+
+// isn returns an initial sequence number for c towards its real server that
+// only grows for the same pair of ends (RFC 6528, section 3: a clock plus a
+// keyed hash of the ends), so that a reused local port is accepted by a real
+// server that still holds the last connection in TIME_WAIT.
+func (w *Worker) isn(c *conntrack.Conn) uint32 {
+	b, lip := w.conns.Binding(c.Binding), w.conns.Local(c.Local)
+	return w.isnClock + uint32(w.isnKey.Sum5(
+		binary.LittleEndian.Uint64(lip.Addr[:8]), binary.LittleEndian.Uint64(lip.Addr[8:]),
+		binary.LittleEndian.Uint64(b.Real.Addr[:8]), binary.LittleEndian.Uint64(b.Real.Addr[8:]),
+		uint64(c.LocalPort)<<16|uint64(b.Real.Port)))
+}
+
+// inboundReset lets a client's RST close the connection only where the real
+// server will believe it. RFC 5961, section 3.2: a RST closes only at the exact
+// next sequence number; one further on is answered with a challenge ACK, which
+// will revive the connection here too. What is behind is left alone.
+func (w *Worker) inboundReset(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *packet.Packet, to conntrack.State) {
+	switch seq := p.TCP().Seq() + c.SeqDelta; {
+	case seq == c.RealAck:
+		w.setState(s, c, t, to)
+	case packet.SeqLess(c.RealAck, seq):
+		s.SetState(c, c.State, t.Service.timeouts[conntrack.Closed], w.now)
+	}
+}
+
+// trackOutbound follows a real server's segment and moves its acknowledgements
+// back into the space that the client knows.
+func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *packet.Packet) {
+	tcp := p.TCP()
+	seq, ack := tcp.Seq(), tcp.Ack()
+	end := seq + p.SegmentLen()
+	if p.Flags.Has(packet.SYN) {
+		c.RealSeq = end
+		if p.Flags.Has(packet.ACK) {
+			c.FirstData = seq + 1
+			c.Flags &^= clientTold
+			if n := t.Service.optionLen(c.Client); n > 0 {
+				p.LowerMSS(uint16(n))
+			}
+		}
+	} else if packet.SeqLess(c.RealSeq, end) {
+		c.RealSeq = end
+	}
+	if p.Flags.Has(packet.ACK) {
+		if packet.SeqLess(c.RealAck, ack) {
+			c.RealAck = ack
+		}
+		p.AddAck(-c.SeqDelta)
+		p.ShiftSACK(-c.SeqDelta)
+	}
+	w.setState(s, c, t, conntrack.NextState(c.State, true, p.Flags))
+}
+
+// tellReal puts the client's address into a segment on its way to the real
+// server: on those that acknowledge the SYN and nothing after it, which are the
+// handshake's last ACK and all data until the client has acknowledged some of
+// the server's. What does not fit goes without, and is counted.
+func (w *Worker) tellReal(c *conntrack.Conn, t *Target, p *packet.Packet, mtu int) {
+	n := t.Service.optionLen(c.Client)
+	if n == 0 || c.Flags&clientTold != 0 || p.Flags.Has(packet.RST) {
+		return
+	}
+	if p.Flags.Has(packet.SYN) {
+		if !t.Service.OptionOnSYN {
+			return
+		}
+	} else if ack := p.TCP().Ack(); ack != c.FirstData {
+		if packet.SeqLess(c.FirstData, ack) {
+			c.Flags |= clientTold
+		}
+		return
+	}
+	row := w.ledger.row(c.Binding)
+	if p.IPLen()+n > mtu {
+		row.TooLong++
+		return
+	}
+	t.Service.Option.Encode(w.option[:], packet.Endpoint{Addr: c.Client, Port: c.ClientPort})
+	if p.InsertOption(w.option[:n]) {
+		row.Inserted++
+	} else {
+		row.NoRoom++
+	}
+}
+
+// setState moves c to a state, or refreshes it in the one it has, and keeps the
+// real server's load.
+func (w *Worker) setState(s *conntrack.Shard, c *conntrack.Conn, t *Target, to conntrack.State) {
+	timeout := t.Service.timeouts[to]
+	if to == c.State {
+		s.Touch(c, timeout, w.now)
+		return
+	}
+	switch was, is := active(c.State), active(to); {
+	case is && !was:
+		t.Server.Load.Activated()
+	case was && !is:
+		t.Server.Load.Deactivated()
+	}
+	s.SetState(c, to, timeout, w.now)
+}
+
+// active reports whether a connection in state st counts as active for the
+// schedulers and for listings; every other one counts as inactive.
+func active(st conntrack.State) bool {
+	return st == conntrack.Established || st == conntrack.UDP
+}
+
+// ended takes a connection that left the table out of its real server's load.
+func (w *Worker) ended(c *conntrack.Conn) {
+	if c.State == conntrack.Template {
+		return
+	}
+	w.view.targets[c.Binding].Server.Load.Closed(active(c.State))
+}

@@ -1,0 +1,235 @@
+// Package dataplane is the packet path: workers that take frames from AF_XDP
+// rings, decide by services, connections and routes where they belong, rewrite
+// them in place and send them on. It assembles nothing and reads no
+// configuration; internal/daemon does.
+package dataplane
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/siphash"
+)
+
+// Our choices for the loop.
+const (
+	batchSize   = 64                     // frames: more gain nothing, fewer cost a kick each
+	spin        = 100 * time.Microsecond // after the last packet, before waiting in poll(2)
+	nap         = 50 * time.Millisecond  // longest wait, so that timers and orders are served
+	sweepPeriod = 128                    // ms in which every shard is visited once by its owner
+	sweepLimit  = 1024                   // connections expired per visit; the rest wait for the next
+
+	// isnShift makes the clock of initial sequence numbers tick every 64 ns:
+	// ahead of a connection that sends 15 MB/s, and round in 274 s, well over
+	// the 60 s that a real server keeps TIME_WAIT.
+	isnShift = 6
+)
+
+// A Port is one queue of one interface, as a worker uses it: a *xsk.Socket, or
+// a fake ring in tests. Frames that Recv hands out belong to the worker until
+// Send takes them.
+type Port interface {
+	Recv([]xsk.Desc) int
+	Refill()
+	Send([]xsk.Desc) int
+	Kick()
+	Complete() int
+}
+
+// A Worker serves one queue of every interface. It owns its frames and
+// counters; the connection table it shares with all other workers. Only Run's
+// goroutine may call anything but Counts and Census.
+type Worker struct {
+	index  int
+	shared *Engine // the view in force, and what workers have in common
+	conns  *conntrack.Table
+	router Router
+	umem   *xsk.UMEM
+	ports  []Port
+	wait   func(time.Duration) // until a frame comes or the time is over
+
+	reflect  bool
+	busyPoll bool
+	isnKey   siphash.Key
+
+	// What one batch works with. view and hops change only between batches, so
+	// that no packet meets two of them.
+	view     *View
+	hops     *route.Table
+	now      uint32 // ms since the table's epoch
+	isnClock uint32 // 64 ns units, see isnShift
+	descs    [batchSize]xsk.Desc
+	jobs     [batchSize]job
+	out      [][]xsk.Desc // by port: rewritten frames that wait for the end of the batch
+	option   [packet.MaxAddressOption]byte
+
+	inbox    inbox
+	usedHops []bool
+	ledger   ledger
+	counts   Counts
+	last     Counts // as last published
+	shown    published
+	seen     atomic.Uint64 // generation of the view that the current batch uses
+
+	swept     uint32 // when the sweep was last advanced
+	nextShard int    // that the sweep visits next
+	reported  uint32 // when hops were last reported
+	onDue     func(*conntrack.Shard, *conntrack.Conn) uint32
+}
+
+// Counts returns the worker's counters as of its last batch. Any goroutine may
+// call it.
+func (w *Worker) Counts() Counts { return w.shown.load() }
+
+// Run serves the worker's ports until stop is set. It spins while packets come
+// and for a while after the last one, then waits for the next in poll(2); with
+// busy polling it never waits.
+func (w *Worker) Run(stop *atomic.Bool) {
+	w.inbox.open()
+	defer w.inbox.shut()
+	last := time.Now()
+	for !stop.Load() {
+		w.inbox.serve()
+		now := time.Now()
+		if w.poll(now) > 0 {
+			last = now
+			continue
+		}
+		if w.busyPoll || now.Sub(last) < spin {
+			continue
+		}
+		w.wait(nap)
+		w.counts.Sleeps++
+		w.counts.Asleep += uint64(time.Since(now))
+	}
+}
+
+// poll serves each port once and then the timers, and returns how many frames
+// there were.
+func (w *Worker) poll(now time.Time) int {
+	w.view = w.shared.view.Load()
+	w.seen.Store(w.view.generation)
+	w.hops = w.router.Table()
+	w.now = w.shared.millis(now)
+	w.isnClock = uint32(now.UnixNano() >> isnShift)
+
+	frames := 0
+	for i, port := range w.ports {
+		port.Complete()
+		n := port.Recv(w.descs[:])
+		if n > 0 {
+			w.batch(i, n)
+		}
+		port.Refill()
+		frames += n
+	}
+	w.sweep()
+	w.transmit()
+	w.ledger.publish(w.index, w.view.targets)
+	w.shown.store(&w.counts, &w.last)
+	return frames
+}
+
+// batch takes n received frames through the passes that process.go describes.
+func (w *Worker) batch(port, n int) {
+	for i := range n {
+		j, d := &w.jobs[i], w.descs[i]
+		j.addr, j.port = d.Addr, port
+		w.counts.RxBytes += uint64(d.Len)
+		buf, off := w.umem.Chunk(d.Addr), w.umem.Offset(d.Addr)
+		w.classify(j, buf, off, off+int(d.Len))
+	}
+	for i := range n {
+		j := &w.jobs[i]
+		if why := w.process(j); why != packet.Kept {
+			w.counts.Drops[why]++
+			w.umem.Free(j.addr)
+			continue
+		}
+		w.queue(j.port, xsk.Desc{
+			Addr: j.addr - uint64(w.umem.Offset(j.addr)) + uint64(j.p.Start),
+			Len:  uint32(j.p.End - j.p.Start),
+		})
+	}
+	w.counts.RxPackets += uint64(n)
+	w.counts.BatchSizes[bits.Len(uint(n-1))]++
+}
+
+// queue puts a finished frame in line for a port.
+func (w *Worker) queue(port int, d xsk.Desc) { w.out[port] = append(w.out[port], d) }
+
+// transmit sends what the batch has queued. A ring that is full even after a
+// kick has lost the race against the wire: the rest is dropped, not kept, since
+// a late packet is worth less than the ones behind it.
+func (w *Worker) transmit() {
+	for i, line := range w.out {
+		port := w.ports[i]
+		if len(line) == 0 {
+			port.Kick() // what an earlier kick had to leave
+			continue
+		}
+		sent := port.Send(line)
+		port.Kick()
+		if sent < len(line) {
+			port.Complete()
+			sent += port.Send(line[sent:])
+			port.Kick()
+		}
+		for _, d := range line[:sent] {
+			w.counts.TxBytes += uint64(d.Len)
+		}
+		w.counts.TxPackets += uint64(sent)
+		for _, d := range line[sent:] {
+			w.counts.Drops[packet.TxFull]++
+			w.umem.Free(d.Addr)
+		}
+		w.out[i] = line[:0]
+	}
+}
+
+// sweep advances the timers of the shards that this worker owns, each about
+// once per sweepPeriod, a few at a time.
+func (w *Worker) sweep() {
+	workers, shards := w.shared.workers(), w.conns.Shards()
+	owned := uint32((shards - w.index + workers - 1) / workers)
+	due := min((w.now-w.swept)*owned/sweepPeriod, owned)
+	if due == 0 {
+		return
+	}
+	w.swept = w.now
+	for range due {
+		if w.nextShard >= shards {
+			w.nextShard = w.index
+		}
+		w.conns.Expire(w.nextShard, w.now, sweepLimit, w.onDue)
+		w.nextShard += workers
+	}
+	if w.now-w.reported >= 1000 {
+		w.reported = w.now
+		w.reportHops()
+	}
+}
+
+// due handles a connection whose time has come: it returns the milliseconds
+// after which to look again, or 0 to have it removed.
+func (w *Worker) due(s *conntrack.Shard, c *conntrack.Conn) uint32 {
+	if c.State == conntrack.Template {
+		return 0
+	}
+	left := int32(c.Deadline - w.now)
+	if left > 0 { // the alarm, not the deadline
+		w.noticeDue(s, c)
+		return uint32(left)
+	}
+	if c.State == conntrack.Established {
+		w.sendResets(c)
+	}
+	w.ended(c)
+	w.counts.Events[ConnExpired]++
+	return 0
+}

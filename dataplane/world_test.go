@@ -1,0 +1,310 @@
+package dataplane
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
+	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// The world of the worker's tests: one worker on fake rings between a client's
+// network (port 0) and the real servers' (port 1), with a clock of its own.
+const (
+	wan = 0
+	lan = 1
+)
+
+var (
+	clientMAC = [6]byte{2, 0, 0, 0, 0, 2}
+	wanMAC    = [6]byte{2, 0, 0, 0, 1, 1}
+	lanMAC    = [6]byte{2, 0, 0, 0, 2, 1}
+	realMAC   = [6]byte{2, 0, 0, 0, 2, 101}
+
+	client = packettest.Endpoint("198.18.0.2:40000")
+	vip    = packettest.Endpoint("198.18.0.100:80")
+	vipUDP = packettest.Endpoint("198.18.0.100:53")
+	real0  = packettest.Endpoint("198.19.0.101:8080")
+	real1  = packettest.Endpoint("198.19.0.102:8080")
+	lip    = packettest.Addr("198.19.0.10")
+)
+
+const header = `
+[daemon]
+[dataplane]
+interfaces = ["wan0", "lan0"]
+[[local_pool]]
+name = "lan"
+interface = "lan0"
+addresses = ["198.19.0.10"]
+ports = "1024-65535"
+`
+
+const tcpService = `
+[[service]]
+name = "web"
+protocol = "tcp"
+address = "198.18.0.100:80"
+interface = "wan0"
+scheduler = "rr"
+local_pool = "lan"
+client_address = "toa"
+[[service.real_server]]
+address = "198.19.0.101:8080"
+`
+
+const udpService = `
+[[service]]
+name = "dns"
+protocol = "udp"
+address = "198.18.0.100:53"
+interface = "wan0"
+scheduler = "rr"
+local_pool = "lan"
+client_address = "icmp-echo"
+[[service.real_server]]
+address = "198.19.0.101:8080"
+`
+
+// A fakePort is a queue whose wire is a test.
+type fakePort struct {
+	umem     *xsk.UMEM
+	received []xsk.Desc // to be handed out by Recv
+	sent     [][]byte   // copies of what was sent
+	done     []uint64   // sent frames, until Complete
+	room     int        // frames that the transmit ring takes until the next Complete; negative is no limit
+}
+
+func (p *fakePort) Recv(d []xsk.Desc) int {
+	n := copy(d, p.received)
+	p.received = p.received[n:]
+	return n
+}
+
+func (p *fakePort) Refill() {}
+func (p *fakePort) Kick()   {}
+
+func (p *fakePort) Send(d []xsk.Desc) int {
+	if p.room >= 0 {
+		d = d[:min(len(d), p.room-len(p.done))]
+	}
+	for _, d := range d {
+		off := p.umem.Offset(d.Addr)
+		p.sent = append(p.sent, append([]byte{}, p.umem.Chunk(d.Addr)[off:off+int(d.Len)]...))
+		p.done = append(p.done, d.Addr)
+	}
+	return len(d)
+}
+
+func (p *fakePort) Complete() int {
+	n := len(p.done)
+	for _, addr := range p.done {
+		p.umem.Free(addr)
+	}
+	p.done = p.done[:0]
+	return n
+}
+
+// A fakeRouter routes by a static table.
+type fakeRouter struct {
+	table  *route.Table
+	wanted []packet.Addr
+	used   []route.HopID
+}
+
+func (r *fakeRouter) Table() *route.Table { return r.table }
+func (r *fakeRouter) Want(a packet.Addr)  { r.wanted = append(r.wanted, a) }
+func (r *fakeRouter) Use(id route.HopID)  { r.used = append(r.used, id) }
+func (r *fakeRouter) Reflect(port int, mac [6]byte) route.HopID {
+	return r.table.Reflect(port, mac)
+}
+
+type world struct {
+	testing.TB
+	engine *Engine
+	worker *Worker
+	conns  *conntrack.Table
+	umem   *xsk.UMEM
+	ports  [2]*fakePort
+	router *fakeRouter
+	clock  time.Time
+	frames int // of the UMEM
+}
+
+// An option changes how a world is made.
+type option func(*Config, *conntrack.Config)
+
+func maxConnections(n int) option {
+	return func(_ *Config, c *conntrack.Config) { c.MaxConnections = n }
+}
+
+func reflectMAC(c *Config, _ *conntrack.Config) { c.ReflectClientMAC = true }
+
+// newWorld makes a world with the given services.
+func newWorld(t testing.TB, services string, options ...option) *world {
+	t.Helper()
+	w := &world{TB: t, clock: time.Unix(1_700_000_000, 0), frames: 512}
+	var err error
+	if w.umem, err = xsk.NewUMEM(xsk.Config{Frames: w.frames}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.umem.Close() })
+	for i := range w.ports {
+		w.ports[i] = &fakePort{umem: w.umem, room: -1}
+	}
+	w.router = &fakeRouter{table: routes(1, realMAC)}
+	cfg := Config{
+		Router: w.router,
+		Epoch:  w.clock,
+		ISNKey: siphash.Key{K0: 1, K1: 2},
+		Queues: []Queue{{UMEM: w.umem, Ports: []Port{w.ports[wan], w.ports[lan]}}},
+	}
+	table := conntrack.Config{MaxConnections: 10_000}
+	for _, o := range options {
+		o(&cfg, &table)
+	}
+	if w.conns, err = conntrack.New(table); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.conns.Close() })
+	cfg.Conns = w.conns
+	if w.engine, err = New(cfg, w.compile(services, nil)); err != nil {
+		t.Fatal(err)
+	}
+	w.worker = w.engine.Workers()[0]
+	w.worker.swept = 0
+	return w
+}
+
+// routes are both networks, with the client and the real servers known.
+func routes(generation uint16, real [6]byte) *route.Table {
+	return route.Static(generation, []route.StaticPort{
+		wan: {
+			MAC: wanMAC, MTU: 1500, Networks: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/24")},
+			Neighbours: map[netip.Addr][6]byte{netip.MustParseAddr("198.18.0.2"): clientMAC},
+		},
+		lan: {
+			MAC: lanMAC, MTU: 1500, Networks: []netip.Prefix{netip.MustParsePrefix("198.19.0.0/24")},
+			Neighbours: map[netip.Addr][6]byte{
+				netip.MustParseAddr("198.19.0.101"): real,
+				netip.MustParseAddr("198.19.0.102"): real,
+			},
+		},
+	})
+}
+
+func (w *world) compile(services string, prev *lb.Table) *lb.Table {
+	w.Helper()
+	cfg, err := config.Parse("test.toml", []byte(header+services))
+	if err != nil {
+		w.Fatal(err)
+	}
+	table, err := lb.Compile(cfg, prev)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return table
+}
+
+// reload puts other services in force.
+func (w *world) reload(services string) {
+	w.Helper()
+	if err := w.engine.Apply(w.compile(services, w.engine.View().Table)); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// put lays a frame into the receive ring of a port.
+func (w *world) put(port int, frame []byte) {
+	w.Helper()
+	addr, ok := w.umem.Alloc()
+	if !ok {
+		w.Fatal("no free frame: the worker leaks")
+	}
+	copy(w.umem.Chunk(addr)[packettest.Headroom:], frame)
+	w.ports[port].received = append(w.ports[port].received,
+		xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(frame))})
+}
+
+// run lets the worker do one round and returns what it sent, by port. Whatever
+// leaves must have right checksums, and no frame may get lost.
+func (w *world) run() (sent [2][][]byte) {
+	w.Helper()
+	w.worker.poll(w.clock)
+	for i, p := range w.ports {
+		p.Complete()
+		sent[i], p.sent = p.sent, nil
+		for _, frame := range sent[i] {
+			packettest.CheckSums(w, frame)
+		}
+	}
+	if c := w.umem.Census(); !c.Conserved() || c.Free != w.frames {
+		w.Errorf("frames: got %+v, want all of %d free", c, w.frames)
+	}
+	return sent
+}
+
+// pass sends a frame into a port and returns the only one that leaves, by the
+// other port.
+func (w *world) pass(port int, f packettest.Frame) *packet.Packet {
+	w.Helper()
+	w.put(port, f.Bytes())
+	sent := w.run()
+	if len(sent[port]) != 0 || len(sent[1-port]) != 1 {
+		w.Fatalf("sent: got %d and %d frames, want one by the other port (drops: %v)", len(sent[wan]), len(sent[lan]), w.drops())
+	}
+	return packettest.NewFrame(sent[1-port][0]).Parse(w)
+}
+
+// refuse sends a frame into a port, from where it must not come further, for
+// the reason why.
+func (w *world) refuse(port int, f []byte, why packet.Reason) {
+	w.Helper()
+	before := w.worker.Counts().Drops[why]
+	w.put(port, f)
+	if sent := w.run(); len(sent[wan])+len(sent[lan]) != 0 {
+		w.Errorf("sent: got %v, want nothing", sent)
+	}
+	if got := w.worker.Counts().Drops[why] - before; got != 1 {
+		w.Errorf("drops for %v: got %d, want 1 (all: %v)", why, got, w.drops())
+	}
+}
+
+// drops are the reasons counted so far.
+func (w *world) drops() map[string]uint64 {
+	all := map[string]uint64{}
+	for why, n := range w.worker.Counts().Drops {
+		if n > 0 {
+			all[packet.Reason(why).String()] = n
+		}
+	}
+	return all
+}
+
+// wait lets time pass, with the worker's timers running.
+func (w *world) wait(d time.Duration) (sent [2][][]byte) {
+	w.Helper()
+	for end := w.clock.Add(d); w.clock.Before(end); {
+		w.clock = w.clock.Add(min(100*time.Millisecond, end.Sub(w.clock)))
+		now := w.run()
+		sent[wan] = append(sent[wan], now[wan]...)
+		sent[lan] = append(sent[lan], now[lan]...)
+	}
+	return sent
+}
+
+// traffic returns the meter of the only service.
+func (w *world) traffic() Traffic { return w.engine.View().Services[0].Meter.Read() }
+
+// load returns the connections of the first real server.
+func (w *world) load() (active, inactive int32) {
+	l := w.engine.View().Services[0].Servers[0].Load
+	return l.Active.Load(), l.Inactive.Load()
+}

@@ -1,0 +1,111 @@
+package sched
+
+import (
+	"sync"
+	"testing"
+	"unsafe"
+)
+
+func TestLoadCounts(t *testing.T) {
+	var l Load
+	l.Opened()
+	l.Opened()
+	l.Opened()
+	l.Activated()
+	l.Activated()
+	l.Deactivated()
+	if a, i, n := l.Active.Load(), l.Inactive.Load(), l.Total(); a != 1 || i != 2 || n != 3 {
+		t.Errorf("active %d, inactive %d, total %d; want 1, 2, 3", a, i, n)
+	}
+	l.Closed(true)
+	l.Closed(false)
+	if a, i := l.Active.Load(), l.Inactive.Load(); a != 0 || i != 1 {
+		t.Errorf("active %d, inactive %d; want 0, 1", a, i)
+	}
+}
+
+// Each step changes the connections by so many and says whether the server then
+// counts as overloaded.
+func TestLoadOver(t *testing.T) {
+	type step struct {
+		change int
+		over   bool
+	}
+	tests := []struct {
+		name         string
+		upper, lower int
+		steps        []step
+	}{
+		{"no_upper_threshold_never", 0, 0, []step{{1000, false}}},
+		{"reached_is_over", 10, 0, []step{{9, false}, {1, true}, {5, true}}},
+		{"stays_until_below_lower", 10, 4, []step{{10, true}, {-5, true}, {-1, true}, {-1, false}, {6, false}, {1, true}}},
+		{"stays_until_below_three_quarters", 8, 0, []step{{8, true}, {-1, true}, {-1, true}, {-1, false}, {2, false}, {1, true}}},
+		{"lower_equal_to_upper_has_no_memory", 5, 5, []step{{5, true}, {-1, false}, {1, true}, {-1, false}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var l Load
+			for i, s := range tt.steps {
+				for range s.change {
+					l.Opened()
+				}
+				for range -s.change {
+					l.Closed(false)
+				}
+				if got := l.Over(tt.upper, tt.lower); got != s.over {
+					t.Fatalf("step %d, %d connections: Over = %v", i, l.Total(), got)
+				}
+			}
+		})
+	}
+}
+
+func TestLoadOver_remembers_a_peak_nobody_looked_at(t *testing.T) {
+	var l Load
+	for range 10 {
+		l.Opened()
+	}
+	for range 3 {
+		l.Closed(false)
+	}
+	if !l.Over(10, 5) {
+		t.Error("the upper threshold was reached and the lower is not yet, but Over = false")
+	}
+}
+
+func TestLoadOver_follows_thresholds_that_change(t *testing.T) {
+	var l Load
+	for range 10 {
+		l.Opened()
+	}
+	if !l.Over(10, 8) || l.Over(20, 8) || !l.Over(5, 0) || l.Over(0, 0) {
+		t.Error("Over does not go by the thresholds it is given")
+	}
+}
+
+func TestLoadIsSafeForManyWorkers(t *testing.T) {
+	var l Load
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				l.Opened()
+				l.Activated()
+				l.Over(4, 2)
+				l.Deactivated()
+				l.Closed(false)
+			}
+			l.Opened()
+		})
+	}
+	wg.Wait()
+	if l.Active.Load() != 0 || l.Inactive.Load() != 8 || !l.Over(8, 2) {
+		t.Errorf("active %d, inactive %d; want 0, 8 and overloaded", l.Active.Load(), l.Inactive.Load())
+	}
+}
+
+func TestLoadFillsACacheLine(t *testing.T) {
+	if got := unsafe.Sizeof(Load{}); got != 64 {
+		t.Errorf("a Load has %d bytes, want 64", got)
+	}
+}

@@ -1,0 +1,148 @@
+package lb
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+func (p *Pool) object() *object {
+	title := fmt.Sprintf("local_pool %q", p.Name)
+	o := &object{title: title, ordinal: title}
+	o.set("interface", p.Interface)
+	o.set("addresses", ranges(p.Addrs))
+	o.set("ports", fmt.Sprintf("%d-%d", p.PortMin, p.PortMax))
+	return o
+}
+
+func (s *Service) object() *object {
+	title := fmt.Sprintf("service %q", s.Name)
+	o := &object{title: title, ordinal: title + " " + number(s.Virtual) + string(rune(s.Proto))}
+	o.set("name", strconv.Quote(s.Name))
+	o.set("protocol", protocolName(s.Proto))
+	o.set("address", s.Virtual.String())
+	o.set("interface", s.Interface)
+	o.set("local_pool", strconv.Quote(s.Pool.Name))
+	o.set("scheduler", s.Scheduler)
+	o.set("hash_port", flag(s.HashPort))
+	o.set("fallback", flag(s.Fallback))
+	o.set("client_address", s.clientAddress())
+	o.set("persistence", span(s.Persistence))
+	o.set("persistence_granularity", s.granularity())
+	t := &s.Timeouts
+	for _, timeout := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"established", t.Established}, {"syn_sent", t.SynSent}, {"syn_received", t.SynReceived},
+		{"fin_wait", t.FinWait}, {"time_wait", t.TimeWait}, {"close", t.Close},
+		{"close_wait", t.CloseWait}, {"last_ack", t.LastAck}, {"udp", t.UDP}, {"udp_one_way", t.UDPOneWay},
+	} {
+		o.set("timeout."+timeout.key, span(timeout.value))
+	}
+	return o
+}
+
+// clientAddress returns the way of telling the client's address with what
+// belongs to it.
+func (s *Service) clientAddress() string {
+	text := s.ClientAddress.String()
+	switch s.ClientAddress {
+	case TOA:
+		text += fmt.Sprintf(" (kind6 %d)", s.Option.Kind6)
+	case TTM:
+		text += fmt.Sprintf(" (kind %d, length %d)", s.Option.Kind4, s.Option.TTMLength)
+	case ICMPEcho:
+		text += fmt.Sprintf(" (length %d)", s.NoticeLength)
+	}
+	if s.OptionOnSYN {
+		text += " on the SYN too"
+	}
+	return text
+}
+
+func (s *Server) object(of *object) *object {
+	o := &object{
+		title:   fmt.Sprintf("%s: real_server %s", of.title, s.Real),
+		ordinal: of.ordinal + number(s.Real),
+	}
+	o.set("weight", strconv.Itoa(s.Weight))
+	o.set("upper_threshold", count(s.Upper))
+	o.set("lower_threshold", count(s.Lower))
+	return o
+}
+
+// granularity returns the length of PersistenceMask within an address of the
+// service's family, or "" if it is all of it.
+func (s *Service) granularity() string {
+	masked := 128
+	for _, b := range s.PersistenceMask {
+		masked -= bits.OnesCount8(b)
+	}
+	switch {
+	case masked == 0:
+		return ""
+	case s.Virtual.Addr.Is4():
+		return strconv.Itoa(32 - masked)
+	}
+	return strconv.Itoa(128 - masked)
+}
+
+// number returns e in a form that sorts as a number does.
+func number(e packet.Endpoint) string {
+	return string(binary.BigEndian.AppendUint16(e.Addr[:], e.Port))
+}
+
+// The following return "" for what is the default.
+
+func flag(on bool) string {
+	if on {
+		return "on"
+	}
+	return ""
+}
+
+func count(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+func span(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+func protocolName(proto uint8) string {
+	for name, number := range protocols {
+		if number == proto {
+			return string(name)
+		}
+	}
+	return strconv.Itoa(int(proto))
+}
+
+// ranges lists addresses, those that follow one another as a range.
+func ranges(addrs []packet.Addr) string {
+	var texts []string
+	for i := 0; i < len(addrs); i++ {
+		first := i
+		for i+1 < len(addrs) && addrs[i].Netip().Next() == addrs[i+1].Netip() {
+			i++
+		}
+		text := addrs[first].String()
+		if i > first {
+			text += "-" + addrs[i].String()
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, " ")
+}

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -201,14 +200,13 @@ func (t *Table) addNeighbours(s *snapshot) bool {
 	for i, p := range s.ports {
 		ports[p.index] = int32(i)
 	}
-	// In order, so that which of too many are left out is not a matter of luck.
-	keys := slices.SortedFunc(maps.Keys(s.neighbours), func(a, b neighbourKey) int {
-		return cmp.Or(cmp.Compare(a.index, b.index), slices.Compare(a.addr[:], b.addr[:]))
-	})
-	for _, k := range keys {
+	for k, n := range s.neighbours {
 		port, ours := ports[k.index]
+		if !ours || !n.known {
+			continue
+		}
 		hop, ok := t.neighbour(k.addr)
-		if ours && ok && s.neighbours[k].known && hop.addr == k.addr && hop.port == port && t.intern(hop) == 0 {
+		if ok && hop.addr == k.addr && hop.port == port && t.intern(hop) == 0 {
 			return false
 		}
 	}

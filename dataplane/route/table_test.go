@@ -225,12 +225,27 @@ func TestPortThatHasGoneLeadsNowhere(t *testing.T) {
 
 func TestMoreNeighboursThanIDs(t *testing.T) {
 	s := twoPorts(direct("10.8.0.0/13", 0))
+	nth := func(i int) packet.Addr {
+		a := addr("10.8.0.0")
+		binary.BigEndian.PutUint32(a[12:], binary.BigEndian.Uint32(a[12:])+uint32(i))
+		return a
+	}
 	fill := func(from, to int) {
 		for i := from; i < to; i++ {
-			a := addr("10.8.0.0")
-			binary.BigEndian.PutUint32(a[12:], binary.BigEndian.Uint32(a[12:])+uint32(i))
-			s.neighbours[neighbourKey{7, a}] = neighbour{mac: mac(1), known: true}
+			s.neighbours[neighbourKey{7, nth(i)}] = neighbour{mac: mac(1), known: true}
 		}
+	}
+	resolved := func(table *Table, from, to int) (n int) {
+		for i := from; i < to; i++ {
+			id := table.Lookup(nth(i))
+			if id == 0 || id.Reflected() {
+				t.Fatalf("%v: got id %d", nth(i), id)
+			}
+			if table.Hop(id).Resolved {
+				n++
+			}
+		}
+		return n
 	}
 	fill(0, 40_000)
 	first := build(s, nil, newReflected())
@@ -241,18 +256,16 @@ func TestMoreNeighboursThanIDs(t *testing.T) {
 		if first.Generation() == second.Generation() {
 			t.Error("ids were reused in one generation")
 		}
-		if a := addr("10.8.255.255"); !second.Hop(second.Lookup(a)).Resolved {
-			t.Errorf("%v is not resolved", a)
+		if got := resolved(second, 40_000, 80_000); got != 40_000 {
+			t.Errorf("got %d resolved, want 40000", got)
 		}
 	})
 	t.Run("those_that_find_no_room_are_not_resolved", func(t *testing.T) {
 		fill(0, 80_000)
 		third := second.update(s)
-		last := addr("10.8.0.0")
-		binary.BigEndian.PutUint32(last[12:], binary.BigEndian.Uint32(last[12:])+79_999)
-		id := third.Lookup(last)
-		if id == 0 || id.Reflected() || third.Hop(id).Resolved {
-			t.Errorf("got id %d, %+v", id, third.Hop(id))
+		// Id 0 is no hop, and each port has an unresolved one.
+		if got, want := resolved(third, 0, 80_000), int(firstReflected)-3; got != want {
+			t.Errorf("got %d resolved, want %d", got, want)
 		}
 	})
 }

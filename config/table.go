@@ -2,10 +2,7 @@ package config
 
 import (
 	"fmt"
-	"maps"
-	"math"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -242,66 +239,4 @@ func (t *table) require(key, example string) {
 	if !t.where.has(key) {
 		t.fail(key, fmt.Sprintf("missing (add %s = %s)", key, example))
 	}
-}
-
-// finish reports the keys that no method was called for.
-func (t *table) finish() {
-	for _, key := range slices.Sorted(maps.Keys(t.values)) {
-		if slices.Contains(t.known, key) {
-			continue
-		}
-		t.report.add(t.where.LineOf(key), message(t.context, fmt.Sprintf("%q", key), nil, t.advice(key)))
-	}
-}
-
-// advice says what the unknown key may have been meant to be.
-func (t *table) advice(key string) string {
-	best, least := "", math.MaxInt
-	for _, known := range t.known {
-		if d := distance(strings.ToLower(key), known); d < least {
-			best, least = known, d
-		}
-	}
-	if least <= 1+len(key)/4 {
-		return fmt.Sprintf("unknown key (did you mean %s?)", best)
-	}
-	return fmt.Sprintf("unknown key (want %s)", list(slices.Sorted(slices.Values(t.known)), "or"))
-}
-
-// distance returns how many letters have to be put in, taken out or changed to
-// make a into b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// list joins words as a sentence does: a, b or c.
-func list[S ~string](words []S, last string) string {
-	var b strings.Builder
-	for i, w := range words {
-		switch {
-		case i == 0:
-		case i == len(words)-1:
-			b.WriteString(" " + last + " ")
-		default:
-			b.WriteString(", ")
-		}
-		b.WriteString(string(w))
-	}
-	return b.String()
 }

@@ -1,9 +1,9 @@
 package sched
 
 import (
+	"reflect"
 	"sync"
 	"testing"
-	"unsafe"
 )
 
 func TestLoadCounts(t *testing.T) {
@@ -60,7 +60,7 @@ func TestLoadOver(t *testing.T) {
 	}
 }
 
-func TestLoadOver_remembers_a_peak_nobody_looked_at(t *testing.T) {
+func TestLoadOverRemembersAPeakNobodySaw(t *testing.T) {
 	var l Load
 	for range 10 {
 		l.Opened()
@@ -73,7 +73,7 @@ func TestLoadOver_remembers_a_peak_nobody_looked_at(t *testing.T) {
 	}
 }
 
-func TestLoadOver_follows_thresholds_that_change(t *testing.T) {
+func TestLoadOverFollowsThresholdsThatChange(t *testing.T) {
 	var l Load
 	for range 10 {
 		l.Opened()
@@ -105,7 +105,7 @@ func TestLoadIsSafeForManyWorkers(t *testing.T) {
 }
 
 func TestLoadFillsACacheLine(t *testing.T) {
-	if got := unsafe.Sizeof(Load{}); got != 64 {
+	if got := reflect.TypeFor[Load]().Size(); got != 64 {
 		t.Errorf("a Load has %d bytes, want 64", got)
 	}
 }

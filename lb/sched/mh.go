@@ -30,10 +30,13 @@ const nobody = math.MaxUint16
 //     Without one server the quotas and surpluses of the others shift by a few
 //     slots each, and so do few of the slots given up.
 //
-// Shares end within one slot of the ideal. Removing one of N servers moves less
-// than half a percent of the others' slots for every N up to 100; the test
-// allows one percent. A table takes about 4 ms to make, whatever N is, and is
-// kept over a reload that changes no address and no weight of its servers.
+// Shares end within one slot of the ideal. Removing one of N servers of equal
+// weight moves at most 0.46 % of the others' slots: the worst of every server of
+// every N from 2 to 100. Weights that differ make little difference unless the
+// one that leaves had nearly all of it (of 1000, 1, 1, 1, 1, 1 the first: 3.7 %
+// of the few slots that the others had). A table takes some 4 ms to make for up
+// to 100 servers, and is kept over a reload that changes no address and no
+// weight.
 func newMaglev(s *Spec, prev algorithm) algorithm {
 	h := &hashed{servers: s.Servers, port: s.Port, fallback: s.Fallback}
 	if old, ok := prev.(*hashed); ok && len(old.slots) == mhSlots && sameShares(old.servers, s.Servers) {

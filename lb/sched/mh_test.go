@@ -53,7 +53,7 @@ func moved(before, after []uint16, gone int) float64 {
 
 // For every number of servers up to 100: slots within one of the ideal share,
 // and removing one of them moves under 1 % of the others' slots. One server of
-// each is removed; the next test removes every one of some.
+// each N is removed; the next test removes every one of a few.
 func TestMaglevRemovalMovesLittle(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	worst := 0.0
@@ -78,7 +78,6 @@ func TestMaglevRemovalOfAnyServerMovesLittle(t *testing.T) {
 	lists := map[string][]Server{
 		"3 servers":        equal(3),
 		"20 servers":       equal(20),
-		"40 servers":       equal(40),
 		"different weight": servers(1, 2, 3, 5, 8, 13, 21, 34, 55, 89),
 		"one heavy":        servers(20, 1, 1, 1, 1, 1),
 	}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,9 +18,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/fnatd/fnatd/conntrack"
-	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // fakeBackend answers from its fields.
@@ -281,53 +277,7 @@ func TestEmptyListsAreNotNull(t *testing.T) {
 	}
 }
 
-func TestFilterSurvivesItsQuery(t *testing.T) {
-	for _, want := range []Filter{
-		{},
-		{Service: "a b&c=d", State: "SYN_RECV", Limit: 5},
-		{Client: netip.MustParsePrefix("2001:db8::/32")},
-	} {
-		got, err := parseFilter(want.query())
-		if err != nil || got != want {
-			t.Errorf("got %v, %v, want %v", got, err, want)
-		}
-	}
-}
-
 // TestStatesAreThoseOfTheTable holds the names here against the table's own.
-func TestStatesAreThoseOfTheTable(t *testing.T) {
-	var want []string
-	for s := conntrack.None + 1; s < conntrack.NumStates; s++ {
-		if s != conntrack.Template {
-			want = append(want, s.String())
-		}
-	}
-	if d := cmp.Diff(want, States[:]); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
-	}
-	if got, err := ParseState("syn_recv"); got != "SYN_RECV" || err != nil {
-		t.Errorf("got %q, %v, want the name in capitals", got, err)
-	}
-}
-
-func TestParseClient(t *testing.T) {
-	for in, want := range map[string]string{
-		"198.51.100.7":        "198.51.100.7/32",
-		"198.51.100.7/24":     "198.51.100.0/24",
-		"2001:db8::1":         "2001:db8::1/128",
-		"::ffff:198.51.100.7": "198.51.100.7/32",
-	} {
-		if got, err := ParseClient(in); err != nil || got.String() != want {
-			t.Errorf("%s: got %v, %v, want %s", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"", "x", "198.51.100.7:80", "fe80::1%eth0", "10.0.0.0/33"} {
-		if got, err := ParseClient(in); err == nil {
-			t.Errorf("%q: got %v, want an error", in, got)
-		}
-	}
-}
-
 func TestClientErrorsSayWhatToDo(t *testing.T) {
 	dir := t.TempDir()
 	dead := filepath.Join(dir, "dead.sock")
@@ -364,35 +314,4 @@ func TestClientOfAnotherServer(t *testing.T) {
 	}
 }
 
-func TestEveryReasonIsExplained(t *testing.T) {
-	for _, d := range NewDrops(new([packet.NumReasons]uint64)) {
-		if d.Meaning == "" || d.Remedy == "" || strings.Contains(d.Meaning+d.Remedy, "\n") {
-			t.Errorf("%s: meaning %q, remedy %q: want one line each", d.Reason, d.Meaning, d.Remedy)
-		}
-	}
-	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved} {
-		if d := NewDrop(reason, 1); d.Meaning == "" || d.Remedy == "" {
-			t.Errorf("%s: no explanation", reason)
-		}
-	}
-	if got, want := len(explanations), int(packet.NumReasons)-1+3; got != want {
-		t.Errorf("got %d explanations, want one for each of %d reasons", got, want)
-	}
-}
-
 // TestReadmeExplainsEveryReason keeps the table of the README word for word.
-func TestReadmeExplainsEveryReason(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	drops := NewDrops(new([packet.NumReasons]uint64))
-	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved} {
-		drops = append(drops, NewDrop(reason, 0))
-	}
-	for _, d := range drops {
-		if row := fmt.Sprintf("| `%s` | %s | %s |\n", d.Reason, d.Meaning, d.Remedy); !strings.Contains(string(readme), row) {
-			t.Errorf("README.md lacks the row\n%s", row)
-		}
-	}
-}

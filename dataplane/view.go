@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"time"
+
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
@@ -60,6 +62,16 @@ func (v *View) Target(b conntrack.BindingID) *Target {
 // ServerMeter returns the meter of a real server of service s.
 func (v *View) ServerMeter(s *Service, server *lb.Server) *Meter {
 	return v.targets[s.bindings[server.Index]].Meter
+}
+
+// IdleTimeout is how long an established connection, or a UDP flow in both
+// directions, may be silent.
+func (s *Service) IdleTimeout() time.Duration {
+	st := conntrack.Established
+	if s.Proto == packet.ProtoUDP {
+		st = conntrack.UDP
+	}
+	return time.Duration(s.timeouts[st]) * time.Millisecond
 }
 
 // optionLen returns how long the client-address option for client is, or 0 if

@@ -78,7 +78,7 @@ func (r *rig) settle() xsk.Census {
 func TestForward(t *testing.T) {
 	for _, mode := range []bpf.Mode{bpf.Native, bpf.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
-			r := newRig(t, xsk.Config{Frames: 1024, RingSize: 256}, xsk.Options{}, mode)
+			r := newRig(t, small, xsk.Options{}, mode)
 			before := r.settle()
 			r.exchange(r.wireA, r.socks[0], r.socks[0], r.wireA, 3000)
 			r.exchange(r.wireA, r.socks[0], r.socks[1], r.wireB, 3000)
@@ -95,7 +95,7 @@ func TestForward(t *testing.T) {
 }
 
 func TestLinkDownAndUp(t *testing.T) {
-	r := newRig(t, xsk.Config{Frames: 1024, RingSize: 256}, xsk.Options{}, bpf.Native)
+	r := newRig(t, small, xsk.Options{}, bpf.Native)
 	r.exchange(r.wireA, r.socks[0], r.socks[1], r.wireB, 100)
 	must(t, netlink.LinkSetDown(r.b1))
 
@@ -120,6 +120,7 @@ func TestLinkDownAndUp(t *testing.T) {
 	}
 
 	must(t, netlink.LinkSetUp(r.b1))
+	waitUp(t, r.b0)
 	if c := r.settle(); c.TX != 0 || c.Held != 0 || !c.Conserved() {
 		t.Errorf("census after the link came up: %+v", c)
 	}

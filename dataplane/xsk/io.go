@@ -6,9 +6,12 @@ import "golang.org/x/sys/unix"
 
 // Refill moves frames from the free list to the fill ring, as many as there are,
 // as the ring holds, and as are the socket's share.
-func (s *Socket) Refill() {
+func (s *Socket) Refill() { s.refill(s.share) }
+
+// refill fills up to so many frames on the receive side.
+func (s *Socket) refill(limit int) {
 	u := s.umem
-	n := min(s.share-s.receiving, len(u.free))
+	n := min(limit-s.receiving, len(u.free))
 	if n <= 0 {
 		return
 	}
@@ -16,9 +19,10 @@ func (s *Socket) Refill() {
 		return
 	}
 	left := len(u.free) - n
+	slots, place, shift := s.fillSlots, u.place, u.shift&63
 	for i, addr := range u.free[left:] {
-		s.fillSlots[(s.fill.next+uint32(i))&s.fill.mask] = addr
-		u.place[addr>>u.shift] = s.onReceive
+		slots[(s.fill.next+uint32(i))&s.fill.mask] = addr
+		place[addr>>shift] = s.onReceive
 	}
 	u.free = u.free[:left]
 	s.receiving += n
@@ -33,10 +37,11 @@ func (s *Socket) Recv(d []Desc) int {
 		s.wakeReceiver()
 		return 0
 	}
-	u := s.umem
+	slots, place, shift := s.rxSlots, s.umem.place, s.umem.shift&63
 	for i := range d[:n] {
-		d[i] = s.rxSlots[(s.rx.next+uint32(i))&s.rx.mask]
-		u.place[d[i].Addr>>u.shift] = inHand
+		desc := slots[(s.rx.next+uint32(i))&s.rx.mask]
+		d[i] = desc
+		place[desc.Addr>>shift] = inHand
 	}
 	s.receiving -= n
 	s.rx.release(n)
@@ -61,10 +66,10 @@ func (s *Socket) Send(d []Desc) int {
 	if n == 0 {
 		return 0
 	}
-	u := s.umem
-	for i := range d[:n] {
-		s.txSlots[(s.tx.next+uint32(i))&s.tx.mask] = d[i]
-		u.place[d[i].Addr>>u.shift] = s.onSend
+	slots, place, shift := s.txSlots, s.umem.place, s.umem.shift&63
+	for i, desc := range d[:n] {
+		slots[(s.tx.next+uint32(i))&s.tx.mask] = desc
+		place[desc.Addr>>shift] = s.onSend
 	}
 	s.tx.publish(n)
 	s.count.sent.Add(uint64(n))

@@ -14,6 +14,7 @@ const (
 	bindPatience   = 500 * time.Millisecond // a queue stays busy up to 17 ms after its last owner closed it
 	bindRetry      = 5 * time.Millisecond
 	releaseTime    = 50 * time.Millisecond // until the driver of a closed zero-copy socket has let go of its frames
+	firstFill      = 64                    // frames for a driver that takes buffers while binding; all would be more than a share if more sockets follow
 	txBudget       = 256                   // frames that one sendto sends in copy mode, where the kernel's own limit is 32
 	busyPollTime   = 20                    // µs that one system call polls the queue
 	busyPollBudget = 64                    // frames that it handles at most
@@ -77,13 +78,15 @@ type counts struct {
 	errno                                     atomic.Uint32
 }
 
-// Open opens a socket on a queue of an interface, fills its fill ring and binds
-// it. A queue that its last owner is still letting go of is waited for.
+// Open opens a socket on a queue of an interface and binds it. A queue that its
+// last owner is still letting go of is waited for. It has few frames to receive
+// into before the first Refill.
 //
 // Every socket registers the UMEM's memory for itself rather than share the first
 // one's registration (XDP_SHARED_UMEM): the kernel would force the first socket's
 // mode on all, so that one veth would cost a NIC its zero-copy. Frames pass
 // between the sockets all the same, for an address means the same memory in each.
+// Without CAP_IPC_LOCK each registration counts against RLIMIT_MEMLOCK.
 func Open(u *UMEM, ifindex, queue int, o Options) (*Socket, error) {
 	switch o.Mode {
 	case Auto:
@@ -135,7 +138,7 @@ func (s *Socket) setUp(mode Mode, busyPoll bool) (err error) {
 		return err
 	}
 	s.tune(busyPoll)
-	s.Refill() // a zero-copy driver takes its first buffers while binding
+	s.refill(min(firstFill, s.share))
 	if err := s.bind(mode); err != nil {
 		return err
 	}
@@ -231,6 +234,10 @@ func (s *Socket) Reason() string { return s.reason }
 
 // ZeroCopy reports whether the driver reads and writes the UMEM itself.
 func (s *Socket) ZeroCopy() bool { return s.mode == ZeroCopy }
+
+// BusyPolls reports whether system calls drive the queue: false if that was not
+// asked for, or the kernel cannot.
+func (s *Socket) BusyPolls() bool { return s.busyPoll }
 
 // FD returns the file descriptor, for the XDP program's map and for poll.
 func (s *Socket) FD() int { return s.fd }

@@ -3,7 +3,7 @@
 // loads no XDP program.
 //
 // A UMEM and its sockets have one owner, a goroutine. Only Stats, FD, Mode,
-// Reason and ZeroCopy may be called from others.
+// Reason, ZeroCopy and BusyPolls may be called from others.
 //
 // A frame is always in exactly one place:
 //
@@ -24,7 +24,7 @@ import (
 // Our choices; Config may change them.
 const (
 	defaultFrames    = 8192 // for two interfaces: both fill rings, and as much again on the way
-	defaultFrameSize = 2048 // an Ethernet frame, with the kernel's 256 bytes of headroom
+	DefaultFrameSize = 2048 // an Ethernet frame, with the kernel's 256 bytes of headroom
 	defaultRingSize  = 2048 // 0.2 ms at 10 million packets a second
 )
 
@@ -49,7 +49,7 @@ type UMEM struct {
 	hugePages bool
 
 	free    []uint64 // addresses of free frames; the last one is given out next
-	place   []place  // where each frame is
+	place   []place  // where each frame is; kept at the price of 3 ns a packet
 	doubled int      // frames that were to become free and were so already
 	sockets []*Socket
 }
@@ -96,7 +96,7 @@ func (c *Config) complete() error {
 	for _, f := range []struct {
 		field *int
 		value int
-	}{{&c.Frames, defaultFrames}, {&c.FrameSize, defaultFrameSize}, {&c.RingSize, defaultRingSize}} {
+	}{{&c.Frames, defaultFrames}, {&c.FrameSize, DefaultFrameSize}, {&c.RingSize, defaultRingSize}} {
 		if *f.field == 0 {
 			*f.field = f.value
 		}

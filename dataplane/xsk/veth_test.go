@@ -96,6 +96,9 @@ func newRig(t *testing.T, c xsk.Config, o xsk.Options, mode bpf.Mode) *rig {
 		r.socks = append(r.socks, s)
 		must(t, r.program.SetSocket(l.Attrs().Index, 0, s.FD()))
 	}
+	for _, s := range r.socks {
+		s.Refill()
+	}
 	t.Cleanup(r.closeSockets)
 	return r
 }
@@ -142,7 +145,23 @@ func veth(t *testing.T, outer, inner string) (netlink.Link, netlink.Link) {
 		must(t, netlink.LinkSetUp(l))
 		ends[i] = l
 	}
+	waitUp(t, ends[0])
 	return ends[0], ends[1]
+}
+
+// waitUp waits until the kernel's stack sends on the link, which may be up to a
+// second after both ends are up. AF_XDP does not ask it.
+func waitUp(t *testing.T, l netlink.Link) {
+	t.Helper()
+	for range 500 {
+		l, err := netlink.LinkByIndex(l.Attrs().Index)
+		must(t, err)
+		if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s did not come up", l.Attrs().Name)
 }
 
 // tap opens a packet socket on the link that sees what arrives there.

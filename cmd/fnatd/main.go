@@ -1,0 +1,87 @@
+// Command fnatd is the balancer. See the README for its configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/fnatd/fnatd/internal/daemon"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // something at run time
+	exitUsage  = 2 // bad flags or a bad configuration
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main over an injected environment; it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("fnatd", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	file := flags.String("c", "", "read the configuration from `FILE`")
+	check := flags.Bool("t", false, "check the configuration, print what it would use, and exit")
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: fnatd -c FILE [-t]\n\nfnatd runs in the foreground. SIGHUP reloads FILE, SIGTERM stops cleanly.")
+		flags.PrintDefaults()
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage
+	case *showVersion:
+		fmt.Fprintln(stdout, "fnatd", version)
+		return exitOK
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "fnatd: unexpected argument %q (the configuration file goes with -c)\n", flags.Arg(0))
+		return exitUsage
+	case *file == "":
+		fmt.Fprintln(stderr, "fnatd: no configuration: say fnatd -c FILE")
+		return exitUsage
+	}
+
+	var err error
+	if *check {
+		err = daemon.Check(*file, stdout)
+	} else {
+		err = serve(*file, stderr)
+	}
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, daemon.ErrConfig):
+		fmt.Fprintln(stderr, err)
+		return exitUsage
+	default:
+		fmt.Fprintln(stderr, "fnatd:", err)
+		return exitFailed
+	}
+}
+
+// serve runs the balancer until SIGTERM or SIGINT.
+func serve(file string, stderr io.Writer) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	return daemon.Run(ctx, daemon.Options{
+		ConfigFile: file,
+		Version:    version,
+		Reload:     reload,
+		Log:        slog.New(slog.NewTextHandler(stderr, nil)),
+	})
+}

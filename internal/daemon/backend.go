@@ -1,0 +1,270 @@
+package daemon
+
+import (
+	"iter"
+	"os"
+	"time"
+
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane"
+	"github.com/fnatd/fnatd/dataplane/bpf"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/ctl"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// The Daemon is the control socket's Backend.
+var _ ctl.Backend = (*Daemon)(nil)
+
+// Services implements ctl.Backend.
+func (d *Daemon) Services() (all []ctl.Service) {
+	v := d.engine.View()
+	for _, s := range v.Services {
+		t := s.Meter.Read()
+		svc := ctl.Service{
+			Name:               s.Name,
+			Protocol:           protocol(s.Proto),
+			Virtual:            s.Virtual.Netip(),
+			Interface:          s.Interface,
+			Scheduler:          s.Scheduler,
+			LocalPool:          s.Pool.Name,
+			ClientAddress:      s.ClientAddress.String(),
+			PersistenceSeconds: s.Persistence.Seconds(),
+			EstablishedSeconds: s.IdleTimeout().Seconds(),
+			Traffic:            traffic(&t),
+			ClientAddresses:    clientCounts(&t),
+		}
+		for _, server := range s.Servers {
+			svc.Servers = append(svc.Servers, serverAnswer(server, v.ServerMeter(s, server)))
+		}
+		all = append(all, svc)
+	}
+	return all
+}
+
+func serverAnswer(s *lb.Server, m *dataplane.Meter) ctl.Server {
+	t := m.Read()
+	return ctl.Server{
+		Real:           s.Real.Netip(),
+		Weight:         s.Weight,
+		UpperThreshold: s.Upper,
+		LowerThreshold: s.Lower,
+		Overloaded:     s.Load.Over(s.Upper, s.Lower),
+		Active:         int(s.Load.Active.Load()),
+		Inactive:       int(s.Load.Inactive.Load()),
+		Traffic:        traffic(&t),
+	}
+}
+
+func traffic(t *dataplane.Traffic) ctl.Traffic {
+	return ctl.Traffic{
+		Connections: t.Connections,
+		InPackets:   t.InPackets, OutPackets: t.OutPackets,
+		InBytes: t.InBytes, OutBytes: t.OutBytes,
+	}
+}
+
+func clientCounts(t *dataplane.Traffic) ctl.ClientCounts {
+	return ctl.ClientCounts{
+		Inserted:    t.Inserted,
+		NotInserted: ctl.NotInserted{NoRoom: t.NoRoom, OverMTU: t.TooLong},
+		Stripped:    t.Forged,
+		Notices:     ctl.Notices{Sent: t.NoticeSent, Acknowledged: t.NoticeAcked, Resent: t.NoticeResent, GivenUp: t.NoticeGivenUp},
+	}
+}
+
+func protocol(p uint8) string {
+	if p == packet.ProtoUDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// walkSlice is how many connections are copied under a shard's lock at a time.
+const walkSlice = 256
+
+// Connections implements ctl.Backend.
+func (d *Daemon) Connections() iter.Seq[ctl.Connection] {
+	return func(yield func(ctl.Connection) bool) {
+		slice := make([]conntrack.Conn, walkSlice)
+		for shard := range d.conns.Shards() {
+			for from, more := 0, true; more; more = from != 0 {
+				var n int
+				n, from = d.conns.Walk(shard, from, slice)
+				for i := range n {
+					if c, ok := d.connection(&slice[i]); ok && !yield(c) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// connection describes c; persistence templates are none.
+func (d *Daemon) connection(c *conntrack.Conn) (ctl.Connection, bool) {
+	if c.State == conntrack.Template {
+		return ctl.Connection{}, false
+	}
+	b, lip := d.conns.Binding(c.Binding), d.conns.Local(c.Local)
+	answer := ctl.Connection{
+		Protocol:       protocol(b.Proto),
+		State:          c.State.String(),
+		ExpiresSeconds: max(float64(int32(c.Deadline-d.engine.Now()))/1000, 0),
+		Client:         packet.Endpoint{Addr: c.Client, Port: c.ClientPort}.Netip(),
+		Virtual:        b.Virtual.Netip(),
+		Local:          packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort}.Netip(),
+		Real:           b.Real.Netip(),
+	}
+	if t := d.engine.View().Target(c.Binding); t != nil {
+		answer.Service = t.Service.Name
+	}
+	return answer, true
+}
+
+// Locals implements ctl.Backend.
+func (d *Daemon) Locals() (all []ctl.Local) {
+	use := map[packet.Addr]conntrack.LocalStats{}
+	for _, l := range d.conns.Stats().Locals {
+		use[l.Addr] = l
+	}
+	for _, pool := range d.engine.View().Table.Pools {
+		for _, addr := range pool.Addrs {
+			l := use[addr]
+			all = append(all, ctl.Local{
+				Pool:       pool.Name,
+				Interface:  pool.Interface,
+				Address:    addr.Netip(),
+				PortMin:    pool.PortMin,
+				PortMax:    pool.PortMax,
+				PortsInUse: l.InUse,
+				PortsFree:  l.Free,
+				Conflicts:  l.Conflicts,
+			})
+		}
+	}
+	return all
+}
+
+// Stats implements ctl.Backend.
+func (d *Daemon) Stats() ctl.Stats {
+	d.mu.Lock()
+	loaded, reloadError := d.loaded, d.reloadError
+	d.mu.Unlock()
+	t := d.conns.Stats()
+	s := ctl.Stats{
+		Version:       d.opts.Version,
+		PID:           os.Getpid(),
+		Started:       d.started,
+		UptimeSeconds: time.Since(d.started).Seconds(),
+		ConfigFile:    d.opts.ConfigFile,
+		ConfigLoaded:  loaded,
+		ReloadError:   reloadError,
+		Table: ctl.Table{
+			Capacity:    t.Capacity,
+			Connections: t.Connections,
+			HalfOpen:    t.HalfOpen,
+			Templates:   t.Templates,
+			Bytes:       uint64(conntrack.Measure(conntrack.Config{MaxConnections: t.Capacity}).Total),
+		},
+	}
+	counts := d.sum()
+	for e, n := range counts.Events {
+		s.Events = append(s.Events, ctl.Event{Name: dataplane.Event(e).String(), Count: n})
+	}
+	for _, svc := range d.Services() {
+		s.ClientAddresses.Add(svc.ClientAddresses)
+	}
+	for i, p := range d.ports {
+		s.Interfaces = append(s.Interfaces, ctl.Interface{Name: p.name, Mode: d.queues[0].sockets[i].Mode().String(), Reason: p.reason + "; " + d.queues[0].sockets[i].Reason(), Queues: p.queues})
+	}
+	for i, w := range d.engine.Workers() {
+		s.Workers = append(s.Workers, d.worker(i, w))
+	}
+	return s
+}
+
+// worker describes worker i.
+func (d *Daemon) worker(i int, w *dataplane.Worker) ctl.Worker {
+	c, q := w.Counts(), &d.queues[i]
+	census := w.Census()
+	answer := ctl.Worker{
+		ID:         i,
+		CPU:        q.cpu,
+		RxPackets:  c.RxPackets,
+		RxBytes:    c.RxBytes,
+		TxPackets:  c.TxPackets,
+		TxBytes:    c.TxBytes,
+		Dropped:    c.Dropped(),
+		BatchSizes: c.BatchSizes[:],
+		IdleShare:  float64(c.Asleep) / float64(time.Since(d.started)),
+		Frames: ctl.Frames{
+			Fill: census.Fill, Rx: census.RX, Tx: census.TX,
+			Completion: census.Completion, Free: census.Free, Held: census.Held,
+		},
+	}
+	for _, n := range c.BatchSizes {
+		answer.Batches += n
+	}
+	if answer.Batches > 0 {
+		answer.MeanBatch = float64(c.RxPackets) / float64(answer.Batches)
+	}
+	for j, s := range q.sockets {
+		answer.Rings = append(answer.Rings, ring(d.ports[j].name, i, s))
+	}
+	return answer
+}
+
+// ring describes a socket.
+func ring(name string, queue int, s *xsk.Socket) ctl.Ring {
+	st := s.Stats()
+	return ctl.Ring{
+		Interface:     name,
+		Queue:         queue,
+		Mode:          s.Mode().String(),
+		RxDropped:     st.Kernel.Dropped,
+		RxRingFull:    st.Kernel.RingFull,
+		FillRingEmpty: st.Kernel.FillEmpty,
+		RxInvalid:     st.Kernel.BadFill,
+		TxInvalid:     st.Kernel.BadTX,
+		TxRingEmpty:   st.Kernel.TXRingEmpty,
+		KickErrors:    st.Refused,
+	}
+}
+
+// sum adds up the counters of all workers.
+func (d *Daemon) sum() (all dataplane.Counts) {
+	for _, w := range d.engine.Workers() {
+		c := w.Counts()
+		for i, n := range c.Drops {
+			all.Drops[i] += n
+		}
+		for i, n := range c.Events {
+			all.Events[i] += n
+		}
+	}
+	return all
+}
+
+// Drops implements ctl.Backend.
+func (d *Daemon) Drops() []ctl.Drop {
+	counts := d.sum()
+	drops := ctl.NewDrops(&counts.Drops)
+	var full, empty uint64
+	for i := range d.queues {
+		for _, s := range d.queues[i].sockets {
+			k := s.Stats().Kernel
+			full += k.RingFull
+			empty += k.FillEmpty
+		}
+	}
+	xdp, err := d.program.Counters()
+	if err != nil {
+		d.log.Warn("counters of the XDP program", "error", err)
+	}
+	return append(drops,
+		ctl.NewDrop(ctl.RxRingFull, full),
+		ctl.NewDrop(ctl.FillRingEmpty, empty),
+		ctl.NewDrop(ctl.Unserved, xdp[bpf.Unserved]))
+}

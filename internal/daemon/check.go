@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// Check reads the configuration and prints to w what fnatd would use with it:
+// services, local ports, memory. It changes nothing and needs no privilege.
+func Check(file string, w io.Writer) error {
+	cfg, table, err := load(file, nil)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "%s: ok\n", file)
+	checkServices(t, table)
+	checkPools(t, table)
+	checkMemory(t, cfg, table)
+	return t.Flush()
+}
+
+func checkServices(w io.Writer, table *lb.Table) {
+	fmt.Fprintf(w, "\nSERVICE\tPROTO\tVIRTUAL\tSCHEDULER\tREAL SERVERS\tLOCAL POOL\tCLIENT ADDRESS\n")
+	for _, s := range table.Services {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
+			s.Name, protocol(s.Proto), s.Virtual, s.Scheduler, len(s.Servers), s.Pool.Name, s.ClientAddress)
+	}
+}
+
+func checkPools(w io.Writer, table *lb.Table) {
+	fmt.Fprintf(w, "\nLOCAL POOL\tINTERFACE\tADDRESSES\tPORTS\tCONNECTIONS PER REAL SERVER\n")
+	for _, p := range table.Pools {
+		ports := int(p.PortMax) - int(p.PortMin) + 1
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d-%d\t%d\n", p.Name, p.Interface, len(p.Addrs), p.PortMin, p.PortMax, len(p.Addrs)*ports)
+	}
+}
+
+func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
+	size := conntrack.Measure(conntrack.Config{MaxConnections: cfg.Dataplane.MaxConnections})
+	locals := 0
+	for _, p := range table.Pools {
+		locals += len(p.Addrs)
+	}
+	fmt.Fprintf(w, "\nMEMORY\tMIB\t\n")
+	fmt.Fprintf(w, "connection table\t%.1f\t%d connections of %.1f bytes, everything included\n",
+		mib(size.Total), cfg.Dataplane.MaxConnections, size.PerConnection())
+	fmt.Fprintf(w, "local ports\t%.1f\t%d addresses\n", mib(size.PerLocal*int64(locals)), locals)
+	fmt.Fprintf(w, "frames\t%.1f\tfor each worker; there is one worker for each queue of an interface\n",
+		mib(int64(cfg.Dataplane.Frames)*xsk.DefaultFrameSize))
+}
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

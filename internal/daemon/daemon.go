@@ -1,0 +1,224 @@
+// Package daemon is the life of fnatd: it assembles the packet path from a
+// configuration, serves the control socket and metrics, reloads, and takes
+// everything down again. It forwards nothing itself.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane"
+	"github.com/fnatd/fnatd/dataplane/bpf"
+	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/internal/ctl"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// ErrConfig is what every error about the configuration file wraps.
+var ErrConfig = errors.New("configuration refused")
+
+// Options say how to run.
+type Options struct {
+	ConfigFile string
+	Version    string
+	Reload     <-chan os.Signal // each value has the file read again
+	Log        *slog.Logger
+}
+
+// tend is how often the daemon looks after what has outlived its use.
+const tend = 5 * time.Second
+
+// A Daemon is one running fnatd.
+type Daemon struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+
+	conns     *conntrack.Table
+	router    *route.Resolver
+	addresses *route.Addresses
+	xdp       bpf.Options
+	program   *bpf.Program
+	ports     []port  // by interface
+	queues    []queue // by worker
+	engine    *dataplane.Engine
+	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
+
+	mu          sync.Mutex // guards what a reload changes
+	cfg         *config.Config
+	loaded      time.Time
+	reloadError string
+}
+
+// Run runs fnatd until ctx ends. It returns nil after a clean stop.
+func Run(ctx context.Context, o Options) (err error) {
+	cfg, table, err := load(o.ConfigFile, nil)
+	if err != nil {
+		return err
+	}
+	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}}
+
+	var undo cleanup
+	defer func() { err = errors.Join(err, undo.run()) }()
+	unlock, err := lock(cfg.Daemon.Control)
+	if err != nil {
+		return err
+	}
+	undo.add(unlock)
+	control, err := ctl.Listen(cfg.Daemon.Control)
+	if err != nil {
+		return err
+	}
+	undo.add(control.Close)
+	metrics, err := listenMetrics(cfg.Daemon.Metrics)
+	if err != nil {
+		return err
+	}
+	if err := d.assemble(table, &undo); err != nil {
+		return err
+	}
+	return d.serve(ctx, control, metrics)
+}
+
+// load reads and compiles the configuration. prev is the table in force.
+func load(file string, prev *lb.Table) (*config.Config, *lb.Table, error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	table, err := lb.Compile(cfg, prev)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	return cfg, table, nil
+}
+
+// listenMetrics returns the listener of the metrics, or nil if there are to be
+// none. Whoever serves it closes it.
+func listenMetrics(addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w (set metrics in [daemon] to another address, or to \"\" for none)", err)
+	}
+	return l, nil
+}
+
+// serve runs the workers and the listeners, and returns when ctx has ended or
+// one of them has failed.
+func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var stop atomic.Bool
+	var running sync.WaitGroup
+	start := func(what string, f func() error) {
+		running.Go(func() {
+			if err := f(); err != nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+
+	// A worker that spins holds a processor of the Go scheduler: leave one for
+	// everything else.
+	runtime.GOMAXPROCS(runtime.NumCPU() + len(d.queues))
+	start("workers", func() error {
+		return d.runWorkers(&stop)
+	})
+	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
+	if metrics != nil {
+		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
+	}
+	if err := d.openGates(d.engine.View().Table); err != nil {
+		cancel(err)
+	} else {
+		notify("READY=1")
+		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.queues))
+	}
+	d.attend(ctx)
+
+	notify("STOPPING=1")
+	d.log.Info("stopping", "connections", d.conns.Stats().Connections)
+	d.closeGates()
+	stop.Store(true)
+	cancel(nil)
+	running.Wait()
+	if err := d.countFrames(); err != nil {
+		return err
+	}
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// attend reloads on demand and looks after leftovers until ctx ends.
+func (d *Daemon) attend(ctx context.Context) {
+	ticks := time.NewTicker(tend)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.opts.Reload:
+			// What became of it is in the log and in fnatctl stats.
+			_, _ = d.Reload(ctx)
+		case <-ticks.C:
+			if d.engine.Retire() {
+				d.mu.Lock()
+				err := d.openGates(d.engine.View().Table)
+				d.mu.Unlock()
+				if err != nil {
+					d.log.Error("retired local addresses not taken down", "error", err)
+				}
+			}
+		}
+	}
+}
+
+// countFrames makes sure that no worker has lost a frame. The workers are at rest.
+func (d *Daemon) countFrames() (err error) {
+	for i, w := range d.engine.Workers() {
+		if c := w.Census(); !c.Conserved() || c.Held != 0 {
+			err = errors.Join(err, fmt.Errorf("worker %d: frames are missing or in two places, a bug of fnatd's: %+v", i, c))
+		}
+	}
+	return err
+}
+
+// runWorkers runs every worker on its own thread until stop is set.
+func (d *Daemon) runWorkers(stop *atomic.Bool) error {
+	errs := make([]error, len(d.queues))
+	d.engine.Run(stop, func(i int, run func()) {
+		if errs[i] = bind(d.queues[i].cpu); errs[i] == nil {
+			run()
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// A cleanup undoes, last first, what was done.
+type cleanup struct{ steps []func() error }
+
+func (c *cleanup) add(step func() error) { c.steps = append(c.steps, step) }
+
+func (c *cleanup) run() error {
+	var errs []error
+	for i := len(c.steps) - 1; i >= 0; i-- {
+		errs = append(errs, c.steps[i]())
+	}
+	return errors.Join(errs...)
+}

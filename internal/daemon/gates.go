@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/fnatd/fnatd/dataplane/bpf"
+	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// openGates makes the kernel hand over what belongs to table: its VIPs and
+// LIPs are put on their interfaces and announced, and the XDP program is told
+// the services and the LIPs' ports. What belongs to it no more is taken down.
+// LIPs that still carry connections stay.
+func (d *Daemon) openGates(table *lb.Table) error {
+	var services []bpf.ServiceKey
+	var locals []bpf.LocalPorts
+	var addresses []route.Address
+	for _, s := range table.Services {
+		services = append(services, bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual})
+		vip := route.Address{Interface: s.Interface, Addr: s.Virtual.Addr.Netip()}
+		if !slices.Contains(addresses, vip) { // several services may share a VIP
+			addresses = append(addresses, vip)
+		}
+	}
+	for _, p := range table.Pools {
+		for _, a := range p.Addrs {
+			d.homes[a] = p.Interface
+		}
+	}
+	for _, l := range d.engine.Locals() {
+		locals = append(locals, bpf.LocalPorts{Addr: l.Addr, PortMin: l.PortMin, PortMax: l.PortMax})
+		addresses = append(addresses, route.Address{Interface: d.homes[l.Addr], Addr: l.Addr.Netip()})
+	}
+	if d.cfg.Dataplane.ManageAddresses {
+		if err := d.addresses.Set(addresses); err != nil {
+			return err
+		}
+	}
+	for _, s := range table.Services {
+		for _, server := range s.Servers {
+			d.router.Want(server.Real.Addr)
+		}
+	}
+	return errors.Join(d.program.SetServices(services), d.program.SetLocals(locals))
+}
+
+// closeGates stops the kernel from handing anything over.
+func (d *Daemon) closeGates() {
+	if err := errors.Join(d.program.SetServices(nil), d.program.SetLocals(nil)); err != nil {
+		d.log.Error("services not taken down", "error", err)
+	}
+}

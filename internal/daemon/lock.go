@@ -1,0 +1,44 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lock makes this process the only fnatd with the control socket at path, and
+// makes the socket's directory if need be. The lock is the kernel's and ends
+// with the process, however that ends. The file beside the socket names the
+// holder; it stays, since removing it would let two processes lock two files of
+// one name.
+func lock(path string) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	name := path + ".lock"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		holder, _ := os.ReadFile(name)
+		f.Close()
+		return nil, fmt.Errorf("another fnatd (pid %s) holds %s: stop it first, or set control in [daemon] to another path",
+			strings.TrimSpace(string(holder)), name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	fmt.Fprintln(f, os.Getpid())
+	return f.Close, nil
+}

@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/internal/ctl"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// Reload reads the configuration file again and puts it in force. On an error
+// nothing has changed.
+func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
+	notify("RELOADING=1")
+	defer notify("READY=1")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changes, err := d.reload()
+	if err != nil {
+		d.reloadError = err.Error()
+		d.log.Error("reload refused, the old configuration stays in force", "error", err)
+		return ctl.Reload{}, err
+	}
+	d.reloadError = ""
+	d.loaded = time.Now()
+	d.log.Info("reloaded", "changes", len(changes))
+	for _, c := range changes {
+		d.log.Info("changed", "what", c)
+	}
+	return ctl.Reload{ConfigFile: d.opts.ConfigFile, Changes: changes}, nil
+}
+
+func (d *Daemon) reload() (changes []string, err error) {
+	old := d.engine.View().Table
+	cfg, table, err := load(d.opts.ConfigFile, old)
+	if err != nil {
+		return nil, err
+	}
+	if err := fixed(d.cfg, cfg); err != nil {
+		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	for _, c := range lb.Diff(old, table) {
+		changes = append(changes, c.String())
+	}
+	if err := d.engine.Apply(table); err != nil {
+		return nil, err
+	}
+	if err := d.openGates(table); err != nil {
+		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
+	}
+	d.cfg = cfg
+	return changes, nil
+}
+
+// fixed refuses what cannot change while fnatd runs.
+func fixed(old, new *config.Config) error {
+	var errs []error
+	same := func(key string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			errs = append(errs, fmt.Errorf("%s: changed from %v to %v, which needs a restart: put it back, or restart fnatd", key, a, b))
+		}
+	}
+	same("[daemon] control", old.Daemon.Control, new.Daemon.Control)
+	same("[daemon] metrics", old.Daemon.Metrics, new.Daemon.Metrics)
+	was, is := old.Dataplane, new.Dataplane
+	was.Where, is.Where = config.Where{}, config.Where{}
+	same("[dataplane]", was, is)
+	return errors.Join(errs...)
+}

@@ -249,6 +249,19 @@ func TestLoadBesideRunning(t *testing.T) {
 	mustLoad(t, dir)
 }
 
+func TestLoadMountsBPFFileSystem(t *testing.T) {
+	privateNetns(t)
+	must(t, unix.Unshare(unix.CLONE_NEWNS)) // ends with the thread, as the namespace does
+	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	for onBPFFS(bpffs) {
+		must(t, unix.Unmount(bpffs, 0))
+	}
+	p := mustLoad(t, "")
+	if !p.Pinned() || !onBPFFS(DefaultPinDir) {
+		t.Errorf("pinned: %v, in a bpf file system: %v", p.Pinned(), onBPFFS(DefaultPinDir))
+	}
+}
+
 func TestLoadUnpinned(t *testing.T) {
 	privateNetns(t)
 	l := veth(t, "a0", "a1")

@@ -166,10 +166,10 @@ func (r *Resolver) run() {
 	defer refresh.Stop()
 	publish := time.NewTimer(0)
 	defer publish.Stop()
-	armed := true                // publish will fire
-	var earliest time.Time       // of the next table
-	wants := r.wants             // nil while
-	var breathe <-chan time.Time // runs
+	armed := true          // publish will fire
+	var earliest time.Time // of the next table
+	// One of these is nil: after some wants there is a pause.
+	wants, breathe := r.wants, (<-chan time.Time)(nil)
 	for {
 		changed := false
 		select {

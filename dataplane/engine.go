@@ -159,10 +159,16 @@ func (e *Engine) dismiss(ids enrolled) {
 	}
 }
 
+// An identity is what makes a service the same over reloads; its name may change.
+type identity struct {
+	proto   uint8
+	virtual packet.Endpoint
+}
+
 // compose joins t with its IDs, and with what must be remembered of old.
 func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 	v := &View{Table: t, generation: 1, forged: packet.DefaultStripList()}
-	services := map[string]*Service{}
+	services := map[identity]*Service{}
 	if old != nil {
 		v.generation = old.generation + 1
 		for _, target := range old.targets {
@@ -174,13 +180,13 @@ func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 			v.targets = append(v.targets, target)
 		}
 		for _, s := range old.Services {
-			services[s.Name] = s
+			services[identity{s.Proto, s.Virtual}] = s
 		}
 	}
 
 	var vips, lips []packet.Addr
 	for _, s := range t.Services {
-		svc := e.service(s, ids, services[s.Name])
+		svc := e.service(s, ids, services[identity{s.Proto, s.Virtual}])
 		v.Services = append(v.Services, svc)
 		vips = append(vips, s.Virtual.Addr)
 		v.forged.AddOption(&s.Option)

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ interfaces = ["wan0", "lan0"]
 name = "lan"
 interface = "lan0"
 addresses = ["198.19.0.10"]
-ports = "1024-65535"
+ports = "%s"
 `
 
 const tcpService = `
@@ -135,22 +136,39 @@ type world struct {
 	ports  [2]*fakePort
 	router *fakeRouter
 	clock  time.Time
-	frames int // of the UMEM
+	frames int    // of the UMEM
+	lports string // ports of the local pool
 }
 
 // An option changes how a world is made.
-type option func(*Config, *conntrack.Config)
+type option func(*world, *Config, *conntrack.Config)
 
 func maxConnections(n int) option {
-	return func(_ *Config, c *conntrack.Config) { c.MaxConnections = n }
+	return func(_ *world, _ *Config, c *conntrack.Config) { c.MaxConnections = n }
 }
 
-func reflectMAC(c *Config, _ *conntrack.Config) { c.ReflectClientMAC = true }
+func reflectMAC(_ *world, c *Config, _ *conntrack.Config) { c.ReflectClientMAC = true }
+
+// onePort leaves one local port to each shard of the connection table.
+func onePort(w *world, _ *Config, _ *conntrack.Config) { w.lports = "1024-1087" }
+
+// fewFrames is one frame for a packet that comes in and none for fnatd's own.
+func fewFrames(w *world, _ *Config, _ *conntrack.Config) { w.frames = 1 }
 
 // newWorld makes a world with the given services.
 func newWorld(t testing.TB, services string, options ...option) *world {
 	t.Helper()
-	w := &world{TB: t, clock: time.Unix(1_700_000_000, 0), frames: 512}
+	w := &world{TB: t, clock: time.Unix(1_700_000_000, 0), frames: 512, lports: "1024-65535"}
+	w.router = &fakeRouter{table: routes(1, realMAC)}
+	cfg := Config{
+		Router: w.router,
+		Epoch:  w.clock,
+		ISNKey: siphash.Key{K0: 1, K1: 2},
+	}
+	table := conntrack.Config{MaxConnections: 10_000}
+	for _, o := range options {
+		o(w, &cfg, &table)
+	}
 	var err error
 	if w.umem, err = xsk.NewUMEM(xsk.Config{Frames: w.frames}); err != nil {
 		t.Fatal(err)
@@ -159,17 +177,7 @@ func newWorld(t testing.TB, services string, options ...option) *world {
 	for i := range w.ports {
 		w.ports[i] = &fakePort{umem: w.umem, room: -1}
 	}
-	w.router = &fakeRouter{table: routes(1, realMAC)}
-	cfg := Config{
-		Router: w.router,
-		Epoch:  w.clock,
-		ISNKey: siphash.Key{K0: 1, K1: 2},
-		Queues: []Queue{{UMEM: w.umem, Ports: []Port{w.ports[wan], w.ports[lan]}}},
-	}
-	table := conntrack.Config{MaxConnections: 10_000}
-	for _, o := range options {
-		o(&cfg, &table)
-	}
+	cfg.Queues = []Queue{{UMEM: w.umem, Ports: []Port{w.ports[wan], w.ports[lan]}}}
 	if w.conns, err = conntrack.New(table); err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +210,7 @@ func routes(generation uint16, real [6]byte) *route.Table {
 
 func (w *world) compile(services string, prev *lb.Table) *lb.Table {
 	w.Helper()
-	cfg, err := config.Parse("test.toml", []byte(header+services))
+	cfg, err := config.Parse("test.toml", []byte(fmt.Sprintf(header, w.lports)+services))
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -83,15 +83,15 @@ func (*fakeBackend) Stats() ctl.Stats {
 			Notices: ctl.Notices{Sent: 10, Acknowledged: 9, Resent: 4, GivenUp: 1},
 		},
 		Interfaces: []ctl.Interface{
-			{Name: "eth0", Mode: "zero-copy", Queues: 2},
+			{Name: "eth0", Mode: "zerocopy", Queues: 2},
 			{Name: "veth1", Mode: "copy", Queues: 1, Reason: "zero-copy: operation not supported"},
 		},
 		Workers: []ctl.Worker{{
 			ID: 0, CPU: 2, RxPackets: 1000, TxPackets: 990, RxBytes: 64000, TxBytes: 63360, Dropped: 10, Batches: 100, MeanBatch: 10, IdleShare: 0.25,
 			Frames: ctl.Frames{Fill: 2000, Rx: 1, Tx: 2, Completion: 3, Free: 4, Held: 5},
-			Rings:  []ctl.Ring{{Interface: "eth0", Mode: "zero-copy"}, {Interface: "veth1", Mode: "copy", RxRingFull: 9}},
+			Rings:  []ctl.Ring{{Interface: "eth0", Mode: "zerocopy"}, {Interface: "veth1", Mode: "copy", RxRingFull: 9}},
 		}, {
-			ID: 1, CPU: -1, IdleShare: 1, Frames: ctl.Frames{Free: 8192}, Rings: []ctl.Ring{{Interface: "eth0", Queue: 1, Mode: "zero-copy"}},
+			ID: 1, CPU: -1, IdleShare: 1, Frames: ctl.Frames{Free: 8192}, Rings: []ctl.Ring{{Interface: "eth0", Queue: 1, Mode: "zerocopy"}},
 		}},
 	}
 }

@@ -144,7 +144,7 @@ type Event struct {
 // An Interface is a network interface that fnatd serves.
 type Interface struct {
 	Name   string `json:"name"`
-	Mode   string `json:"mode"`   // zero-copy, copy or generic
+	Mode   string `json:"mode"`   // zerocopy, copy or generic
 	Reason string `json:"reason"` // why this mode and not a faster one; empty for the fastest
 	Queues int    `json:"queues"`
 }
@@ -187,7 +187,7 @@ type Frames struct {
 type Ring struct {
 	Interface     string `json:"interface"`
 	Queue         int    `json:"queue"`
-	Mode          string `json:"mode"` // zero-copy, copy or generic
+	Mode          string `json:"mode"` // zerocopy, copy or generic
 	RxDropped     uint64 `json:"rx_dropped"`
 	RxRingFull    uint64 `json:"rx_ring_full"`
 	FillRingEmpty uint64 `json:"fill_ring_empty"`

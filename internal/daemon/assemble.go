@@ -94,7 +94,7 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		}
 		p.xdp, p.reason = mode, reason
 	}
-	return nil
+	return d.program.Prune()
 }
 
 // openQueues makes a UMEM for each worker and opens its socket on every port.

@@ -190,15 +190,16 @@ func (d *Daemon) worker(i int, w *dataplane.Worker) ctl.Worker {
 	c, q := w.Counts(), &d.queues[i]
 	census := w.Census()
 	answer := ctl.Worker{
-		ID:         i,
-		CPU:        q.cpu,
-		RxPackets:  c.RxPackets,
-		RxBytes:    c.RxBytes,
-		TxPackets:  c.TxPackets,
-		TxBytes:    c.TxBytes,
-		Dropped:    c.Dropped(),
-		BatchSizes: c.BatchSizes[:],
-		IdleShare:  float64(c.Asleep) / float64(time.Since(d.started)),
+		ID:          i,
+		CPU:         q.cpu,
+		RxPackets:   c.RxPackets,
+		RxBytes:     c.RxBytes,
+		TxPackets:   c.TxPackets,
+		TxBytes:     c.TxBytes,
+		Dropped:     c.Dropped(),
+		BatchSizes:  c.BatchSizes[:],
+		IdleSeconds: time.Duration(c.Asleep).Seconds(),
+		IdleShare:   float64(c.Asleep) / float64(time.Since(d.started)),
 		Frames: ctl.Frames{
 			Fill: census.Fill, Rx: census.RX, Tx: census.TX,
 			Completion: census.Completion, Free: census.Free, Held: census.Held,

@@ -1,0 +1,110 @@
+package dataplane
+
+import (
+	"testing"
+	"time"
+
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
+)
+
+// TestNoAllocation takes the worker along every path that a packet can bring it
+// to, and counts the allocations of a whole round.
+func TestNoAllocation(t *testing.T) {
+	tests := []struct {
+		name  string
+		lines func(w *world) (port int, frames [][]byte)
+	}{
+		{"established", func(w *world) (int, [][]byte) {
+			k := w.connect(client)
+			return wan, [][]byte{k.fromClient(packet.ACK, "", "x").Bytes()}
+		}},
+		{"outbound", func(w *world) (int, [][]byte) {
+			k := w.connect(client)
+			return lan, [][]byte{k.fromReal(packet.ACK, "", "x").Bytes()}
+		}},
+		{"reused", func(w *world) (int, [][]byte) {
+			k := w.connect(client)
+			reset := k.fromClient(packet.RST, "", "").Bytes()
+			k.seq = 1
+			return wan, [][]byte{reset, k.fromClient(packet.SYN, synOptions, "").Bytes()}
+		}},
+		{"new_and_evicted", func(w *world) (int, [][]byte) {
+			var syns [][]byte
+			for i := range uint16(20) {
+				syns = append(syns, (&talk{client: at(1 + i), virtual: vip}).fromClient(packet.SYN, synOptions, "").Bytes())
+			}
+			return wan, syns
+		}},
+		{"notice", func(w *world) (int, [][]byte) {
+			var queries [][]byte
+			for i := range uint16(20) {
+				queries = append(queries, query(at(1+i), "?").Bytes())
+			}
+			return wan, queries
+		}},
+		{"notice_reply", func(w *world) (int, [][]byte) {
+			notice, _ := w.ask(client)
+			return lan, [][]byte{packettest.EchoReply(packettest.NewFrame(notice.Frame())).Bytes()}
+		}},
+		{"dropped", func(w *world) (int, [][]byte) {
+			return wan, [][]byte{make([]byte, 60), (&talk{client: client, virtual: vip}).fromClient(packet.ACK, "", "").Bytes()}
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, tcpService+udpService, maxConnections(10))
+			port, frames := test.lines(w)
+			rx := make([]xsk.Desc, 0, len(frames))
+			round := func() {
+				rx = rx[:0]
+				for _, f := range frames {
+					addr, _ := w.umem.Alloc()
+					copy(w.umem.Chunk(addr)[packettest.Headroom:], f)
+					rx = append(rx, xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(f))})
+				}
+				w.ports[port].received = rx
+				w.clock = w.clock.Add(10 * time.Millisecond)
+				w.worker.poll(w.clock)
+			}
+			for _, p := range w.ports {
+				p.blind = true
+			}
+			round() // lets slices grow to their size
+			if got := testing.AllocsPerRun(200, round); got != 0 {
+				t.Errorf("got %v allocations a round, want 0", got)
+			}
+		})
+	}
+}
+
+func BenchmarkWorker(b *testing.B) {
+	const flows = 1000
+	w := newWorld(b, tcpService)
+	var frames [2 * flows][]byte
+	for i := range uint16(flows) {
+		k := w.connect(at(1 + i))
+		k.pass(lan, k.fromReal(packet.ACK, "", "x"))
+		k.ack++
+		frames[2*i] = k.fromClient(packet.ACK, "", "x").Bytes()
+		frames[2*i+1] = k.fromReal(packet.ACK, "", "x").Bytes()
+	}
+	for _, p := range w.ports {
+		p.blind = true
+	}
+	var rx [2][batchSize]xsk.Desc
+	b.ResetTimer()
+	for n := 0; n < b.N; n += 2 * batchSize {
+		for port := range rx {
+			for i := range rx[port] {
+				f := frames[(n+2*i+port)%len(frames)]
+				addr, _ := w.umem.Alloc()
+				copy(w.umem.Chunk(addr)[packettest.Headroom:], f)
+				rx[port][i] = xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(f))}
+			}
+			w.ports[port].received = rx[port][:]
+		}
+		w.worker.poll(w.clock)
+	}
+}

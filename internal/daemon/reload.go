@@ -59,15 +59,22 @@ func (d *Daemon) reload() (changes []string, err error) {
 // fixed refuses what cannot change while fnatd runs.
 func fixed(old, new *config.Config) error {
 	var errs []error
-	same := func(key string, a, b any) {
-		if !reflect.DeepEqual(a, b) {
-			errs = append(errs, fmt.Errorf("%s: changed from %v to %v, which needs a restart: put it back, or restart fnatd", key, a, b))
+	same := func(key string, was, is any) {
+		if !reflect.DeepEqual(was, is) {
+			errs = append(errs, fmt.Errorf("%s: %v became %v, which takes a restart: put it back, or restart fnatd", key, was, is))
 		}
 	}
 	same("[daemon] control", old.Daemon.Control, new.Daemon.Control)
 	same("[daemon] metrics", old.Daemon.Metrics, new.Daemon.Metrics)
-	was, is := old.Dataplane, new.Dataplane
-	was.Where, is.Where = config.Where{}, config.Where{}
-	same("[dataplane]", was, is)
+	was, is := &old.Dataplane, &new.Dataplane
+	same("[dataplane] interfaces", was.Interfaces, is.Interfaces)
+	same("[dataplane] queues", was.Queues, is.Queues)
+	same("[dataplane] mode", was.Mode, is.Mode)
+	same("[dataplane] max_connections", was.MaxConnections, is.MaxConnections)
+	same("[dataplane] frames", was.Frames, is.Frames)
+	same("[dataplane] cpus", was.CPUs, is.CPUs)
+	same("[dataplane] busy_poll", was.BusyPoll, is.BusyPoll)
+	same("[dataplane] manage_addresses", was.ManageAddresses, is.ManageAddresses)
+	same("[dataplane] reflect_client_mac", was.ReflectClientMAC, is.ReflectClientMAC)
 	return errors.Join(errs...)
 }

@@ -1,0 +1,156 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fnatd/fnatd/config"
+)
+
+const sample = `[daemon]
+[dataplane]
+interfaces = ["eth0"]
+max_connections = 10_000_000
+[[local_pool]]
+name = "lan"
+interface = "eth0"
+addresses = ["10.0.1.10-10.0.1.13"]
+ports = "1024-65535"
+[[service]]
+name = "web"
+protocol = "tcp"
+address = "203.0.113.10:80"
+interface = "eth0"
+scheduler = "wlc"
+local_pool = "lan"
+[[service.real_server]]
+address = "10.0.2.11:8080"
+`
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "lb.toml")
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestCheck(t *testing.T) {
+	t.Run("prints_what_would_be_used", func(t *testing.T) {
+		var out bytes.Buffer
+		if err := Check(write(t, sample), &out); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			"web      tcp    203.0.113.10:80  wlc        1             lan         toa",
+			"lan         eth0       4          1024-65535  258048",
+			"10000000 connections of ",
+		} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("got\n%s\nwant it to contain %q", out.String(), want)
+			}
+		}
+	})
+	t.Run("reports_every_error", func(t *testing.T) {
+		err := Check(write(t, strings.NewReplacer("wlc", "best", "10.0.2.11", "10.0.2.300").Replace(sample)), new(bytes.Buffer))
+		if !errors.Is(err, ErrConfig) {
+			t.Fatalf("got %v, want %v", err, ErrConfig)
+		}
+		for _, want := range []string{`:15: `, `"best"`, `:18: `, `"10.0.2.300:8080"`} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("got %q, want it to contain %q", err, want)
+			}
+		}
+	})
+}
+
+func TestFixed(t *testing.T) {
+	parse := func(text string) *config.Config {
+		t.Helper()
+		c, err := config.Parse("lb.toml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	old := parse(sample)
+	if err := fixed(old, parse("# moved down a line\n"+strings.Replace(sample, "wlc", "rr", 1))); err != nil {
+		t.Errorf("a changed service: got %v, want it allowed", err)
+	}
+	err := fixed(old, parse(strings.NewReplacer("[daemon]\n", "[daemon]\nmetrics = \"\"\n", "10_000_000", "64").Replace(sample)))
+	for _, want := range []string{"[daemon] metrics", "[dataplane] max_connections", "restart"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to contain %q", err, want)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "run", "fnatd.sock")
+	unlock, err := lock(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(socket); err == nil || !strings.Contains(err.Error(), "another fnatd (pid ") {
+		t.Errorf("second lock: got %v, want it refused", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := lock(socket)
+	if err != nil {
+		t.Errorf("after unlock: got %v", err)
+	} else {
+		again()
+	}
+}
+
+func TestSharedCPU(t *testing.T) {
+	root := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("sys/class/net/eth0/device/msi_irqs/41", "msix\n")
+	put("proc/irq/41/effective_affinity_list", "2-3\n")
+	got := shared(filepath.Join(root, "sys"), filepath.Join(root, "proc"), []string{"eth0", "veth0"}, []int{1, 3})
+	if len(got) != 1 || !strings.Contains(got[0], "cpu 3 runs a worker and interrupt 41 of eth0") {
+		t.Errorf("got %q, want one warning about cpu 3", got)
+	}
+}
+
+func TestParseCPUList(t *testing.T) {
+	for list, want := range map[string][]int{"0": {0}, "0-2,7": {0, 1, 2, 7}, "": nil, "x": nil} {
+		if diff := cmp.Diff(want, parseCPUList(list)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", list, diff)
+		}
+	}
+}
+
+func TestCleanup(t *testing.T) {
+	var order []int
+	var c cleanup
+	for i := range 3 {
+		c.add(func() error { order = append(order, i); return nil })
+	}
+	c.add(func() error { return errors.New("stuck") })
+	if err := c.run(); err == nil || err.Error() != "stuck" {
+		t.Errorf("got %v, want the failed step's error", err)
+	}
+	if diff := cmp.Diff([]int{2, 1, 0}, order); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}

@@ -20,10 +20,15 @@ func (t *Table) AddLocal(l Local) (LocalID, error) {
 				l.Addr, maxLocals-1)
 		}
 	}
-	if entry := &t.locals[id]; entry.Local != l {
-		entry.Local = l
-		t.eachShard(func(s *Shard) { s.setLocal(id, l) })
+	entry := &t.locals[id]
+	if entry.Local == l {
+		return LocalID(id), nil
 	}
+	if entry.Addr != l.Addr { // else workers may be reading it
+		entry.Addr = l.Addr
+	}
+	entry.PortMin, entry.PortMax = l.PortMin, l.PortMax
+	t.eachShard(func(s *Shard) { s.setLocal(id, l) })
 	return LocalID(id), nil
 }
 

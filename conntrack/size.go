@@ -54,10 +54,10 @@ const (
 	slackDeviations = 6
 	slackConns      = 8
 
-	// The index is full to 4/5 when the shard is: with seven entries to a
-	// bucket one flow in ten then lies outside its home, and at 3/4 one in
-	// twenty, for 1.5 bytes a connection more.
-	loadNum, loadDen = 4, 5
+	// The index is full to 3/4 when the shard is. One entry in 14 then lies
+	// outside its home, where the batch's prefetch does not reach; at 4/5 it
+	// would be one in 10, for 1.5 bytes a connection less.
+	loadNum, loadDen = 3, 4
 )
 
 func layoutOf(c Config) (l layout) {

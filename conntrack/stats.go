@@ -1,6 +1,7 @@
 package conntrack
 
-// Stats is what a table holds at one moment, shard after shard.
+// Stats is what a table holds, counted shard after shard: under traffic the sums
+// are of slightly different moments.
 type Stats struct {
 	Capacity    int // max_connections
 	Connections int // templates not included

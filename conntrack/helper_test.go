@@ -1,0 +1,145 @@
+package conntrack
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/siphash"
+)
+
+// testKey makes runs repeatable.
+var testKey = siphash.Key{K0: 1, K1: 2}
+
+// newTestTable returns a table whose arena is on the Go heap, where the race
+// detector sees it. The test ends with Check.
+func newTestTable(t testing.TB, c Config) *Table {
+	t.Helper()
+	if err := c.validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.HashKey == (siphash.Key{}) {
+		c.HashKey = testKey
+	}
+	// Large enough for the allocator to give it whole pages, so it is aligned.
+	tb := newTable(c, make([]byte, Measure(c).arenaBytes()))
+	t.Cleanup(func() {
+		if err := tb.Check(); err != nil {
+			t.Errorf("Check: %v", err)
+		}
+	})
+	return tb
+}
+
+func endpoint(s string) packet.Endpoint { return packet.EndpointFrom(netip.MustParseAddrPort(s)) }
+
+func addr(s string) packet.Addr { return packet.AddrFromNetip(netip.MustParseAddr(s)) }
+
+// flow returns the flow from client to virtual.
+func flow(proto uint8, client, virtual packet.Endpoint) packet.Flow {
+	return packet.Flow{
+		Src: client.Addr, SrcPort: client.Port, Dst: virtual.Addr, DstPort: virtual.Port, Proto: proto,
+	}
+}
+
+// clientN returns the n-th of many clients.
+func clientN(n int) packet.Endpoint {
+	return packet.Endpoint{
+		Addr: packet.AddrFrom4([]byte{10, byte(n >> 22), byte(n >> 14), byte(n >> 6)}),
+		Port: uint16(1024 + n&63),
+	}
+}
+
+var (
+	virtual = endpoint("203.0.113.10:80")
+	real1   = endpoint("10.0.2.11:8080")
+	real2   = endpoint("10.0.2.12:8080")
+)
+
+func mustBind(t testing.TB, tb *Table, proto uint8, virtual, real packet.Endpoint) BindingID {
+	t.Helper()
+	id, err := tb.Bind(Binding{proto, virtual, real})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func mustAddLocal(t testing.TB, tb *Table, lip string, lo, hi uint16) LocalID {
+	t.Helper()
+	id, err := tb.AddLocal(Local{addr(lip), lo, hi})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// open reserves and inserts a connection from client. If the reason is not Kept
+// the reservation is given back. The copy is for looking at.
+func open(tb *Table, client packet.Endpoint, b BindingID, locals []LocalID, now uint32) (Conn, packet.Reason) {
+	if _, _, ok := tb.Reserve(); !ok {
+		return Conn{}, packet.TableFull
+	}
+	return openReserved(tb, client, b, locals, now)
+}
+
+func openReserved(tb *Table, client packet.Endpoint, b BindingID, locals []LocalID, now uint32) (Conn, packet.Reason) {
+	f := flow(tb.Binding(b).Proto, client, tb.Binding(b).Virtual)
+	k := tb.InboundKey(&f)
+	s := tb.Lock(k)
+	defer s.Unlock()
+	c, why := s.Insert(k, &f, b, locals, now)
+	if why != packet.Kept {
+		tb.Release()
+		return Conn{}, why
+	}
+	return *c, why
+}
+
+// with calls do with the connection that c is a copy of, its shard locked.
+func with(t testing.TB, tb *Table, c Conn, do func(*Shard, *Conn)) {
+	t.Helper()
+	f := tb.InboundFlow(&c)
+	k := tb.InboundKey(&f)
+	s := tb.Lock(k)
+	defer s.Unlock()
+	live := s.Find(k, &f)
+	if live == nil {
+		t.Fatalf("connection of %v is gone", f.Source())
+	}
+	do(s, live)
+}
+
+// has reports whether the connection that c is a copy of is found from both
+// directions; it fails the test if it is from only one.
+func has(t testing.TB, tb *Table, c Conn) bool {
+	t.Helper()
+	in, out := tb.InboundFlow(&c), tb.OutboundFlow(&c)
+	found := func(k Key, f *packet.Flow) bool {
+		s := tb.Lock(k)
+		defer s.Unlock()
+		return s.Find(k, f) != nil
+	}
+	inbound, outbound := found(tb.InboundKey(&in), &in), found(tb.OutboundKey(&out), &out)
+	if inbound != outbound {
+		t.Fatalf("connection of %v: found inbound %v, outbound %v", in.Source(), inbound, outbound)
+	}
+	return inbound
+}
+
+// establish sets c to Established.
+func establish(t testing.TB, tb *Table, c Conn, now uint32) {
+	t.Helper()
+	with(t, tb, c, func(s *Shard, c *Conn) { s.SetState(c, Established, 90_000, now) })
+}
+
+// expireAll runs every shard's timers up to now and returns what was removed.
+func expireAll(tb *Table, now uint32) (ended []Conn) {
+	for i := range tb.Shards() {
+		tb.Expire(i, now, 1<<30, func(_ *Shard, c *Conn) uint32 {
+			ended = append(ended, *c)
+			return 0
+		})
+	}
+	return ended
+}

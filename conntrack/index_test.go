@@ -1,0 +1,77 @@
+package conntrack
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// A small index filled to 6/7 and emptied again, many times over, against a map.
+// Hashes come from few values, so that homes overflow and tags repeat.
+func TestIndexLeavesNothingBehind(t *testing.T) {
+	x := make(index, 5)
+	rng := rand.New(rand.NewPCG(3, 4))
+	have := map[uint32]uint64{} // hash by slot
+	reach := func(h uint64, slot uint32) bool {
+		for b := x.home(h); ; b = x.next(b) {
+			if x[b].holds(entry(h, slot)) {
+				return true
+			}
+			if x[b][0] == 0 {
+				return false
+			}
+		}
+	}
+	for round := range 20_000 {
+		slot := uint32(rng.IntN(30))
+		if h, ok := have[slot]; ok {
+			x.remove(h, slot)
+			delete(have, slot)
+			if reach(h, slot) {
+				t.Fatalf("round %d: slot %d is still there", round, slot)
+			}
+		} else {
+			h := uint64(rng.IntN(4))<<62 | uint64(rng.IntN(3))
+			x.insert(h, slot)
+			have[slot] = h
+		}
+		for slot, h := range have {
+			if !reach(h, slot) {
+				t.Fatalf("round %d: slot %d is lost", round, slot)
+			}
+		}
+	}
+	for slot, h := range have {
+		x.remove(h, slot)
+	}
+	for b := range x {
+		if x[b] != (bucket{}) {
+			t.Errorf("bucket %d: %x is left", b, x[b])
+		}
+	}
+}
+
+func TestIndexRemoveOfWhatIsMissingPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	make(index, 3).remove(1, 2)
+}
+
+// At its intended fill few flows lie outside their home.
+func TestIndexFill(t *testing.T) {
+	l := layoutOf(Config{MaxConnections: 64 * 15_625, Shards: 64})
+	x := make(index, l.buckets)
+	rng := rand.New(rand.NewPCG(5, 6))
+	for slot := range uint32(2 * l.capacity) {
+		x.insert(rng.Uint64(), slot)
+	}
+	passed := uint64(0)
+	for b := range x {
+		passed += x[b][0]
+	}
+	if share := float64(passed) / float64(2*l.capacity); share > 0.15 {
+		t.Errorf("%.3f buckets passed per entry", share)
+	}
+}

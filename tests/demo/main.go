@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,33 +22,22 @@ import (
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
-const services = `[[service]]
-name           = "web"
-protocol       = "tcp"
-address        = "198.18.0.100:80"
-interface      = %[1]q
-scheduler      = "rr"
-local_pool     = "lan"
-client_address = "toa"
+func services() []harness.Service {
+	return []harness.Service{{
+		Name:    "web",
+		Virtual: netip.AddrPortFrom(netns.VIP(0), 80),
+		Keys:    "scheduler = \"rr\"\nclient_address = \"toa\"",
+		Servers: []harness.Server{{Real: server(0, 8080)}, {Real: server(1, 8080)}},
+	}, {
+		Name:     "echo",
+		Protocol: "udp",
+		Virtual:  netip.AddrPortFrom(netns.VIP(0), 7),
+		Keys:     "scheduler = \"rr\"\nclient_address = \"icmp-echo\"",
+		Servers:  []harness.Server{{Real: server(0, 7)}},
+	}}
+}
 
-  [[service.real_server]]
-  address = "198.19.0.101:8080"
-
-  [[service.real_server]]
-  address = "198.19.0.102:8080"
-
-[[service]]
-name           = "echo"
-protocol       = "udp"
-address        = "198.18.0.100:7"
-interface      = %[1]q
-scheduler      = "rr"
-local_pool     = "lan"
-client_address = "icmp-echo"
-
-  [[service.real_server]]
-  address = "198.19.0.101:7"
-`
+func server(i int, port uint16) netip.AddrPort { return netip.AddrPortFrom(netns.ServerAddr(i), port) }
 
 func main() {
 	bin := flag.String("bin", "bin", "directory of fnatd and fnatctl")
@@ -81,7 +71,7 @@ func run(bin string) (err error) {
 			return err
 		}
 	}
-	lb, err := harness.Start(rig, filepath.Join(bin, "fnatd"), dir, harness.Config(rig, dir, "", fmt.Sprintf(services, rig.ClientSide())))
+	lb, err := harness.Start(rig, filepath.Join(bin, "fnatd"), dir, harness.Config(rig, dir, "", services()...))
 	if err != nil {
 		return err
 	}

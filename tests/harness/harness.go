@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -29,14 +30,20 @@ type Fnatd struct {
 }
 
 // Start writes the configuration to dir and runs the program bin with it. It
-// returns when fnatd answers; if fnatd ends first, the error is what it said.
+// returns when fnatd forwards; if fnatd ends first, the error is what it said.
 func Start(rig *netns.Rig, bin, dir, config string) (*Fnatd, error) {
+	return StartCommand(rig, rig.Balancer.Command(context.Background(), bin, "-c", ConfigFile(dir)), dir, config)
+}
+
+// StartCommand is Start for a command that the Balancer's Command made and the
+// caller has changed. It runs fnatd with ConfigFile(dir).
+func StartCommand(rig *netns.Rig, cmd *exec.Cmd, dir, config string) (*Fnatd, error) {
 	f := &Fnatd{Rig: rig, Ctl: ctl.NewClient(Socket(dir)), dir: dir}
 	if err := f.Configure(config); err != nil {
 		return nil, err
 	}
 	var err error
-	if f.proc, err = rig.Balancer.Background(bin, "-c", f.ConfigFile()); err != nil {
+	if f.proc, err = rig.Balancer.BackgroundCommand(cmd); err != nil {
 		return nil, err
 	}
 	deadline := time.After(startTime)
@@ -57,15 +64,12 @@ func Start(rig *netns.Rig, bin, dir, config string) (*Fnatd, error) {
 // ready reports whether fnatd forwards: it logs so when the kernel hands over.
 func (f *Fnatd) ready() bool { return strings.Contains(f.Log(), "msg=forwarding") }
 
-// Socket returns the control socket of a fnatd that runs in dir.
-func Socket(dir string) string { return filepath.Join(dir, "fnatd.sock") }
-
-// ConfigFile returns where the configuration is.
-func (f *Fnatd) ConfigFile() string { return filepath.Join(f.dir, "lb.toml") }
+// ConfigFile returns the configuration file of a fnatd that runs in dir.
+func ConfigFile(dir string) string { return filepath.Join(dir, "lb.toml") }
 
 // Configure replaces the configuration file, without a reload.
 func (f *Fnatd) Configure(config string) error {
-	return os.WriteFile(f.ConfigFile(), []byte(config), 0o644)
+	return os.WriteFile(ConfigFile(f.dir), []byte(config), 0o644)
 }
 
 // Reload replaces the configuration and has it read.
@@ -90,36 +94,11 @@ func (f *Fnatd) Signal(s syscall.Signal) error { return f.proc.Signal(s) }
 // Kill ends fnatd at once, without giving it a chance to clean up.
 func (f *Fnatd) Kill() { f.proc.Kill() }
 
-// Stop has fnatd stop cleanly and waits for it.
+// Stop has fnatd stop cleanly and waits for it. It is an error if fnatd's exit
+// code is not 0, as when it finds that it has lost a frame.
 func (f *Fnatd) Stop() error {
 	if err := f.proc.Stop(); err != nil {
 		return fmt.Errorf("fnatd: %w\n%s", err, f.Log())
 	}
 	return nil
-}
-
-// Config returns a configuration for the rig: the tables that every fnatd
-// needs, with extra lines for [dataplane], and then the services as given. The
-// local pool "lan" has two LIPs.
-func Config(rig *netns.Rig, dir, dataplane, services string) string {
-	var interfaces []string
-	for _, name := range rig.Interfaces() {
-		interfaces = append(interfaces, fmt.Sprintf("%q", name))
-	}
-	return fmt.Sprintf(`[daemon]
-control = %q
-metrics = "127.0.0.1:9632"
-
-[dataplane]
-interfaces      = [%s]
-max_connections = 100_000
-%s
-
-[[local_pool]]
-name      = "lan"
-interface = %q
-addresses = ["%s-%s"]
-ports     = "1024-65535"
-
-%s`, Socket(dir), strings.Join(interfaces, ", "), dataplane, rig.ServerSide(), netns.LIP(0), netns.LIP(1), services)
 }

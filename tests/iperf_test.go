@@ -1,0 +1,47 @@
+package tests
+
+import (
+	"encoding/json"
+
+	"github.com/fnatd/fnatd/tests/harness"
+)
+
+// bulk is iperf3's port of the VIP. Its control connection and the one that it
+// measures belong to the same server, which persistence would see to as well.
+func bulk(server int) harness.Service {
+	return harness.Service{Name: "bulk", Virtual: vip(5201), Servers: to(5201, server)}
+}
+
+// iperfServer runs iperf3 on server i.
+func (b *bed) iperfServer(i int) {
+	b.Helper()
+	s := b.Servers[i]
+	b.background(s, func() bool {
+		_, err := s.Run(b.Context(), "sh", "-c", "ss -Hltn sport = 5201 | grep -q .")
+		return err == nil
+	}, "iperf3", "-s", "-p", "5201")
+}
+
+// iperfBytes returns how many bytes have arrived by an iperf3's report. It fails
+// the test if the measurement was not completed.
+func (b *bed) iperfBytes(report string) float64 {
+	b.Helper()
+	var r struct {
+		Error string
+		End   struct {
+			Received struct{ Bytes float64 } `json:"sum_received"`
+		}
+	}
+	if err := json.Unmarshal([]byte(report), &r); err != nil || r.Error != "" || r.End.Received.Bytes == 0 {
+		b.Fatalf("iperf3: %v %s\n%s", err, r.Error, report)
+	}
+	return r.End.Received.Bytes
+}
+
+func iperfBothWays(b *bed) {
+	b.iperfServer(0)
+	b.start(bulk(0))
+	for _, args := range [][]string{{}, {"-R"}, {"--bidir"}} {
+		b.iperfBytes(b.run(b.Client, "iperf3", append([]string{"-c", "198.18.0.100", "-t", "1", "-P", "4", "--json"}, args...)...))
+	}
+}

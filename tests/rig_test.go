@@ -81,6 +81,12 @@ var scenarios = []struct {
 	{"1000_connections_at_a_time_do_not_mix", thousandConnections},
 	{"many_requests_on_one_connection", keepAlive},
 	{"iperf3_completes_both_ways", iperfBothWays},
+
+	{"either_end_may_close_its_half", halfClose},
+	{"reset_reaches_the_other_end", resetReachesOtherEnd},
+	{"idle_connection_is_reset_at_both_ends", idleConnectionIsReset},
+	{"client_learns_that_its_server_died", serverDies},
+	{"connection_survives_links_down_and_up", linkDownAndUp},
 }
 
 func TestFnatd(t *testing.T) {
@@ -238,6 +244,18 @@ func (b *bed) service(name string) ctl.Service {
 	}
 	b.Fatalf("fnatd has no service %q: %+v", name, all)
 	return ctl.Service{}
+}
+
+// connections asks for the connections in a state, "" for all.
+func (b *bed) connections(state string) (all []ctl.Connection) {
+	b.Helper()
+	for c, err := range b.lb.Ctl.Connections(b.Context(), ctl.Filter{State: state}) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 // drops asks how many packets were dropped for a reason.

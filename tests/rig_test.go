@@ -87,6 +87,14 @@ var scenarios = []struct {
 	{"idle_connection_is_reset_at_both_ends", idleConnectionIsReset},
 	{"client_learns_that_its_server_died", serverDies},
 	{"connection_survives_links_down_and_up", linkDownAndUp},
+
+	{"round_robin_counts_are_exact", roundRobinIsExact},
+	{"persistence_keeps_a_client_on_its_server", persistenceKeepsServer},
+	{"weight_0_drains", weightZeroDrains},
+	{"upper_threshold_is_respected", upperThresholdIsRespected},
+
+	{"udp_clients_get_their_own_answers", udpEcho},
+	{"dns_under_load_loses_nothing", dnsUnderLoad},
 }
 
 func TestFnatd(t *testing.T) {

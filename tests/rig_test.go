@@ -95,6 +95,17 @@ var scenarios = []struct {
 
 	{"udp_clients_get_their_own_answers", udpEcho},
 	{"dns_under_load_loses_nothing", dnsUnderLoad},
+
+	{"servers_are_told_the_client_by_tcp_option", clientAddressOptions},
+	{"forged_options_are_blanked", forgedOptionsAreBlanked},
+	{"servers_are_told_the_client_by_udp_notice", udpNotices},
+
+	{"reload_in_mid_stream_is_not_noticed", reloadInMidStream},
+	{"bad_reload_changes_nothing", badReloadChangesNothing},
+	{"figures_are_true", figuresAreTrue},
+
+	{"host_keeps_everything_else", hostKeepsEverythingElse},
+	{"killed_fnatd_leaves_silence_and_the_next_takes_over", killAndReturn},
 }
 
 func TestFnatd(t *testing.T) {

@@ -172,7 +172,7 @@ func upperThresholdIsRespected(b *bed) {
 	for range 4 {
 		pairs = append(pairs, b.connect(accepted))
 	}
-	if c, err := b.dialFor(time.Second); err == nil {
+	if c, err := b.dial(vip(80), time.Second); err == nil {
 		c.Close()
 		b.Fatal("a fifth connection was made")
 	} else if !errors.Is(err, context.DeadlineExceeded) {
@@ -192,18 +192,4 @@ func upperThresholdIsRespected(b *bed) {
 	}
 	b.eventually("the server is below its threshold", func() bool { return !b.service("web").Servers[0].Overloaded })
 	b.connect(accepted).exchange()
-}
-
-// dialFor tries to connect to the VIP for a while.
-func (b *bed) dialFor(d time.Duration) (net.Conn, error) {
-	return b.dialAt(vip(80), d)
-}
-
-func (b *bed) dialAt(at netip.AddrPort, d time.Duration) (c net.Conn, err error) {
-	err = b.Client.Do(func() error {
-		dialer := net.Dialer{Timeout: d, FallbackDelay: -1}
-		c, err = dialer.DialContext(b.Context(), "tcp", at.String())
-		return err
-	})
-	return c, err
 }

@@ -11,20 +11,12 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/internal/netns"
-	"github.com/fnatd/fnatd/tests/harness"
 )
 
 // A pair is one connection through fnatd, held at both ends.
 type pair struct {
 	*bed
 	client, server *net.TCPConn
-}
-
-// plain is a TCP service of port 80 of the VIP on these servers' port 8080.
-func plain(timeout string, servers ...int) harness.Service {
-	s := web(servers...)
-	s.Timeout = timeout
-	return s
 }
 
 // listen accepts connections on a host until the test ends.
@@ -51,13 +43,14 @@ func (b *bed) listen(on *netns.Host, at netip.AddrPort) <-chan *net.TCPConn {
 // one of the channels. Both ends have the test's patience.
 func (b *bed) connect(accepted ...<-chan *net.TCPConn) *pair {
 	b.Helper()
-	return b.connectFrom(netip.AddrPortFrom(netns.ClientAddr, 0), accepted...)
+	return b.connectTo(vip(80), netip.AddrPortFrom(netns.ClientAddr, 0), accepted...)
 }
 
-// connectFrom is connect from an address of the client's.
-func (b *bed) connectFrom(from netip.AddrPort, accepted ...<-chan *net.TCPConn) *pair {
+// connectTo is connect to another port of the VIP, from an address and port of the
+// client's.
+func (b *bed) connectTo(to, from netip.AddrPort, accepted ...<-chan *net.TCPConn) *pair {
 	b.Helper()
-	c, err := b.Client.DialFrom(b.Context(), net.TCPAddrFromAddrPort(from), "tcp", vip(80).String())
+	c, err := b.Client.DialFrom(b.Context(), net.TCPAddrFromAddrPort(from), "tcp", to.String())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -107,7 +100,7 @@ var megabyte = func() string {
 
 func halfClose(b *bed) {
 	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(plain("", 0))
+	b.start(web(0))
 	for _, way := range []string{"client", "server"} {
 		p := b.connect(accepted)
 		first, second := p.client, p.server
@@ -131,7 +124,7 @@ func halfClose(b *bed) {
 
 func resetReachesOtherEnd(b *bed) {
 	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(plain("", 0))
+	b.start(web(0))
 	for _, way := range []string{"client", "server"} {
 		p := b.connect(accepted)
 		p.exchange()
@@ -152,7 +145,9 @@ func resetReachesOtherEnd(b *bed) {
 
 func idleConnectionIsReset(b *bed) {
 	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(plain(`established = "2s"`, 0))
+	s := web(0)
+	s.Timeout = `established = "2s"`
+	b.start(s)
 	p := b.connect(accepted)
 	for range 8 { // it is not idle for over three seconds
 		p.exchange()
@@ -213,7 +208,7 @@ func serverDies(b *bed) {
 // operator and by the cable. A connection only waits.
 func linkDownAndUp(b *bed) {
 	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(plain("", 0))
+	b.start(web(0))
 	p := b.connect(accepted)
 	p.exchange()
 	type end struct {

@@ -51,8 +51,9 @@ func killAndReturn(b *bed) {
 		b.Fatal(err)
 	}
 	b.lb.Kill()
-	if len(b.pins()) != len(b.Interfaces()) {
-		b.Errorf("got pins %v, want one for each interface", b.pins())
+	// A program and a pin for each interface, their directory, a VIP and two LIPs.
+	if got, want := b.traces(), 2*len(b.Interfaces())+4; len(got) != want {
+		b.Errorf("killed fnatd: got traces %q, want %d", got, want)
 	}
 	// Balanced packets are dropped: silence, on the old connection and on a new one.
 	old.client.Write([]byte("is anybody there?"))

@@ -26,6 +26,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,6 +194,16 @@ func (b *bed) stop() {
 // checkClean fails the test if a trace of fnatd is left on the balancer.
 func (b *bed) checkClean() {
 	b.Helper()
+	for _, trace := range b.traces() {
+		b.Errorf("fnatd has stopped and left %s", trace)
+	}
+	os.RemoveAll(b.pinDir()) // pinned programs would outlive the rig
+}
+
+// traces returns what fnatd has put on the balancer's interfaces and in the BPF
+// file system.
+func (b *bed) traces() (all []string) {
+	b.Helper()
 	for _, name := range b.Interfaces() {
 		out, err := b.Balancer.Run(context.Background(), "ip", "-d", "addr", "show", "dev", name)
 		if err != nil {
@@ -200,23 +211,30 @@ func (b *bed) checkClean() {
 		}
 		for _, trace := range []string{"xdp", netns.VIP(0).String(), netns.LIP(0).String(), netns.LIP(1).String()} {
 			if strings.Contains(out, trace) {
-				b.Errorf("fnatd has stopped and %s still has %q:\n%s", name, trace, out)
+				all = append(all, trace+" on "+name)
 			}
 		}
 	}
-	if pins := b.pins(); len(pins) > 0 {
-		b.Errorf("fnatd has stopped and left pins: %v", pins)
+	if _, err := os.Stat(b.pinDir()); err == nil {
+		all = append(all, b.pinDir())
 	}
+	return append(all, b.pins()...)
 }
 
-// pins returns what is pinned for the balancer's namespace.
-func (b *bed) pins() []string {
+// pinDir returns where fnatd pins its programs in the balancer's namespace.
+func (b *bed) pinDir() string {
 	b.Helper()
 	var ns syscall.Stat_t
 	if err := syscall.Stat(b.Balancer.Path, &ns); err != nil {
 		b.Fatal(err)
 	}
-	pins, _ := filepath.Glob(fmt.Sprintf("/sys/fs/bpf/fnatd-%d/*", ns.Ino))
+	return filepath.Join("/sys/fs/bpf/fnatd", strconv.FormatUint(ns.Ino, 10))
+}
+
+// pins returns what is pinned there.
+func (b *bed) pins() []string {
+	b.Helper()
+	pins, _ := filepath.Glob(b.pinDir() + "/*")
 	return pins
 }
 

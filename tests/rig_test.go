@@ -64,6 +64,7 @@ type variant struct {
 var matrix = []variant{
 	{netns.TwoArm, 1},
 	{netns.OneArm, 1},
+	{netns.TwoArm, 2},
 }
 
 func (v variant) String() string {
@@ -88,6 +89,8 @@ var scenarios = []struct {
 	{"idle_connection_is_reset_at_both_ends", idleConnectionIsReset},
 	{"client_learns_that_its_server_died", serverDies},
 	{"connection_survives_links_down_and_up", linkDownAndUp},
+	{"connection_follows_a_new_mac_address", newMACAddress},
+	{"lost_packets_are_sent_again", lossyLinks},
 
 	{"round_robin_counts_are_exact", roundRobinIsExact},
 	{"persistence_keeps_a_client_on_its_server", persistenceKeepsServer},
@@ -286,6 +289,16 @@ func (b *bed) service(name string) ctl.Service {
 	}
 	b.Fatalf("fnatd has no service %q: %+v", name, all)
 	return ctl.Service{}
+}
+
+// stats asks for the figures of the whole program.
+func (b *bed) stats() ctl.Stats {
+	b.Helper()
+	stats, err := b.lb.Ctl.Stats(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return stats
 }
 
 // connections asks for the connections in a state, "" for all.

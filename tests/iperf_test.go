@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 
+	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
@@ -13,10 +14,10 @@ func bulk(server int) harness.Service {
 }
 
 // iperfServer runs iperf3 on server i.
-func (b *bed) iperfServer(i int) {
+func (b *bed) iperfServer(i int) *netns.Process {
 	b.Helper()
 	s := b.Servers[i]
-	b.background(s, func() bool {
+	return b.background(s, func() bool {
 		_, err := s.Run(b.Context(), "sh", "-c", "ss -Hltn sport = 5201 | grep -q .")
 		return err == nil
 	}, "iperf3", "-s", "-p", "5201")
@@ -43,5 +44,25 @@ func iperfBothWays(b *bed) {
 	b.start(bulk(0))
 	for _, args := range [][]string{{}, {"-R"}, {"--bidir"}} {
 		b.iperfBytes(b.run(b.Client, "iperf3", append([]string{"-c", "198.18.0.100", "-t", "1", "-P", "4", "--json"}, args...)...))
+	}
+}
+
+// stopUnderLoad stops fnatd while its rings are full. bed.stop checks that no
+// frame is lost even then.
+func stopUnderLoad(b *bed) {
+	for range 3 {
+		server := b.iperfServer(0) // a new one: the old may not know that its client has gone
+		b.start(bulk(0))
+		iperf, err := b.Client.Background("iperf3", "-c", "198.18.0.100", "-t", "60", "-P", "8", "--bidir")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.eventually("traffic runs both ways", func() bool {
+			t := b.service("bulk").Traffic
+			return t.InBytes > 10<<20 && t.OutBytes > 10<<20
+		})
+		b.stop()
+		iperf.Kill()
+		server.Kill()
 	}
 }

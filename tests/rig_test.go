@@ -82,6 +82,7 @@ var scenarios = []struct {
 	{"client_learns_that_its_server_died", serverDies},
 	{"connection_survives_links_down_and_up", linkDownAndUp},
 	{"connection_follows_a_new_mac_address", newMACAddress},
+	{"connection_follows_a_new_route", routeChanges},
 	{"lost_packets_are_sent_again", lossyLinks},
 
 	{"round_robin_counts_are_exact", roundRobinIsExact},
@@ -101,6 +102,7 @@ var scenarios = []struct {
 	{"figures_are_true", figuresAreTrue},
 
 	{"host_keeps_everything_else", hostKeepsEverythingElse},
+	{"stop_under_load_is_clean", stopUnderLoad},
 	{"killed_fnatd_leaves_silence_and_the_next_takes_over", killAndReturn},
 
 	{"idle_fnatd_hardly_uses_a_processor", idleIsCheap},

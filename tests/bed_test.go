@@ -32,6 +32,7 @@ func newBed(t *testing.T, v variant, servers int) *bed {
 			t.Fatal(err)
 		}
 	}
+	os.RemoveAll(b.pinDir()) // of a killed test's namespace that had the same number
 	t.Cleanup(b.stop)
 	return b
 }

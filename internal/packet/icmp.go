@@ -77,10 +77,11 @@ func (p *Packet) Quoted() (f Flow, ok bool) {
 	case p.Version == 6 && len(b) >= ipv6Len && b[0]>>4 == 6:
 		h := IPv6(b)
 		f.Src, f.Dst = h.Src(), h.Dst()
-		var why Reason
-		if f.Proto, at, why = skipExtensions(b); why != Kept {
+		x, why := skipExtensions(b)
+		if why != Kept && why != Fragment {
 			return f, false
 		}
+		f.Proto, at = x.proto, x.at
 	default:
 		return f, false
 	}

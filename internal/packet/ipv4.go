@@ -43,6 +43,13 @@ func (h IPv4) IsFragment() bool {
 	return binary.BigEndian.Uint16(h[ipv4Fragment:])&(ipv4MF|ipv4Offset) != 0
 }
 
+// piece returns which piece of its datagram a fragment is: its identification, its
+// offset in bytes, and whether more follow.
+func (h IPv4) piece() (id uint32, offset int, more bool) {
+	bits := binary.BigEndian.Uint16(h[ipv4Fragment:])
+	return uint32(h.ID()), int(bits&ipv4Offset) * 8, bits&ipv4MF != 0
+}
+
 // TTL returns the time to live.
 func (h IPv4) TTL() uint8 { return h[ipv4TTL] }
 

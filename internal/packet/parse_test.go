@@ -145,10 +145,6 @@ func TestParseRefuses(t *testing.T) {
 		"gre":                    {with(tcp4, 23, 47), packet.BadProtocol},
 		"icmp6_over_ipv4":        {with(icmp(8, nil), 23, 58), packet.BadProtocol},
 		"icmp4_over_ipv6":        {with(tcp6, 20, 1), packet.BadProtocol},
-		"first_fragment":         {with(tcp4, 20, 0x20, 0), packet.Fragment},
-		"later_fragment":         {with(tcp4, 20, 0, 100), packet.Fragment},
-		"first_fragment6":        {six(44, firstPiece), packet.Fragment},
-		"later_fragment6":        {six(44, secondPiece), packet.Fragment},
 		"half_tcp":               {with(tcp4, 16, 0, 39), packet.ShortFrame},
 		"half_tcp6":              {with(tcp6, 18, 0, 19), packet.ShortFrame},
 		"data_offset_small":      {with(tcp4, 46, 0x40), packet.BadTCPHeader},
@@ -174,18 +170,6 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
-	}
-}
-
-func TestParseFragmentTellsFlow(t *testing.T) {
-	f := packettest.UDP{Src: client4, Dst: virtual4}.Frame()
-	f.Buf[f.Start+20] = 0x20
-	var p packet.Packet
-	if got := p.Parse(f.Buf, f.Start, f.End); got != packet.Fragment {
-		t.Fatalf("got %v, want %v", got, packet.Fragment)
-	}
-	if want := (packet.Flow{Src: client4.Addr, Dst: virtual4.Addr, Proto: packet.ProtoUDP}); p.Flow != want {
-		t.Errorf("flow: got %v, want %v", p.Flow, want)
 	}
 }
 

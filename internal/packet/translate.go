@@ -6,7 +6,8 @@ import "encoding/binary"
 // own address family, and repairs the checksums of IP and of the transport.
 // Addresses and ports count as one change, of which the addresses concern the
 // transport through its pseudo-header; ICMP over IPv4 has none. ICMP has no ports
-// either: those of src and dst are ignored.
+// either: those of src and dst are ignored. So are they in a fragment without
+// transport header, whose checksum is in the first one.
 func (p *Packet) Translate(src, dst Endpoint) {
 	var d delta
 	if p.Version == 4 {
@@ -17,14 +18,23 @@ func (p *Packet) Translate(src, dst Endpoint) {
 		p.Flow.Src = src.Addr
 		p.Flow.Dst = dst.Addr
 	}
+	p.translateTransport(src.Port, dst.Port, d)
+}
+
+// translateTransport sets the ports and repairs the transport's checksum after
+// that and the change d of its pseudo-header.
+func (p *Packet) translateTransport(src, dst uint16, d delta) {
+	if !p.HasTransport() {
+		return
+	}
 	switch p.Flow.Proto {
 	case ProtoTCP:
 		t := TCP(p.Buf[p.L4:][:tcpMinLen])
-		d = p.setPorts(t, src.Port, dst.Port, d)
+		d = p.setPorts(t, src, dst, d)
 		t.setSum(t.Sum().amend(d))
 	case ProtoUDP:
 		u := UDP(p.Buf[p.L4:][:udpLen])
-		d = p.setPorts(u, src.Port, dst.Port, d)
+		d = p.setPorts(u, src, dst, d)
 		u.amend(d)
 	case ProtoICMPv6:
 		m := p.ICMP()
@@ -113,27 +123,36 @@ func (p *Packet) SetMACs(dst, src [6]byte) { p.Ethernet().SetMACs(dst, src) }
 
 // RecomputeChecksums computes the checksums of IP and transport from scratch,
 // for frames from a virtual link whose other end leaves only the pseudo-header's
-// sum in the field. A UDP checksum of zero stays zero.
+// sum in the field. A UDP checksum of zero stays zero. The transport checksum of
+// a fragment stays as it is: it covers the other pieces as well.
 func (p *Packet) RecomputeChecksums() {
 	if p.Version == 4 {
 		h := p.IPv4()
 		h.setSum(0)
 		h.setSum(Checksum(h))
 	}
+	if _, _, _, piece := p.Fragment(); piece {
+		return
+	}
 	switch p.Flow.Proto {
 	case ProtoTCP:
 		p.TCP().setSum(p.transportSum())
 	case ProtoUDP:
-		if u := p.UDP(); u.Sum() != 0 {
-			s := p.transportSum()
-			if s == 0 {
-				s = 0xffff
-			}
-			u.setSum(s)
+		if p.UDP().Sum() != 0 {
+			p.sumUDP()
 		}
 	case ProtoICMP, ProtoICMPv6:
 		p.ICMP().setSum(p.transportSum())
 	}
+}
+
+// sumUDP computes the checksum of a UDP datagram; zero is sent as all ones.
+func (p *Packet) sumUDP() {
+	s := p.transportSum()
+	if s == 0 {
+		s = 0xffff
+	}
+	p.UDP().setSum(s)
 }
 
 // transportSum returns the checksum that the transport header should carry: over

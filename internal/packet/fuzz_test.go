@@ -26,10 +26,20 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add(frame.Bytes(), uint32(0x12345678), uint16(0x4321), []byte{254, 8, 1, 2, 3, 4, 5, 6})
 	}
+	for _, whole := range datagrams() {
+		for _, frame := range packettest.Fragments(whole, 128)[:2] {
+			f.Add(frame.Bytes(), uint32(0x12345678), uint16(0x4321), []byte{})
+		}
+	}
 	f.Fuzz(func(t *testing.T, frame []byte, delta uint32, by uint16, option []byte) {
 		var p packet.Packet
 		in := packettest.NewFrame(frame)
-		if p.Parse(in.Buf, in.Start, in.End) != packet.Kept {
+		switch p.Parse(in.Buf, in.Start, in.End) {
+		case packet.Kept:
+		case packet.Fragment:
+			fuzzFragment(t, &p, delta, by)
+			return
+		default:
 			return
 		}
 		read(&p)
@@ -45,7 +55,43 @@ func FuzzParse(f *testing.F) {
 			m.change(&p, delta, by, option)
 			checkCarried(t, m.name, &p)
 		}
+		fuzzConvert(t, &p, by)
 	})
+}
+
+// fuzzConvert converts p, whose checksums are right, and converts it back.
+func fuzzConvert(t *testing.T, p *packet.Packet, port uint16) {
+	for range 2 {
+		before, saved := bytes.Clone(p.Frame()), *p
+		if convert(p) != packet.Kept {
+			if p.Buf = nil; !bytes.Equal(before, saved.Frame()) {
+				t.Fatalf("Convert: refused % x, but changed it", before)
+			}
+			return
+		}
+		if err := packettest.VerifySums(p.Frame()); err != nil {
+			t.Fatalf("Convert: % x\nfrom % x: %v", p.Frame(), before, err)
+		}
+		checkCarried(t, "Convert", p)
+		p.Translate(packet.Endpoint{Addr: p.Flow.Src, Port: port}, p.Flow.Destination())
+		checkCarried(t, "Translate", p)
+	}
+}
+
+// fuzzFragment does to a fragment all that may be done to one.
+func fuzzFragment(t *testing.T, p *packet.Packet, delta uint32, by uint16) {
+	if p.HasTransport() {
+		read(p)
+	}
+	p.RecomputeChecksums()
+	for _, m := range mutators {
+		if m.tcp && (p.Flow.Proto != packet.ProtoTCP || !p.HasTransport()) {
+			continue
+		}
+		m.change(p, delta, by, []byte{254, 8, 1, 2, 3, 4, 5, 6})
+		checkCarried(t, m.name, p)
+	}
+	fuzzConvert(t, p, by)
 }
 
 // mutators is every method of Packet that changes the frame.
@@ -136,8 +182,14 @@ func read(p *packet.Packet) {
 // what Parse says of it.
 func checkCarried(t *testing.T, name string, p *packet.Packet) {
 	t.Helper()
-	full := packettest.NewFrame(p.Frame())
-	again := full.Parse(t)
+	full, again := packettest.NewFrame(p.Frame()), new(packet.Packet)
+	want := packet.Kept
+	if _, _, _, piece := p.Fragment(); piece {
+		want = packet.Fragment
+	}
+	if why := again.Parse(full.Buf, full.Start, full.End); why != want {
+		t.Fatalf("%s: % x: parses to %v, want %v", name, p.Frame(), why, want)
+	}
 	if again.Flow != p.Flow || again.Flags != p.Flags || again.L3-again.Start != p.L3-p.Start ||
 		again.L4-again.Start != p.L4-p.Start || again.Payload-again.Start != p.Payload-p.Start || again.IPLen() != p.IPLen() {
 		t.Fatalf("%s: % x: parses to\n%+v, was\n%+v", name, p.Frame(), again, p)

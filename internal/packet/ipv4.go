@@ -29,6 +29,13 @@ func (h IPv4) HeaderLen() int { return int(h[0]&15) * 4 }
 // TOS returns the byte of DSCP and ECN (RFC 2474, RFC 3168).
 func (h IPv4) TOS() uint8 { return h[1] }
 
+// setTOS sets the byte of DSCP and ECN and repairs the checksum.
+func (h IPv4) setTOS(tos uint8) {
+	old := binary.BigEndian.Uint16(h)
+	h[1] = tos
+	h.setSum(h.Sum().Replace16(old, binary.BigEndian.Uint16(h)))
+}
+
 // TotalLen returns the bytes of the datagram.
 func (h IPv4) TotalLen() int { return int(binary.BigEndian.Uint16(h[ipv4TotalLen:])) }
 

@@ -162,37 +162,15 @@ func TestParseRefuses(t *testing.T) {
 		"quote_cut":              {icmp(3, quote[:27]), packet.BadICMP},
 		"quote_of_icmp":          {icmp(3, icmp(8, nil).Bytes()[14:]), packet.BadICMP},
 		"quote_later_fragment":   {icmp(3, with(udp4, 20, 0, 100).Bytes()[14:]), packet.BadICMP},
+		"quote_later_fragment6":  {packettest.Error{From: client6.Addr, Type: 2, About: six(44, secondPiece)}.Frame(), packet.BadICMP},
+		"quote_of_mapped":        {with(packettest.Error{From: client6.Addr, Type: 2, About: tcp6}.Frame(), 62+24, append(make([]byte, 10), 0xff, 0xff, 1, 2, 3, 4)...), packet.BadICMP},
+		"quote_of_another's":     {with(packettest.Error{From: client4.Addr, Type: 3, About: udp4}.Frame(), 42+12, 1, 2, 3, 4), packet.BadICMP},
 		"quote_other_family":     {icmp(3, tcp6.Bytes()[14:]), packet.BadICMP},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p packet.Packet
 			if got := p.Parse(c.frame.Buf, c.frame.Start, c.frame.End); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
-			}
-		})
-	}
-}
-
-func TestQuoted(t *testing.T) {
-	udp4 := packettest.UDP{Src: virtual4, Dst: client4, Payload: []byte("12345")}.Frame().Bytes()[14:]
-	tcp6 := packettest.TCP{Src: virtual6, Dst: client6, Link: extended(0, hopByHop, 0)}.Frame().Bytes()[14:]
-	for name, c := range map[string]struct {
-		frame packettest.Frame
-		want  packet.Flow
-	}{
-		"udp4": {packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: udp4[:28]}.Frame(),
-			flow(virtual4, client4, 17)},
-		"tcp6": {packettest.ICMP{Src: client6.Addr, Dst: virtual6.Addr, Type: packet.ICMPv6TooBig, Body: tcp6[:56]}.Frame(),
-			flow(virtual6, client6, 6)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := c.frame.Parse(t)
-			if !p.IsError() {
-				t.Error("IsError: got false, want true")
-			}
-			got, ok := p.Quoted()
-			if diff := cmp.Diff(got, c.want); !ok || diff != "" {
-				t.Errorf("Quoted: %v, got(-) want(+)\n%s", ok, diff)
 			}
 		})
 	}

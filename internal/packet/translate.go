@@ -7,7 +7,8 @@ import "encoding/binary"
 // Addresses and ports count as one change, of which the addresses concern the
 // transport through its pseudo-header; ICMP over IPv4 has none. ICMP has no ports
 // either: those of src and dst are ignored. So are they in a fragment without
-// transport header, whose checksum is in the first one.
+// transport header, whose checksum is in the first one. An ICMP error is
+// RewriteError's: it goes where the packet that it quotes came from.
 func (p *Packet) Translate(src, dst Endpoint) {
 	var d delta
 	if p.Version == 4 {
@@ -53,18 +54,21 @@ func (p *Packet) setPorts(b []byte, src, dst uint16, d delta) delta {
 }
 
 // translateIPv4 overwrites both addresses of an IPv4 header and of the flow,
-// repairs the header's checksum and returns the change. The two addresses are
-// next to each other, one word of 64 bits. Of the flow only what can differ is
-// written: to copy an Addr just passed by value would stall the load.
+// repairs the header's checksum and returns the change. Of the flow only what can
+// differ is written: to copy an Addr just passed by value would stall the load.
 func (p *Packet) translateIPv4(src, dst *Addr) delta {
-	h := p.Buf[p.L3:][:ipv4MinLen]
-	from, to := binary.BigEndian.Uint32(src[12:]), binary.BigEndian.Uint32(dst[12:])
-	binary.BigEndian.PutUint32(p.Flow.Src[12:], from)
-	binary.BigEndian.PutUint32(p.Flow.Dst[12:], to)
-	addrs := uint64(from)<<32 | uint64(to)
+	copy(p.Flow.Src[12:], src[12:])
+	copy(p.Flow.Dst[12:], dst[12:])
+	return IPv4(p.Buf[p.L3:][:ipv4MinLen]).setAddrs(src, dst)
+}
+
+// setAddrs overwrites both addresses, which are next to each other, one word of 64
+// bits, repairs the checksum and returns the change.
+func (h IPv4) setAddrs(src, dst *Addr) delta {
+	addrs := uint64(binary.BigEndian.Uint32(src[12:]))<<32 | uint64(binary.BigEndian.Uint32(dst[12:]))
 	d := delta(0).replace(binary.BigEndian.Uint64(h[ipv4Src:]), addrs)
 	binary.BigEndian.PutUint64(h[ipv4Src:], addrs)
-	IPv4(h).setSum(IPv4(h).Sum().amend(d))
+	h.setSum(h.Sum().amend(d))
 	return d
 }
 

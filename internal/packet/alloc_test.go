@@ -15,6 +15,7 @@ func TestNothingAllocates(t *testing.T) {
 	quote := packettest.UDP{Src: virtual4, Dst: client4}.Frame().Bytes()[14:]
 	icmp := packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: quote}.Frame()
 	piece := packettest.Fragments(datagrams()["udp4"], 1280)[0]
+	whole := bytes.Clone(piece.Bytes())
 	nosum := packettest.UDP{Src: client4, Dst: virtual4, Payload: make([]byte, 99), NoSum: true}.Frame().Parse(t)
 	fresh := bytes.Clone(tcp.Bytes())
 	list := packet.DefaultStripList()
@@ -59,14 +60,24 @@ func TestNothingAllocates(t *testing.T) {
 				t.Fatal("not converted")
 			}
 		},
+		"split": func() {
+			if x.Parse(piece.Buf, piece.Start, piece.End); !x.Split(&i, buf, 100, 1000) {
+				t.Fatal("not split")
+			}
+			copy(piece.Bytes(), whole)
+		},
 		"error": func() {
 			end, _ := packet.BuildError(buf, 100, &packet.Error{Kind: packet.ErrorTooBig, MTU: 1400, From: local6.Addr, About: &q})
-			i.Parse(buf, 100, end)
-			if i.RewriteError(&to4) != packet.Kept || i.RewriteError(&to6) != packet.Kept || i.RewriteError(&to6) != packet.Kept {
-				t.Fatal("not rewritten")
+			if why := i.Parse(buf, 100, end); why != packet.Kept {
+				t.Fatal(why)
+			}
+			for _, e := range []*packet.ErrorRewrite{&to4, &to6, &to6} {
+				if why := i.RewriteError(e); why != packet.Kept {
+					t.Fatal(why)
+				}
 			}
 		},
-		"recompute": func() { q.RecomputeChecksums(); q.SetMACs([6]byte{1}, [6]byte{2}) },
+		"recompute": func() { q.RecomputeChecksums(); q.SetMACs([6]byte{2}, [6]byte{4}) },
 	} {
 		if got := testing.AllocsPerRun(100, f); got != 0 {
 			t.Errorf("%s: got %v allocations, want 0", name, got)

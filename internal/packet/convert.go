@@ -17,6 +17,9 @@ const ConvertRoom = ipv6Len + extFragmentLen - ipv4MinLen
 //
 // Any other Reason than Kept says why there is no such packet, TooBig among them
 // if the 16-bit length or the headroom does not suffice; then nothing has changed.
+//
+// An IPv4 datagram that may be fragmented, or a fragment, that comes out larger
+// than the next hop's MTU is Split's task.
 func (p *Packet) Convert(src, dst Endpoint) Reason {
 	if p.Flow.Proto != ProtoTCP && p.Flow.Proto != ProtoUDP {
 		return NoCounterpart

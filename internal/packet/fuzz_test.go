@@ -140,6 +140,11 @@ func fuzzFragment(t *testing.T, p *packet.Packet, delta uint32, by uint16) {
 		checkCarried(t, m.name, p)
 	}
 	fuzzConvert(t, p, by)
+	var rest packet.Packet
+	if p.Split(&rest, make([]byte, 70000), int(by&63), p.IPLen()/2) {
+		checkCarried(t, "Split", p)
+		checkCarried(t, "Split: rest", &rest)
+	}
 }
 
 // mutators is every method of Packet that changes the frame.

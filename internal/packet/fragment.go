@@ -31,19 +31,25 @@ func (h fragmentHeader) piece() (id uint32, offset int, more bool) {
 // bytes, and whether more follow. The piece is what stands behind the IPv4 header,
 // or behind the fragment header.
 func (p *Packet) Fragment() (id uint32, offset int, more, ok bool) {
+	if !p.isFragment() {
+		return 0, 0, false, false
+	}
 	if p.Version == 4 {
-		if h := p.IPv4(); h.IsFragment() {
-			id, offset, more = h.piece()
-			return id, offset, more, true
-		}
-		return 0, 0, false, false
+		id, offset, more = p.IPv4().piece()
+	} else {
+		x, _ := skipExtensions(p.Buf[p.L3:p.End])
+		id, offset, more = fragmentHeader(p.Buf[p.L3+x.fragment:]).piece()
 	}
-	x, why := skipExtensions(p.Buf[p.L3:p.End])
-	if why != Fragment {
-		return 0, 0, false, false
-	}
-	id, offset, more = fragmentHeader(p.Buf[p.L3+x.fragment:]).piece()
 	return id, offset, more, true
+}
+
+// isFragment is the last result of Fragment alone.
+func (p *Packet) isFragment() bool {
+	if p.Version == 4 {
+		return p.IPv4().IsFragment()
+	}
+	_, why := skipExtensions(p.Buf[p.L3:p.End])
+	return why == Fragment
 }
 
 // HasTransport reports whether p holds its transport header, as everything does
@@ -79,10 +85,7 @@ func (p *Packet) parseFragment(b []byte, head, offset int, more bool) Reason {
 		}
 		why = p.parseTCP(b)
 	case ProtoUDP:
-		if len(b) < udpLen {
-			return TinyFragment
-		}
-		why = p.parseUDP(b, 0xffff)
+		why = p.parseUDP(b, 0xffff) // eight bytes at least, as more follow
 	}
 	if why != Kept {
 		return why

@@ -62,15 +62,12 @@ func (h IPv4) sourceRouted() bool {
 	return false
 }
 
-// readIPv6 reads the headers at the head of the datagram b, and returns where the
-// transport begins. Extension headers are left out but for the fragment header,
+// readIPv6 reads the headers at the head of the datagram b, which Parse has walked,
+// and returns where the transport begins. Extension headers are left out but for the fragment header,
 // as RFC 7915, section 5.1, has it; when some stand behind that, the offsets of
 // the pieces would count them, so section 5.1.1 refuses the packet.
 func readIPv6(b []byte) (x header, at int, why Reason) {
 	ext, why := skipExtensions(b)
-	if why != Kept && why != Fragment {
-		return x, ext.at, why
-	}
 	h := IPv6(b)
 	x = header{
 		class: h.TrafficClass(), ttl: h.HopLimit(), proto: ext.proto, size: ipv6Len + h.PayloadLen() - ext.at,

@@ -14,10 +14,7 @@ func (p *Packet) OptionRoom() int { return tcpMaxLen - (p.Payload - p.L4) }
 // fragment, behind which the next one would no longer fit.
 func (p *Packet) InsertOption(opt []byte) bool {
 	n := len(opt)
-	if n%4 != 0 || n > p.OptionRoom() || n > p.Start || p.IPLen()+n > 0xffff {
-		return false
-	}
-	if _, _, _, piece := p.Fragment(); piece {
+	if n%4 != 0 || n > p.OptionRoom() || n > p.Start || p.IPLen()+n > 0xffff || p.isFragment() {
 		return false
 	}
 	copy(p.Buf[p.Start-n:], p.Buf[p.Start:p.L4+tcpMinLen])

@@ -141,11 +141,12 @@ func (r report) toICMP() (to report, ok bool) {
 // minMTU4 is the MTU that every IPv4 link has (RFC 791, section 3.2).
 const minMTU4 = 68
 
-// plateaus are MTUs that a path is likely to have (RFC 1191, section 7.1).
-var plateaus = [...]int{32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296}
+// plateaus are MTUs that a path is likely to have (RFC 1191, section 7.1), those
+// that are of use to IPv6.
+var plateaus = [...]int{32000, 17914, 8166, 4352, 2002, 1492}
 
 // plateau returns the likely MTU of the path on which a packet of size bytes was
-// too big.
+// too big, or less than IPv6 has.
 func plateau(size int) int {
 	for _, mtu := range plateaus {
 		if mtu < size {

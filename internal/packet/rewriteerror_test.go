@@ -205,14 +205,15 @@ func TestRewriteErrorMTU(t *testing.T) {
 		{"6", "6", 1400, -8, 1392}, {"6", "6", 1280, -8, 1280}, {"6", "6", 0, 0, 1280}, {"6", "6", 1 << 31, -8, 1<<31 - 8},
 		{"6", "6", 0xffffffff, 8, 0xffffffff},
 		{"4", "6", 1400, 0, 1420}, {"4", "6", 1400, -20, 1400}, {"4", "6", 576, 0, 1280},
-		{"4", "6", 0, 0, 1492 + 20}, // the plateau below 1492 + 20 + 20
+		{"4", "6", 0, 0, 1492 + 20}, // the plateau below 1500
+		{"4", "6", 0, -8, 1280},     // there is none below 1492
 		{"6", "4", 1400, 0, 1380}, {"6", "4", 1400, -8, 1372}, {"6", "4", 1280, -8, 1252}, {"6", "4", 7, 0, 1260},
 		{"6", "4", 1 << 31, 0, 65535},
 	} {
 		e := packettest.Error{Type: packet.ICMPUnreachable, Code: packet.ICMPFragNeeded, Word: c.mtu}
 		if c.from == "6" {
 			e.Type, e.Code = packet.ICMPv6TooBig, 0
-		} else if c.from == "4" && c.to == "6" && c.mtu == 0 {
+		} else if c.want == 1512 {
 			e.About = packettest.TCP{Src: local4, Dst: real4, Payload: make([]byte, 1500-40)}.Frame()
 		}
 		p, why := rewrite(t, c.from, c.to, e, c.by)
@@ -277,11 +278,27 @@ func TestRewriteErrorCutsExtension(t *testing.T) {
 	}
 }
 
+// TestRewriteErrorOfBadLength has a quote whose length is the payload's alone, as
+// some hosts leave it behind.
+func TestRewriteErrorOfBadLength(t *testing.T) {
+	body := packettest.UDP{Src: local4, Dst: real4, Payload: []byte("12345")}.Frame().Bytes()[14:]
+	body[3] = 13
+	p := packettest.ICMP{Src: real4.Addr, Dst: local4.Addr, Type: 3, Body: body}.Frame().Parse(t)
+	if why := p.RewriteError(&packet.ErrorRewrite{Src: virtual6.Addr, QuotedSrc: client6, QuotedDst: virtual6}); why != packet.Kept {
+		t.Fatal(why)
+	}
+	packettest.CheckSums(t, p.Frame())
+	if got := packet.IPv6(p.ICMP().Body()).PayloadLen(); got != 13 || len(p.ICMP().Body()) != 53 {
+		t.Errorf("quoted length: got %d, want 13", got)
+	}
+}
+
 func TestRewriteErrorRefuses(t *testing.T) {
 	about := packettest.UDP{Src: local4, Dst: real4}.Frame()
 	damaged := packettest.Error{From: real4.Addr, Type: 3, About: about}.Frame()
 	damaged.Buf[damaged.End-1] ^= 1
 	routed := packettest.Error{From: real4.Addr, Type: 3, About: about, Link: packettest.Link{IPOptions: []byte{131, 7, 4, 1, 2, 3, 4, 0}}}.Frame()
+	quotedRoute := packettest.UDP{Src: local4, Dst: real4, Link: packettest.Link{IPOptions: []byte{131, 7, 4, 1, 2, 3, 4, 0}}}.Frame()
 	short := packettest.Error{From: real4.Addr, Type: 3, About: about}.Frame()
 	short.Buf = short.Buf[short.Start-39:]
 	short.Start, short.End = 39, 39+short.End-packettest.Headroom
@@ -291,6 +308,7 @@ func TestRewriteErrorRefuses(t *testing.T) {
 	}{
 		"damaged":      {damaged, packet.BadICMP},
 		"source_route": {routed, packet.NoCounterpart},
+		"quoted_route": {packettest.Error{From: real4.Addr, Type: 3, About: quotedRoute}.Frame(), packet.NoCounterpart},
 		"no_headroom":  {short, packet.TooBig},
 	} {
 		p := c.frame.Parse(t)

@@ -50,6 +50,15 @@ func BenchmarkParseTranslateTTL(b *testing.B) {
 	})
 }
 
+// BenchmarkEmpty is what the others pay for their loop.
+func BenchmarkEmpty(b *testing.B) {
+	benchmarkBatch(b, timestamps, func(p *packet.Packet, f *packettest.Frame) {
+		if p.Buf == nil {
+			p.Parse(f.Buf, f.Start, f.End)
+		}
+	})
+}
+
 func BenchmarkTimestamps(b *testing.B) {
 	benchmarkBatch(b, timestamps, func(p *packet.Packet, f *packettest.Frame) {
 		if p.Buf == nil {

@@ -29,18 +29,20 @@ func (p *Packet) Timestamps() (val, ecr uint32, ok bool) {
 // to the number that it echoes, unless that is zero or ACK is not set: then it
 // echoes nothing (RFC 7323, section 3.2).
 func (p *Packet) ShiftTimestamps(valDelta, ecrDelta uint32) {
-	t := p.TCP()
-	o := t.Options()
-	if len(o) == 0 || valDelta|ecrDelta == 0 {
-		return
-	}
 	if p.Flags&ACK == 0 {
 		ecrDelta = 0
 	}
-	if onlyTimestamps(o) {
+	t := p.TCP()
+	if o := t.Options(); onlyTimestamps(o) {
 		t.setSum(t.Sum().amend(shiftTimestamps(o[onlyTimestampsLen-8:], valDelta, ecrDelta)))
-		return
+	} else if len(o) > 0 {
+		t.shiftTimestamps(valDelta, ecrDelta)
 	}
+}
+
+// shiftTimestamps is ShiftTimestamps for any layout of the options.
+func (t TCP) shiftTimestamps(valDelta, ecrDelta uint32) {
+	o := t.Options()
 	for i, n := nextOption(o, 0); n > 0; i, n = nextOption(o, i+n) {
 		if o[i] == optTimestamps && n == optTimestampsLen {
 			d := shiftTimestamps(o[i+timestampsVal:], valDelta, ecrDelta)

@@ -12,7 +12,11 @@ import "encoding/binary"
 func (p *Packet) Translate(src, dst Endpoint) {
 	var d delta
 	if p.Version == 4 {
-		d = p.translateIPv4(&src.Addr, &dst.Addr)
+		// Of the flow only what can differ is written: to copy an Addr just passed
+		// by value would stall the load.
+		copy(p.Flow.Src[12:], src.Addr[12:])
+		copy(p.Flow.Dst[12:], dst.Addr[12:])
+		d = IPv4(p.Buf[p.L3:][:ipv4MinLen]).setAddrs(&src.Addr, &dst.Addr)
 	} else {
 		h := p.IPv6()
 		d = d.replaceAddr(h[ipv6Src:], &src.Addr).replaceAddr(h[ipv6Dst:], &dst.Addr)
@@ -51,15 +55,6 @@ func (p *Packet) setPorts(b []byte, src, dst uint16, d delta) delta {
 	binary.BigEndian.PutUint32(b, ports)
 	p.Flow.SrcPort, p.Flow.DstPort = src, dst
 	return d.replace(uint64(old), uint64(ports))
-}
-
-// translateIPv4 overwrites both addresses of an IPv4 header and of the flow,
-// repairs the header's checksum and returns the change. Of the flow only what can
-// differ is written: to copy an Addr just passed by value would stall the load.
-func (p *Packet) translateIPv4(src, dst *Addr) delta {
-	copy(p.Flow.Src[12:], src[12:])
-	copy(p.Flow.Dst[12:], dst[12:])
-	return IPv4(p.Buf[p.L3:][:ipv4MinLen]).setAddrs(src, dst)
 }
 
 // setAddrs overwrites both addresses, which are next to each other, one word of 64
@@ -135,7 +130,7 @@ func (p *Packet) RecomputeChecksums() {
 		h.setSum(0)
 		h.setSum(Checksum(h))
 	}
-	if _, _, _, piece := p.Fragment(); piece {
+	if p.isFragment() {
 		return
 	}
 	switch p.Flow.Proto {

@@ -14,11 +14,16 @@ func TestNothingAllocates(t *testing.T) {
 	reply := packettest.EchoReply(notice(packet.Notice{Local: local4, Real: real4, Client: client4, Proto: 17}))
 	quote := packettest.UDP{Src: virtual4, Dst: client4}.Frame().Bytes()[14:]
 	icmp := packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: quote}.Frame()
+	piece := packettest.Fragments(datagrams()["udp4"], 1280)[0]
+	whole := bytes.Clone(piece.Bytes())
+	nosum := packettest.UDP{Src: client4, Dst: virtual4, Payload: make([]byte, 99), NoSum: true}.Frame().Parse(t)
 	fresh := bytes.Clone(tcp.Bytes())
 	list := packet.DefaultStripList()
 	toa := packet.TOA(253)
 	buf := make([]byte, 2048)
-	var p, q, e, x packet.Packet
+	var p, q, e, x, i packet.Packet
+	to4 := packet.ErrorRewrite{Src: virtual4.Addr, QuotedSrc: client4, QuotedDst: virtual4}
+	to6 := packet.ErrorRewrite{Src: virtual6.Addr, QuotedSrc: client6, QuotedDst: virtual6}
 	parse := func(p *packet.Packet, f packettest.Frame) {
 		if why := p.Parse(f.Buf, f.Start, f.End); why != packet.Kept {
 			t.Fatal(why)
@@ -44,11 +49,35 @@ func TestNothingAllocates(t *testing.T) {
 			toa.Decode(p.TCP().Options())
 			copy(tcp.Bytes(), fresh) // the header stood there
 		},
-		"notice":    func() { packet.BuildNotice(buf, 0, &packet.Notice{Local: local4, Real: real4, Client: client4}) },
-		"reply":     func() { e.NoticeReply() },
-		"reset":     func() { packet.BuildRST(buf, 0, &packet.Reset{Src: virtual6, Dst: client6}) },
-		"quoted":    func() { x.Quoted() },
-		"recompute": func() { q.RecomputeChecksums(); q.SetMACs([6]byte{1}, [6]byte{2}) },
+		"notice":   func() { packet.BuildNotice(buf, 0, &packet.Notice{Local: local4, Real: real4, Client: client4}) },
+		"reply":    func() { e.NoticeReply() },
+		"reset":    func() { packet.BuildRST(buf, 0, &packet.Reset{Src: virtual6, Dst: client6}) },
+		"quoted":   func() { parse(&x, icmp); x.Quoted(); x.QuotedSeq(); x.MTU() },
+		"fragment": func() { x.Parse(piece.Buf, piece.Start, piece.End); x.Fragment(); x.Translate(local4, real4) },
+		"stamps":   func() { q.Timestamps(); q.ShiftTimestamps(1, 2) },
+		"convert": func() {
+			if nosum.Convert(local6, real6) != packet.Kept || nosum.Convert(local4, real4) != packet.Kept {
+				t.Fatal("not converted")
+			}
+		},
+		"split": func() {
+			if x.Parse(piece.Buf, piece.Start, piece.End); !x.Split(&i, buf, 100, 1000) {
+				t.Fatal("not split")
+			}
+			copy(piece.Bytes(), whole)
+		},
+		"error": func() {
+			end, _ := packet.BuildError(buf, 100, &packet.Error{Kind: packet.ErrorTooBig, MTU: 1400, From: local6.Addr, About: &q})
+			if why := i.Parse(buf, 100, end); why != packet.Kept {
+				t.Fatal(why)
+			}
+			for _, e := range []*packet.ErrorRewrite{&to4, &to6, &to6} {
+				if why := i.RewriteError(e); why != packet.Kept {
+					t.Fatal(why)
+				}
+			}
+		},
+		"recompute": func() { q.RecomputeChecksums(); q.SetMACs([6]byte{2}, [6]byte{4}) },
 	} {
 		if got := testing.AllocsPerRun(100, f); got != 0 {
 			t.Errorf("%s: got %v allocations, want 0", name, got)

@@ -50,6 +50,57 @@ func BenchmarkParseTranslateTTL(b *testing.B) {
 	})
 }
 
+// BenchmarkEmpty is what the others pay for their loop.
+func BenchmarkEmpty(b *testing.B) {
+	benchmarkBatch(b, timestamps, func(p *packet.Packet, f *packettest.Frame) {
+		if p.Buf == nil {
+			p.Parse(f.Buf, f.Start, f.End)
+		}
+	})
+}
+
+func BenchmarkTimestamps(b *testing.B) {
+	benchmarkBatch(b, timestamps, func(p *packet.Packet, f *packettest.Frame) {
+		if p.Buf == nil {
+			p.Parse(f.Buf, f.Start, f.End)
+		}
+		p.Timestamps()
+	})
+}
+
+func BenchmarkShiftTimestamps(b *testing.B) {
+	benchmarkBatch(b, timestamps, func(p *packet.Packet, f *packettest.Frame) {
+		if p.Buf == nil {
+			p.Parse(f.Buf, f.Start, f.End)
+		}
+		p.ShiftTimestamps(1, 2)
+	})
+}
+
+// BenchmarkConvert goes there and back: halve it.
+func BenchmarkConvert(b *testing.B) {
+	benchmarkBatch(b, nil, func(p *packet.Packet, f *packettest.Frame) {
+		if p.Buf == nil {
+			p.Parse(f.Buf, f.Start, f.End)
+		}
+		if p.Convert(local6, real6) != packet.Kept || p.Convert(local4, real4) != packet.Kept {
+			b.Fatal("not converted")
+		}
+	})
+}
+
+func BenchmarkRewriteError(b *testing.B) {
+	f := packettest.Error{From: client4.Addr, Type: 3, About: packettest.UDP{Src: virtual4, Dst: client4, Payload: make([]byte, 1000)}.Frame()}.Frame()
+	e := packet.ErrorRewrite{Src: client4.Addr, QuotedSrc: virtual4, QuotedDst: client4}
+	p := f.Parse(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if p.RewriteError(&e) != packet.Kept {
+			b.Fatal("not rewritten")
+		}
+	}
+}
+
 // BenchmarkParseTranslateInsertOption includes a copy that brings the frame back.
 func BenchmarkParseTranslateInsertOption(b *testing.B) {
 	var opt [packet.MaxAddressOption]byte

@@ -5,23 +5,40 @@ import "encoding/binary"
 // ICMP message types (RFC 792) and ICMPv6 message types (RFC 4443) that Parse
 // keeps. Source quench is not among them: RFC 6633 has it ignored.
 const (
-	ICMPEchoReply       = 0
-	ICMPUnreachable     = 3
-	ICMPEchoRequest     = 8
-	ICMPTimeExceeded    = 11
-	ICMPParameter       = 12
-	ICMPv6Unreachable   = 1
-	ICMPv6TooBig        = 2
-	ICMPv6TimeExceeded  = 3
-	ICMPv6Parameter     = 4
-	ICMPv6EchoRequest   = 128
-	ICMPv6EchoReply     = 129
-	icmpCode            = 1
-	icmpSum             = 2
-	icmpID              = 4
-	icmpSeq             = 6
-	icmpLen             = 8
-	icmpQuotedTransport = 8 // bytes of transport header that an error quotes at least (RFC 792)
+	ICMPEchoReply      = 0
+	ICMPUnreachable    = 3
+	ICMPEchoRequest    = 8
+	ICMPTimeExceeded   = 11
+	ICMPParameter      = 12
+	ICMPv6Unreachable  = 1
+	ICMPv6TooBig       = 2
+	ICMPv6TimeExceeded = 3
+	ICMPv6Parameter    = 4
+	ICMPv6EchoRequest  = 128
+	ICMPv6EchoReply    = 129
+)
+
+// Codes of ICMPUnreachable, ICMPv6Unreachable and ICMPv6Parameter that fnatd
+// makes or tells from others.
+const (
+	ICMPHostUnreachable   = 1
+	ICMPProtocol          = 2
+	ICMPPortUnreachable   = 3
+	ICMPFragNeeded        = 4 // RFC 1191: with the next hop's MTU
+	ICMPHostProhibited    = 10
+	ICMPv6NoRoute         = 0
+	ICMPv6Prohibited      = 1
+	ICMPv6PortUnreachable = 4
+	ICMPv6NextHeader      = 1
+)
+
+const (
+	icmpCode = 1
+	icmpSum  = 2
+	icmpID   = 4 // of an echo
+	icmpSeq  = 6
+	icmpWord = 4 // of an error: MTU, pointer or nothing
+	icmpLen  = 8
 )
 
 // ICMP is a view of an ICMP or ICMPv6 message, header and body, which came from
@@ -59,35 +76,4 @@ func (p *Packet) IsError() bool {
 		return t < ICMPv6EchoRequest
 	}
 	return false
-}
-
-// Quoted returns the flow of the packet that the error p quotes. It reports
-// false if the quote does not reach as far as the ports, or is not of TCP or UDP.
-func (p *Packet) Quoted() (f Flow, ok bool) {
-	b := p.ICMP().Body()
-	at := 0
-	switch {
-	case p.Version == 4 && len(b) >= ipv4MinLen && b[0]>>4 == 4:
-		h := IPv4(b)
-		// Only the first fragment holds the ports.
-		if binary.BigEndian.Uint16(h[ipv4Fragment:])&ipv4Offset != 0 || h.HeaderLen() < ipv4MinLen {
-			return f, false
-		}
-		f.Src, f.Dst, f.Proto, at = h.Src(), h.Dst(), h.Proto(), h.HeaderLen()
-	case p.Version == 6 && len(b) >= ipv6Len && b[0]>>4 == 6:
-		h := IPv6(b)
-		f.Src, f.Dst = h.Src(), h.Dst()
-		var why Reason
-		if f.Proto, at, why = skipExtensions(b); why != Kept {
-			return f, false
-		}
-	default:
-		return f, false
-	}
-	if f.Proto != ProtoTCP && f.Proto != ProtoUDP || len(b) < at+icmpQuotedTransport {
-		return f, false
-	}
-	f.SrcPort = binary.BigEndian.Uint16(b[at:])
-	f.DstPort = binary.BigEndian.Uint16(b[at+2:])
-	return f, true
 }

@@ -10,10 +10,11 @@ func (p *Packet) OptionRoom() int { return tcpMaxLen - (p.Payload - p.L4) }
 // segment. Ethernet, IP and fixed TCP header move towards lower addresses, into
 // the headroom; the payload stays where it is. Lengths and checksums are
 // repaired. It reports false, and changes nothing, if the TCP header would exceed
-// 60 bytes, the datagram its 16-bit length, or the headroom is too small.
+// 60 bytes, the datagram its 16-bit length, or the headroom is too small, and in a
+// fragment, behind which the next one would no longer fit.
 func (p *Packet) InsertOption(opt []byte) bool {
 	n := len(opt)
-	if n%4 != 0 || n > p.OptionRoom() || n > p.Start || p.IPLen()+n > 0xffff {
+	if n%4 != 0 || n > p.OptionRoom() || n > p.Start || p.IPLen()+n > 0xffff || p.isFragment() {
 		return false
 	}
 	copy(p.Buf[p.Start-n:], p.Buf[p.Start:p.L4+tcpMinLen])

@@ -29,6 +29,13 @@ func (h IPv4) HeaderLen() int { return int(h[0]&15) * 4 }
 // TOS returns the byte of DSCP and ECN (RFC 2474, RFC 3168).
 func (h IPv4) TOS() uint8 { return h[1] }
 
+// setTOS sets the byte of DSCP and ECN and repairs the checksum.
+func (h IPv4) setTOS(tos uint8) {
+	old := binary.BigEndian.Uint16(h)
+	h[1] = tos
+	h.setSum(h.Sum().Replace16(old, binary.BigEndian.Uint16(h)))
+}
+
 // TotalLen returns the bytes of the datagram.
 func (h IPv4) TotalLen() int { return int(binary.BigEndian.Uint16(h[ipv4TotalLen:])) }
 
@@ -41,6 +48,13 @@ func (h IPv4) DontFragment() bool { return binary.BigEndian.Uint16(h[ipv4Fragmen
 // IsFragment reports whether the datagram is a fragment of another.
 func (h IPv4) IsFragment() bool {
 	return binary.BigEndian.Uint16(h[ipv4Fragment:])&(ipv4MF|ipv4Offset) != 0
+}
+
+// piece returns which piece of its datagram a fragment is: its identification, its
+// offset in bytes, and whether more follow.
+func (h IPv4) piece() (id uint32, offset int, more bool) {
+	bits := binary.BigEndian.Uint16(h[ipv4Fragment:])
+	return uint32(h.ID()), int(bits&ipv4Offset) * 8, bits&ipv4MF != 0
 }
 
 // TTL returns the time to live.

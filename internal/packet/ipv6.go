@@ -21,10 +21,8 @@ const (
 	extFragment    = 44
 	extDestination = 60
 
-	extMinLen       = 8
-	extRoutingLeft  = 3 // offset of "segments left" in a routing header
-	extFragmentBits = 2 // offset of offset and M flag in a fragment header
-	extPiece        = 0xfff9
+	extMinLen      = 8
+	extRoutingLeft = 3 // offset of "segments left" in a routing header
 
 	// maxExtensions bounds the walk. RFC 8200, section 4.1, knows six headers in
 	// the recommended order, of which fnatd passes four, one of them twice.
@@ -57,43 +55,68 @@ func (h IPv6) Src() Addr { return AddrFrom16(h[ipv6Src:]) }
 // Dst returns the destination address.
 func (h IPv6) Dst() Addr { return AddrFrom16(h[ipv6Dst:]) }
 
+// extensions is what a walk over the extension headers of an IPv6 datagram found.
+// Offsets count from the fixed header's first byte.
+type extensions struct {
+	proto    uint8 // type of the first header that is not an extension header
+	at       int   // its offset
+	fragment int   // offset of the fragment header; 0 if there is none
+}
+
+// isExtension reports whether proto is one of the extension headers that
+// skipExtensions walks.
+func isExtension(proto uint8) bool {
+	switch proto {
+	case extHopByHop, extRouting, extFragment, extDestination:
+		return true
+	}
+	return false
+}
+
 // skipExtensions walks the extension headers of the IPv6 datagram b, which holds
-// at least the fixed header. It returns the type and the offset of the first
-// header that is not one of them. Fragment means that the walk ended at a
-// fragment header, whose next header is returned.
-func skipExtensions(b []byte) (proto uint8, at int, why Reason) {
-	proto, at = b[ipv6NextHeader], ipv6Len
+// at least the fixed header. Fragment means that it is a fragment. In a later one
+// the walk ends behind the fragment header: what follows is a piece of payload,
+// and proto is the type of the first fragment's.
+func skipExtensions(b []byte) (x extensions, why Reason) {
+	x = extensions{proto: b[ipv6NextHeader], at: ipv6Len}
+	short := ShortFrame
 	for range maxExtensions {
-		switch proto {
-		case extHopByHop, extRouting, extFragment, extDestination:
-		default:
-			return proto, at, Kept
+		if !isExtension(x.proto) {
+			return x, why
 		}
-		h := b[at:]
+		h := b[x.at:]
 		if len(h) < extMinLen {
-			return proto, at, ShortFrame
+			return x, short
 		}
 		size := int(h[1])*8 + 8
-		switch proto {
+		switch x.proto {
 		case extFragment:
-			size = extMinLen
+			if x.fragment != 0 {
+				return x, BadIPHeader
+			}
+			x.fragment = x.at
+			size = extFragmentLen
 			// RFC 6946: a fragment with offset 0 and no more to come is a whole
 			// datagram and not to be mixed with others.
-			if binary.BigEndian.Uint16(h[extFragmentBits:])&extPiece != 0 {
-				return h[0], at + size, Fragment
+			if fragmentHeader(h).isPiece() {
+				// RFC 7112, section 5: a first fragment holds all the headers.
+				short, why = TinyFragment, Fragment
+			}
+			if _, offset, _ := fragmentHeader(h).piece(); offset != 0 {
+				return extensions{h[0], x.at + size, x.fragment}, Fragment
 			}
 		case extRouting:
 			// RFC 8200, section 4.4: a node that does not know the routing type
 			// discards a packet with segments left. fnatd knows none, and the
 			// checksum would cover the last segment, not the destination.
 			if h[extRoutingLeft] != 0 {
-				return proto, at, BadIPHeader
+				return x, BadIPHeader
 			}
 		}
 		if len(h) < size {
-			return proto, at, ShortFrame
+			return x, short
 		}
-		proto, at = h[0], at+size
+		x.proto, x.at = h[0], x.at+size
 	}
-	return proto, at, BadIPHeader
+	return x, BadIPHeader
 }

@@ -4,9 +4,11 @@ package packet
 // frame's buffer plus the flow; the buffer stays the caller's. One Packet is
 // reused for frame after frame. Not safe for concurrent use.
 //
-// Invariant after Parse returned Kept, kept by every mutator:
-// Start+14 <= L3 < L4 < Payload <= End <= len(Buf), Flow says what the headers
-// say, and every header and option length lies within [Start, End).
+// Invariant after Parse returned Kept or Fragment, kept by every mutator:
+// Start+14 <= L3 < L4 <= Payload <= End <= len(Buf), Flow says what the headers
+// say, and every header and option length lies within [Start, End). Payload is L4
+// in a fragment other than the first, which has no transport header, and nowhere
+// else.
 type Packet struct {
 	Buf        []byte   // the whole frame buffer, headroom in front included
 	Start, End int      // the frame is Buf[Start:End], Ethernet header first, no padding behind
@@ -38,12 +40,14 @@ func (p *Packet) UDP() UDP { return UDP(p.Buf[p.L4:p.Payload]) }
 // ICMP returns the whole of an ICMP or ICMPv6 message.
 func (p *Packet) ICMP() ICMP { return ICMP(p.Buf[p.L4:p.End]) }
 
-// PayloadLen returns the bytes of transport payload.
+// PayloadLen returns the bytes of transport payload, in a fragment those that it
+// holds.
 func (p *Packet) PayloadLen() int {
-	if p.Flow.Proto == ProtoUDP {
-		return p.UDP().Len() - udpLen
+	n := p.End - p.Payload
+	if p.Flow.Proto == ProtoUDP && p.HasTransport() {
+		n = min(n, p.UDP().Len()-udpLen)
 	}
-	return p.End - p.Payload
+	return n
 }
 
 // SegmentLen returns how much sequence space a TCP segment occupies: SEG.LEN of

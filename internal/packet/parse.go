@@ -6,8 +6,10 @@ import "encoding/binary"
 // All lengths are checked here, once; accessors and mutators rely on it.
 //
 // Kept means a TCP segment, a UDP datagram, or an ICMP or ICMPv6 message that is
-// an echo or an error. After Fragment, Start, End, L3, Version and Flow (without
-// ports) are valid too; after any other Reason only Buf and Start are.
+// an echo or an error. Fragment means a fragment of a TCP segment or a UDP
+// datagram, of which every field is valid too: that of a first fragment, whose
+// transport header is whole, as if it were a packet, that of a later one without
+// ports, flags and transport header. After any other Reason only Buf and Start are.
 //
 // Checksums are not verified: they are carried along, so that damage on the way
 // stays visible to the end that the packet is meant for.
@@ -56,7 +58,8 @@ func (p *Packet) parseIPv4(b []byte) Reason {
 	p.Flow.Dst.set4(b[ipv4Dst:])
 	p.Flow.Proto = h.Proto()
 	if h.IsFragment() {
-		return p.parseFragment()
+		_, offset, more := h.piece()
+		return p.parseFragment(b[size:total], size, offset, more)
 	}
 	if p.Flow.Proto == ProtoTCP { // spares most frames one call
 		return p.parseTCP(b[size:total])
@@ -91,24 +94,17 @@ func (p *Packet) parseIPv6(b []byte) Reason {
 	if p.Flow.Src.Is4() || p.Flow.Dst.Is4() {
 		return BadIPHeader
 	}
-	proto, at, why := skipExtensions(b[:total])
-	p.L4 = p.L3 + at
-	p.Flow.Proto = proto
+	x, why := skipExtensions(b[:total])
+	p.L4 = p.L3 + x.at
+	p.Flow.Proto = x.proto
 	switch why {
 	case Kept:
-		return p.parseTransport(b[at:total])
+		return p.parseTransport(b[x.at:total])
 	case Fragment:
-		return p.parseFragment()
+		_, offset, more := fragmentHeader(b[x.fragment:]).piece()
+		return p.parseFragment(b[x.at:total], x.at-ipv6Len-extFragmentLen, offset, more)
 	}
 	return why
-}
-
-// parseFragment leaves p as Parse promises for a fragment.
-func (p *Packet) parseFragment() Reason {
-	p.Payload = p.L4
-	p.Flow.SrcPort, p.Flow.DstPort = 0, 0
-	p.Flags = 0
-	return Fragment
 }
 
 // parseTransport parses b, the payload of the whole datagram.
@@ -117,7 +113,7 @@ func (p *Packet) parseTransport(b []byte) Reason {
 	case ProtoTCP:
 		return p.parseTCP(b)
 	case ProtoUDP:
-		return p.parseUDP(b)
+		return p.parseUDP(b, len(b))
 	case ProtoICMP, ProtoICMPv6:
 		return p.parseICMP(b)
 	}
@@ -144,12 +140,14 @@ func (p *Packet) parseTCP(b []byte) Reason {
 	return Kept
 }
 
-func (p *Packet) parseUDP(b []byte) Reason {
+// parseUDP parses the header at the head of b, which belongs to a datagram of at
+// most size bytes.
+func (p *Packet) parseUDP(b []byte, size int) Reason {
 	if len(b) < udpLen {
 		return ShortFrame
 	}
 	u := UDP(b)
-	if n := u.Len(); n < udpLen || n > len(b) {
+	if n := u.Len(); n < udpLen || n > size {
 		return BadUDPLength
 	}
 	p.Payload = p.L4 + udpLen

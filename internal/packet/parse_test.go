@@ -145,10 +145,6 @@ func TestParseRefuses(t *testing.T) {
 		"gre":                    {with(tcp4, 23, 47), packet.BadProtocol},
 		"icmp6_over_ipv4":        {with(icmp(8, nil), 23, 58), packet.BadProtocol},
 		"icmp4_over_ipv6":        {with(tcp6, 20, 1), packet.BadProtocol},
-		"first_fragment":         {with(tcp4, 20, 0x20, 0), packet.Fragment},
-		"later_fragment":         {with(tcp4, 20, 0, 100), packet.Fragment},
-		"first_fragment6":        {six(44, firstPiece), packet.Fragment},
-		"later_fragment6":        {six(44, secondPiece), packet.Fragment},
 		"half_tcp":               {with(tcp4, 16, 0, 39), packet.ShortFrame},
 		"half_tcp6":              {with(tcp6, 18, 0, 19), packet.ShortFrame},
 		"data_offset_small":      {with(tcp4, 46, 0x40), packet.BadTCPHeader},
@@ -166,49 +162,15 @@ func TestParseRefuses(t *testing.T) {
 		"quote_cut":              {icmp(3, quote[:27]), packet.BadICMP},
 		"quote_of_icmp":          {icmp(3, icmp(8, nil).Bytes()[14:]), packet.BadICMP},
 		"quote_later_fragment":   {icmp(3, with(udp4, 20, 0, 100).Bytes()[14:]), packet.BadICMP},
+		"quote_later_fragment6":  {packettest.Error{From: client6.Addr, Type: 2, About: six(44, secondPiece)}.Frame(), packet.BadICMP},
+		"quote_of_mapped":        {with(packettest.Error{From: client6.Addr, Type: 2, About: tcp6}.Frame(), 62+24, append(make([]byte, 10), 0xff, 0xff, 1, 2, 3, 4)...), packet.BadICMP},
+		"quote_of_another's":     {with(packettest.Error{From: client4.Addr, Type: 3, About: udp4}.Frame(), 42+12, 1, 2, 3, 4), packet.BadICMP},
 		"quote_other_family":     {icmp(3, tcp6.Bytes()[14:]), packet.BadICMP},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p packet.Packet
 			if got := p.Parse(c.frame.Buf, c.frame.Start, c.frame.End); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
-			}
-		})
-	}
-}
-
-func TestParseFragmentTellsFlow(t *testing.T) {
-	f := packettest.UDP{Src: client4, Dst: virtual4}.Frame()
-	f.Buf[f.Start+20] = 0x20
-	var p packet.Packet
-	if got := p.Parse(f.Buf, f.Start, f.End); got != packet.Fragment {
-		t.Fatalf("got %v, want %v", got, packet.Fragment)
-	}
-	if want := (packet.Flow{Src: client4.Addr, Dst: virtual4.Addr, Proto: packet.ProtoUDP}); p.Flow != want {
-		t.Errorf("flow: got %v, want %v", p.Flow, want)
-	}
-}
-
-func TestQuoted(t *testing.T) {
-	udp4 := packettest.UDP{Src: virtual4, Dst: client4, Payload: []byte("12345")}.Frame().Bytes()[14:]
-	tcp6 := packettest.TCP{Src: virtual6, Dst: client6, Link: extended(0, hopByHop, 0)}.Frame().Bytes()[14:]
-	for name, c := range map[string]struct {
-		frame packettest.Frame
-		want  packet.Flow
-	}{
-		"udp4": {packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: udp4[:28]}.Frame(),
-			flow(virtual4, client4, 17)},
-		"tcp6": {packettest.ICMP{Src: client6.Addr, Dst: virtual6.Addr, Type: packet.ICMPv6TooBig, Body: tcp6[:56]}.Frame(),
-			flow(virtual6, client6, 6)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := c.frame.Parse(t)
-			if !p.IsError() {
-				t.Error("IsError: got false, want true")
-			}
-			got, ok := p.Quoted()
-			if diff := cmp.Diff(got, c.want); !ok || diff != "" {
-				t.Errorf("Quoted: %v, got(-) want(+)\n%s", ok, diff)
 			}
 		})
 	}

@@ -15,33 +15,37 @@ const (
 	BadUDPLength // UDP length is below 8 or above what the datagram holds
 	BadICMP      // ICMP message too short for its type
 	Fragment     // a fragment
+	TinyFragment // a first fragment that ends inside the headers, or a later one that overlaps them
 	BadProtocol  // neither TCP nor UDP nor an ICMP message that fnatd handles
 
 	// Found while forwarding.
-	NotOurs     // destination is neither a VIP nor a LIP
-	TTLExceeded // TTL or hop limit ran out
-	BadFlags    // a combination of TCP flags that no sender makes
-	NoService   // no service has this VIP, port and protocol
-	NoConn      // segment of no connection, and none may begin with it
-	NoServer    // the service has no real server that may take a connection
-	NoLocalPort // every port of every LIP is in use toward this real server
-	TableFull   // max_connections reached and nothing half-open to replace
-	NoRoute     // no route to the next hop
-	NoNeighbour // next hop's MAC address is not known yet
-	TooBig      // larger than the next hop's MTU
-	TxFull      // transmit ring stayed full
-	NoFrame     // no free frame for a packet of fnatd's own
-	NoticeReply // echo reply to a UDP notice; consumed, not an error
+	NotOurs       // destination is neither a VIP nor a LIP
+	TTLExceeded   // TTL or hop limit ran out
+	BadFlags      // a combination of TCP flags that no sender makes
+	NoService     // no service has this VIP, port and protocol
+	NoConn        // segment of no connection, and none may begin with it
+	NoServer      // the service has no real server that may take a connection
+	NoLocalPort   // every port of every LIP is in use toward this real server
+	TableFull     // max_connections reached and nothing half-open to replace
+	NoChecksum    // UDP without a checksum, which IPv6 requires
+	NoCounterpart // the other IP version has nothing that means the same (RFC 7915)
+	NoRoute       // no route to the next hop
+	NoNeighbour   // next hop's MAC address is not known yet
+	TooBig        // larger than the next hop's MTU
+	TxFull        // transmit ring stayed full
+	NoFrame       // no free frame for a packet of fnatd's own
+	NoticeReply   // echo reply to a UDP notice; consumed, not an error
 	NumReasons
 )
 
 var reasonNames = [NumReasons]string{
 	Kept: "kept", ShortFrame: "short_frame", NotIP: "not_ip", BadIPHeader: "bad_ip_header",
 	BadTCPHeader: "bad_tcp_header", BadUDPLength: "bad_udp_length", BadICMP: "bad_icmp",
-	Fragment: "fragment", BadProtocol: "bad_protocol", NotOurs: "not_ours",
+	Fragment: "fragment", TinyFragment: "tiny_fragment", BadProtocol: "bad_protocol", NotOurs: "not_ours",
 	TTLExceeded: "ttl_exceeded", BadFlags: "bad_flags", NoService: "no_service",
 	NoConn: "no_conn", NoServer: "no_server", NoLocalPort: "no_local_port",
-	TableFull: "table_full", NoRoute: "no_route", NoNeighbour: "no_neighbour",
+	TableFull: "table_full", NoChecksum: "no_checksum", NoCounterpart: "no_counterpart",
+	NoRoute: "no_route", NoNeighbour: "no_neighbour",
 	TooBig: "too_big", TxFull: "tx_full", NoFrame: "no_frame",
 	NoticeReply: "notice_reply",
 }

@@ -2,9 +2,6 @@ package packet
 
 import "encoding/binary"
 
-// resetTTL is the TTL of a reset, IANA's recommended default.
-const resetTTL = 64
-
 // ResetLen is the most bytes that BuildRST writes.
 const ResetLen = ethLen + ipv6Len + tcpMinLen
 
@@ -20,7 +17,7 @@ type Reset struct {
 // bytes, and returns the frame's end. Both MAC addresses are zero.
 func BuildRST(buf []byte, start int, r *Reset) (end int) {
 	var p Packet
-	p.buildIP(buf, start, r.Src.Addr, r.Dst.Addr, ProtoTCP, resetTTL, tcpMinLen)
+	p.buildIP(buf, start, r.Src.Addr, r.Dst.Addr, ProtoTCP, defaultTTL, tcpMinLen)
 	p.Payload = p.End
 	t := p.TCP()
 	binary.BigEndian.PutUint16(t, r.Src.Port)

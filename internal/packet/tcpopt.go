@@ -133,19 +133,6 @@ func shiftEdges(b []byte, by uint32) (d delta) {
 	return d
 }
 
-// BlankTimestamps overwrites the timestamps option of a SYN by NOPs, so that the
-// two ends do not negotiate it: clients that share a local address have clocks of
-// their own, which PAWS (RFC 7323, section 5) would take for one that runs back.
-func (p *Packet) BlankTimestamps() {
-	t := p.TCP()
-	o := t.Options()
-	for i, n := nextOption(o, 0); n > 0; i, n = nextOption(o, i+n) {
-		if o[i] == optTimestamps && n == optTimestampsLen {
-			t.blank(i, n)
-		}
-	}
-}
-
 // blank overwrites n bytes at offset i of the option area by NOPs.
 func (t TCP) blank(i, n int) {
 	o := t.Options()

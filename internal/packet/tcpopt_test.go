@@ -101,24 +101,6 @@ func TestShiftSACK(t *testing.T) {
 	}
 }
 
-func TestBlankTimestamps(t *testing.T) {
-	nops := bytes.Repeat([]byte{1}, 12)
-	for name, c := range map[string]struct{ options, want []byte }{
-		"syn": {synOptions, []byte{2, 4, 0x05, 0xb4, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7}},
-		"odd_place": {[]byte{1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 0},
-			[]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0}},
-		"alone":        {timestamps, nops},
-		"wrong_length": {[]byte{8, 4, 1, 2}, []byte{8, 4, 1, 2}},
-		"none":         {[]byte{2, 4, 5, 0xb4}, []byte{2, 4, 5, 0xb4}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := segment(t, c.options...)
-			p.BlankTimestamps()
-			checkOptions(t, p, c.want...)
-		})
-	}
-}
-
 func TestStripOptions(t *testing.T) {
 	list := packet.DefaultStripList()
 	list.Add(77, 22)

@@ -6,25 +6,40 @@ import "encoding/binary"
 // own address family, and repairs the checksums of IP and of the transport.
 // Addresses and ports count as one change, of which the addresses concern the
 // transport through its pseudo-header; ICMP over IPv4 has none. ICMP has no ports
-// either: those of src and dst are ignored.
+// either: those of src and dst are ignored. So are they in a fragment without
+// transport header, whose checksum is in the first one. An ICMP error is
+// RewriteError's: it goes where the packet that it quotes came from.
 func (p *Packet) Translate(src, dst Endpoint) {
 	var d delta
 	if p.Version == 4 {
-		d = p.translateIPv4(&src.Addr, &dst.Addr)
+		// Of the flow only what can differ is written: to copy an Addr just passed
+		// by value would stall the load.
+		copy(p.Flow.Src[12:], src.Addr[12:])
+		copy(p.Flow.Dst[12:], dst.Addr[12:])
+		d = IPv4(p.Buf[p.L3:][:ipv4MinLen]).setAddrs(&src.Addr, &dst.Addr)
 	} else {
 		h := p.IPv6()
 		d = d.replaceAddr(h[ipv6Src:], &src.Addr).replaceAddr(h[ipv6Dst:], &dst.Addr)
 		p.Flow.Src = src.Addr
 		p.Flow.Dst = dst.Addr
 	}
+	p.translateTransport(src.Port, dst.Port, d)
+}
+
+// translateTransport sets the ports and repairs the transport's checksum after
+// that and the change d of its pseudo-header.
+func (p *Packet) translateTransport(src, dst uint16, d delta) {
+	if !p.HasTransport() {
+		return
+	}
 	switch p.Flow.Proto {
 	case ProtoTCP:
 		t := TCP(p.Buf[p.L4:][:tcpMinLen])
-		d = p.setPorts(t, src.Port, dst.Port, d)
+		d = p.setPorts(t, src, dst, d)
 		t.setSum(t.Sum().amend(d))
 	case ProtoUDP:
 		u := UDP(p.Buf[p.L4:][:udpLen])
-		d = p.setPorts(u, src.Port, dst.Port, d)
+		d = p.setPorts(u, src, dst, d)
 		u.amend(d)
 	case ProtoICMPv6:
 		m := p.ICMP()
@@ -42,19 +57,13 @@ func (p *Packet) setPorts(b []byte, src, dst uint16, d delta) delta {
 	return d.replace(uint64(old), uint64(ports))
 }
 
-// translateIPv4 overwrites both addresses of an IPv4 header and of the flow,
-// repairs the header's checksum and returns the change. The two addresses are
-// next to each other, one word of 64 bits. Of the flow only what can differ is
-// written: to copy an Addr just passed by value would stall the load.
-func (p *Packet) translateIPv4(src, dst *Addr) delta {
-	h := p.Buf[p.L3:][:ipv4MinLen]
-	from, to := binary.BigEndian.Uint32(src[12:]), binary.BigEndian.Uint32(dst[12:])
-	binary.BigEndian.PutUint32(p.Flow.Src[12:], from)
-	binary.BigEndian.PutUint32(p.Flow.Dst[12:], to)
-	addrs := uint64(from)<<32 | uint64(to)
+// setAddrs overwrites both addresses, which are next to each other, one word of 64
+// bits, repairs the checksum and returns the change.
+func (h IPv4) setAddrs(src, dst *Addr) delta {
+	addrs := uint64(binary.BigEndian.Uint32(src[12:]))<<32 | uint64(binary.BigEndian.Uint32(dst[12:]))
 	d := delta(0).replace(binary.BigEndian.Uint64(h[ipv4Src:]), addrs)
 	binary.BigEndian.PutUint64(h[ipv4Src:], addrs)
-	IPv4(h).setSum(IPv4(h).Sum().amend(d))
+	h.setSum(h.Sum().amend(d))
 	return d
 }
 
@@ -113,27 +122,36 @@ func (p *Packet) SetMACs(dst, src [6]byte) { p.Ethernet().SetMACs(dst, src) }
 
 // RecomputeChecksums computes the checksums of IP and transport from scratch,
 // for frames from a virtual link whose other end leaves only the pseudo-header's
-// sum in the field. A UDP checksum of zero stays zero.
+// sum in the field. A UDP checksum of zero stays zero. The transport checksum of
+// a fragment stays as it is: it covers the other pieces as well.
 func (p *Packet) RecomputeChecksums() {
 	if p.Version == 4 {
 		h := p.IPv4()
 		h.setSum(0)
 		h.setSum(Checksum(h))
 	}
+	if p.isFragment() {
+		return
+	}
 	switch p.Flow.Proto {
 	case ProtoTCP:
 		p.TCP().setSum(p.transportSum())
 	case ProtoUDP:
-		if u := p.UDP(); u.Sum() != 0 {
-			s := p.transportSum()
-			if s == 0 {
-				s = 0xffff
-			}
-			u.setSum(s)
+		if p.UDP().Sum() != 0 {
+			p.sumUDP()
 		}
 	case ProtoICMP, ProtoICMPv6:
 		p.ICMP().setSum(p.transportSum())
 	}
+}
+
+// sumUDP computes the checksum of a UDP datagram; zero is sent as all ones.
+func (p *Packet) sumUDP() {
+	s := p.transportSum()
+	if s == 0 {
+		s = 0xffff
+	}
+	p.UDP().setSum(s)
 }
 
 // transportSum returns the checksum that the transport header should carry: over

@@ -19,13 +19,15 @@ func frames() map[string]packettest.Frame {
 	link := packettest.Link{VLAN: []uint16{7, 8}, TTL: 9, IPOptions: []byte{1, 1, 1, 0}}
 	hop := packettest.Link{FirstExtension: 0, Extensions: []byte{0, 0, 1, 4, 0, 0, 0, 0}}
 	return map[string]packettest.Frame{
-		"tcp4":  packettest.TCP{Src: src4, Dst: dst4, Flags: packet.SYN, Seq: 1, Ack: 2, Options: []byte{2, 4, 5, 0xb4}, Payload: []byte("odd")}.Frame(),
-		"tcp6":  packettest.TCP{Src: src6, Dst: dst6, Link: hop, Flags: packet.SYN, Payload: []byte("odd")}.Frame(),
-		"vlan":  packettest.TCP{Src: src4, Dst: dst4, Link: link}.Frame(),
-		"udp4":  packettest.UDP{Src: src4, Dst: dst4, Payload: []byte("odd")}.Frame(),
-		"udp6":  packettest.UDP{Src: src6, Dst: dst6, Payload: []byte("odd")}.Frame(),
-		"icmp4": packettest.ICMP{Src: src4.Addr, Dst: dst4.Addr, Type: 8, ID: 1, Seq: 2, Body: []byte("odd")}.Frame(),
-		"icmp6": packettest.ICMP{Src: src6.Addr, Dst: dst6.Addr, Type: 128, ID: 1, Seq: 2, Body: []byte("odd")}.Frame(),
+		"tcp4":   packettest.TCP{Src: src4, Dst: dst4, Flags: packet.SYN, Seq: 1, Ack: 2, Options: []byte{2, 4, 5, 0xb4}, Payload: []byte("odd")}.Frame(),
+		"tcp6":   packettest.TCP{Src: src6, Dst: dst6, Link: hop, Flags: packet.SYN, Payload: []byte("odd")}.Frame(),
+		"vlan":   packettest.TCP{Src: src4, Dst: dst4, Link: link}.Frame(),
+		"udp4":   packettest.UDP{Src: src4, Dst: dst4, Payload: []byte("odd")}.Frame(),
+		"udp6":   packettest.UDP{Src: src6, Dst: dst6, Payload: []byte("odd")}.Frame(),
+		"icmp4":  packettest.ICMP{Src: src4.Addr, Dst: dst4.Addr, Type: 8, ID: 1, Seq: 2, Body: []byte("odd")}.Frame(),
+		"error4": packettest.Error{From: dst4.Addr, Type: 3, Code: 4, Word: 1400, About: packettest.UDP{Src: src4, Dst: dst4, Payload: []byte("odd")}.Frame()}.Frame(),
+		"error6": packettest.Error{From: dst6.Addr, Type: 2, Word: 1400, About: packettest.TCP{Src: src6, Dst: dst6}.Frame(), Quoted: 56}.Frame(),
+		"icmp6":  packettest.ICMP{Src: src6.Addr, Dst: dst6.Addr, Type: 128, ID: 1, Seq: 2, Body: []byte("odd")}.Frame(),
 	}
 }
 

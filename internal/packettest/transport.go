@@ -84,6 +84,38 @@ func (m ICMP) Frame() Frame {
 	return m.build(m.Src, m.Dst, proto, b)
 }
 
+// Error describes an ICMP or ICMPv6 error about a frame, to the one who sent it.
+type Error struct {
+	Link
+	From       packet.Addr // of About's family
+	Type, Code uint8
+	Word       uint32 // MTU or pointer
+	About      Frame
+	Quoted     int    // bytes of About's datagram that are quoted; 0 means 576 bytes, or 1280, in all
+	Extension  []byte // RFC 4884's, behind a quote whose length the Word tells
+}
+
+// Frame returns the error's frame, every checksum correct.
+func (e Error) Frame() Frame {
+	l3, version := network(e.About.Bytes())
+	b, to, limit := e.About.Bytes()[l3:], packet.Addr{}, 576-28
+	if version == 4 {
+		to = packet.AddrFrom4(b[12:])
+		b = b[:binary.BigEndian.Uint16(b[2:])]
+	} else {
+		to, limit = packet.AddrFrom16(b[8:]), 1280-48
+		b = b[:40+int(binary.BigEndian.Uint16(b[4:]))]
+	}
+	if e.Quoted != 0 {
+		limit = e.Quoted
+	}
+	return ICMP{
+		Link: e.Link, Src: e.From, Dst: to, Type: e.Type, Code: e.Code,
+		ID: uint16(e.Word >> 16), Seq: uint16(e.Word),
+		Body: append(append([]byte{}, b[:min(limit, len(b))]...), e.Extension...),
+	}.Frame()
+}
+
 // EchoReply returns the echo reply that a host gives to the echo request f, which
 // has neither VLAN tags nor IP options.
 func EchoReply(f Frame) Frame {

@@ -8,19 +8,20 @@ type Counter uint8
 
 // Counters, in the order of enum counter in xdp.c.
 const (
-	Passed   = Counter(xdpCounterCOUNTER_PASSED)   // left to the kernel
-	Service  = Counter(xdpCounterCOUNTER_SERVICE)  // redirected: to a service
-	Local    = Counter(xdpCounterCOUNTER_LOCAL)    // redirected: to a local address
-	Fragment = Counter(xdpCounterCOUNTER_FRAGMENT) // redirected: fragment to either
-	Notice   = Counter(xdpCounterCOUNTER_NOTICE)   // redirected: reply to a UDP notice
-	Unserved = Counter(xdpCounterCOUNTER_UNSERVED) // dropped: no socket on its queue
+	Passed    = Counter(xdpCounterCOUNTER_PASSED)     // left to the kernel
+	Service   = Counter(xdpCounterCOUNTER_SERVICE)    // redirected: to a service
+	Local     = Counter(xdpCounterCOUNTER_LOCAL)      // redirected: to a local address
+	Fragment  = Counter(xdpCounterCOUNTER_FRAGMENT)   // redirected: fragment to either
+	Notice    = Counter(xdpCounterCOUNTER_NOTICE)     // redirected: reply to a UDP notice
+	ICMPError = Counter(xdpCounterCOUNTER_ICMP_ERROR) // redirected: ICMP error about what came from either
+	Unserved  = Counter(xdpCounterCOUNTER_UNSERVED)   // dropped: no socket on its queue
 
 	NumCounters = int(xdpCounterNUM_COUNTERS)
 )
 
 var counterNames = [NumCounters]string{
 	Passed: "passed", Service: "service", Local: "local",
-	Fragment: "fragment", Notice: "notice", Unserved: "unserved",
+	Fragment: "fragment", Notice: "notice", ICMPError: "icmp_error", Unserved: "unserved",
 }
 
 func (c Counter) String() string {

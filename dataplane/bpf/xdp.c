@@ -11,6 +11,7 @@
  *	TCP or UDP to a service, or to a port that fnatd owns on a local address
  *	a fragment of such a datagram (only the first one has a port)
  *	the echo reply to a UDP notice
+ *	an ICMP error that quotes what a service or such a port has sent
  *		-> the AF_XDP socket of this interface and queue, or dropped
  *		   while nobody serves it: the kernel has no connection to it
  *		   and would answer RST
@@ -34,6 +35,10 @@
 #define IP6_MORE_OR_OFFSET 0xfff9 /* RFC 8200, 4.5: the offset and M */
 #define ICMP_ECHO_REPLY 0     /* RFC 792 */
 #define ICMP6_ECHO_REPLY 129  /* RFC 4443, 4.2 */
+#define ICMP_UNREACHABLE 3    /* RFC 792 */
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER 12
+#define ICMP6_LAST_ERROR 4    /* RFC 4443, 2.1: 1 to 4 are the errors known */
 
 /* Our choices. */
 #define MAX_VLAN_TAGS 2
@@ -51,6 +56,7 @@ enum counter {
 	COUNTER_LOCAL,    /* to a local address and one of its ports */
 	COUNTER_FRAGMENT, /* fragment to either */
 	COUNTER_NOTICE,   /* reply to a UDP notice */
+	COUNTER_ICMP_ERROR,    /* ICMP error about what came from either */
 	COUNTER_UNSERVED, /* one of the above, dropped: no socket on its queue */
 	NUM_COUNTERS,
 };
@@ -131,9 +137,16 @@ struct echo {
 	__be16 checksum, id, seq;
 };
 
-/* What is known of a frame's IP datagram after parse. */
+/* Which end of a datagram is looked at. */
+enum end {
+	DESTINATION,
+	SOURCE, /* of a quoted datagram: who sent it, and gets the error */
+};
+
+/* What is known of a frame's IP datagram, or of a quoted one, after parse. */
 struct datagram {
-	struct service_key to; /* port 0 until the transport header is read */
+	enum end which;
+	struct service_key at; /* that end; port 0 until the transport header is read */
 	bool fragment;
 	void *payload, *end;
 };
@@ -145,9 +158,10 @@ static __always_inline bool parse_ip4(struct datagram *d, void *pos)
 
 	if ((void *)(ip + 1) > d->end || ip->version != 4 || ip->ihl < 5)
 		return false;
-	d->to.addr[10] = d->to.addr[11] = 0xff;
-	__builtin_memcpy(d->to.addr + 12, &ip->daddr, sizeof(ip->daddr));
-	d->to.proto = ip->protocol;
+	d->at.addr[10] = d->at.addr[11] = 0xff;
+	__builtin_memcpy(d->at.addr + 12, d->which == SOURCE ? &ip->saddr : &ip->daddr,
+			 sizeof(ip->daddr));
+	d->at.proto = ip->protocol;
 	d->fragment = ip->frag_off & bpf_htons(IP_MORE_OR_OFFSET);
 	d->payload = pos + ip->ihl * 4;
 	return true;
@@ -162,7 +176,8 @@ static __always_inline bool parse_ip6(struct datagram *d, void *pos)
 
 	if ((void *)(ip + 1) > d->end || ip->version != 6)
 		return false;
-	__builtin_memcpy(d->to.addr, &ip->daddr, sizeof(ip->daddr));
+	__builtin_memcpy(d->at.addr, d->which == SOURCE ? &ip->saddr : &ip->daddr,
+			 sizeof(ip->daddr));
 	next = ip->nexthdr;
 	pos = ip + 1;
 
@@ -185,7 +200,7 @@ static __always_inline bool parse_ip6(struct datagram *d, void *pos)
 		if (d->fragment)
 			break;
 	}
-	d->to.proto = next;
+	d->at.proto = next;
 	d->payload = pos;
 	return true;
 }
@@ -228,7 +243,7 @@ static __always_inline struct port_range *find_local(struct datagram *d)
 {
 	struct local_key key;
 
-	__builtin_memcpy(key.addr, d->to.addr, sizeof(key.addr));
+	__builtin_memcpy(key.addr, d->at.addr, sizeof(key.addr));
 	return bpf_map_lookup_elem(&locals, &key);
 }
 
@@ -238,9 +253,9 @@ static __always_inline struct port_range *find_local(struct datagram *d)
  */
 static __always_inline enum counter classify_fragment(struct datagram *d)
 {
-	if (d->to.proto != IPPROTO_TCP && d->to.proto != IPPROTO_UDP)
+	if (d->at.proto != IPPROTO_TCP && d->at.proto != IPPROTO_UDP)
 		return COUNTER_PASSED;
-	if (bpf_map_lookup_elem(&services, &d->to) || find_local(d))
+	if (bpf_map_lookup_elem(&services, &d->at) || find_local(d))
 		return COUNTER_FRAGMENT;
 	return COUNTER_PASSED;
 }
@@ -252,12 +267,12 @@ static __always_inline enum counter classify_transport(struct datagram *d)
 
 	if ((void *)(l4 + 1) > d->end)
 		return COUNTER_PASSED;
-	d->to.port = bpf_ntohs(l4->dst);
+	d->at.port = bpf_ntohs(d->which == SOURCE ? l4->src : l4->dst);
 	/* Port 0 is no port, and in the map it is the wildcard. */
-	if (d->to.port && bpf_map_lookup_elem(&services, &d->to))
+	if (d->at.port && bpf_map_lookup_elem(&services, &d->at))
 		return COUNTER_SERVICE;
 	range = find_local(d);
-	if (range && d->to.port >= range->min && d->to.port <= range->max)
+	if (range && d->at.port >= range->min && d->at.port <= range->max)
 		return COUNTER_LOCAL;
 	return COUNTER_PASSED;
 }
@@ -274,18 +289,61 @@ static __always_inline enum counter classify_echo(struct datagram *d, __u8 reply
 	return COUNTER_PASSED;
 }
 
+/*
+ * classify_error goes by the sender of the datagram that the error at d's payload
+ * quotes. Quoted fragments are left to the kernel: only the first has ports.
+ */
+static __always_inline enum counter classify_error(struct datagram *d, bool is4)
+{
+	struct datagram quoted = { .which = SOURCE, .end = d->end };
+	void *quote = d->payload + sizeof(struct echo);
+
+	if (is4 ? !parse_ip4(&quoted, quote) : !parse_ip6(&quoted, quote))
+		return COUNTER_PASSED;
+	if (quoted.fragment ||
+	    (quoted.at.proto != IPPROTO_TCP && quoted.at.proto != IPPROTO_UDP))
+		return COUNTER_PASSED;
+	return classify_transport(&quoted) == COUNTER_PASSED ? COUNTER_PASSED : COUNTER_ICMP_ERROR;
+}
+
+static __always_inline enum counter classify_icmp(struct datagram *d)
+{
+	struct echo *icmp = d->payload;
+
+	if ((void *)(icmp + 1) > d->end)
+		return COUNTER_PASSED;
+	switch (icmp->type) {
+	case ICMP_UNREACHABLE:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETER:
+		return classify_error(d, true);
+	}
+	return classify_echo(d, ICMP_ECHO_REPLY);
+}
+
+static __always_inline enum counter classify_icmp6(struct datagram *d)
+{
+	struct echo *icmp = d->payload;
+
+	if ((void *)(icmp + 1) > d->end)
+		return COUNTER_PASSED;
+	if (icmp->type > 0 && icmp->type <= ICMP6_LAST_ERROR)
+		return classify_error(d, false);
+	return classify_echo(d, ICMP6_ECHO_REPLY);
+}
+
 static __always_inline enum counter classify(struct datagram *d)
 {
 	if (d->fragment)
 		return classify_fragment(d);
-	switch (d->to.proto) {
+	switch (d->at.proto) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 		return classify_transport(d);
 	case IPPROTO_ICMP:
-		return classify_echo(d, ICMP_ECHO_REPLY);
+		return classify_icmp(d);
 	case IPPROTO_ICMPV6:
-		return classify_echo(d, ICMP6_ECHO_REPLY);
+		return classify_icmp6(d);
 	}
 	return COUNTER_PASSED;
 }

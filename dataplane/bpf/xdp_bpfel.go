@@ -16,13 +16,14 @@ import (
 type xdpCounter uint32
 
 const (
-	xdpCounterCOUNTER_PASSED   xdpCounter = 0
-	xdpCounterCOUNTER_SERVICE  xdpCounter = 1
-	xdpCounterCOUNTER_LOCAL    xdpCounter = 2
-	xdpCounterCOUNTER_FRAGMENT xdpCounter = 3
-	xdpCounterCOUNTER_NOTICE   xdpCounter = 4
-	xdpCounterCOUNTER_UNSERVED xdpCounter = 5
-	xdpCounterNUM_COUNTERS     xdpCounter = 6
+	xdpCounterCOUNTER_PASSED     xdpCounter = 0
+	xdpCounterCOUNTER_SERVICE    xdpCounter = 1
+	xdpCounterCOUNTER_LOCAL      xdpCounter = 2
+	xdpCounterCOUNTER_FRAGMENT   xdpCounter = 3
+	xdpCounterCOUNTER_NOTICE     xdpCounter = 4
+	xdpCounterCOUNTER_ICMP_ERROR xdpCounter = 5
+	xdpCounterCOUNTER_UNSERVED   xdpCounter = 6
+	xdpCounterNUM_COUNTERS       xdpCounter = 7
 )
 
 type xdpLocalKey struct {

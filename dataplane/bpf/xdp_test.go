@@ -83,6 +83,29 @@ func to(port uint16) []byte {
 	return append(binary.BigEndian.AppendUint16([]byte{0x9c, 0x40}, port), 0, 0, 0, 0)
 }
 
+// from4, from6 and from are ip4, ip6 and to for a quoted packet, of which the
+// source is looked at.
+func from4(src string, proto uint8, fragment uint16, options ...byte) []byte {
+	h := ip4("0.0.0.0", proto, fragment, options...)
+	a := addr(src).As4()
+	copy(h[12:], a[:])
+	return h
+}
+
+func from6(src string, next uint8) []byte {
+	h := ip6("::", next)
+	a := addr(src)
+	copy(h[8:], a[:])
+	return h
+}
+
+func from(port uint16) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, port), 0x9c, 0x40, 0, 0, 0, 0)
+}
+
+// icmp returns the eight bytes ahead of an error's quote.
+func icmp(kind uint8) []byte { return []byte{kind, 0, 0, 0, 0, 0, 0, 0} }
+
 func echo(kind, code uint8, id ...byte) []byte {
 	return slices.Concat([]byte{kind, code, 0, 0}, id, []byte{0, 0})
 }
@@ -150,6 +173,20 @@ var packets = []struct {
 	{"cut_in_ipv6", join(eth(0x86dd), ip6("2001:db8::1", 6)[:39]), Passed},
 	{"cut_in_extension_header", join(eth(0x86dd), ip6("2001:db8::1", 60), extension(6, 0)[:7]), Passed},
 	{"extension_header_past_the_end", join(eth(0x86dd), ip6("2001:db8::1", 60), []byte{6, 255, 0, 0, 0, 0, 0, 0}, to(80)), Passed},
+	{"error_about_what_a_service_sent", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3), from4("192.0.2.1", 6, 0), from(80)), ICMPError},
+	{"error_about_what_a_local_port_sent", join(eth(0x800), ip4("10.0.0.1", 1, 0), icmp(11), from4("10.0.0.1", 17, 0), from(5000)), ICMPError},
+	{"error_about_quoted_ip_options", join(eth(0x800), ip4("10.0.0.1", 1, 0), icmp(12), from4("10.0.0.1", 17, 0, make([]byte, 8)...), from(5000)), ICMPError},
+	{"error_about_the_hosts_own_port", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3), from4("192.0.2.1", 6, 0), from(22)), Passed},
+	{"error_about_another_address", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3), from4("192.0.2.9", 6, 0), from(80)), Passed},
+	{"error_about_a_fragment", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3), from4("192.0.2.1", 6, 0x2000), from(80)), Passed},
+	{"error_about_an_icmp_message", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3), from4("192.0.2.1", 1, 0), from(80)), Passed},
+	{"error_without_a_quote", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3)), Passed},
+	{"error_cut_in_the_quote", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(3), from4("192.0.2.1", 6, 0), from(80)[:3]), Passed},
+	{"redirect_is_the_kernels", join(eth(0x800), ip4("192.0.2.1", 1, 0), icmp(5), from4("192.0.2.1", 6, 0), from(80)), Passed},
+	{"icmpv6_error_about_what_a_service_sent", join(eth(0x86dd), ip6("2001:db8::1", 58), icmp(2), from6("2001:db8::1", 6), from(80)), ICMPError},
+	{"icmpv6_error_about_a_later_fragment", join(eth(0x86dd), ip6("2001:db8::1", 58), icmp(2), from6("2001:db8::1", 44), fragment6(6, 8), from(80)), Passed},
+	{"icmpv6_error_about_another_address", join(eth(0x86dd), ip6("2001:db8::1", 58), icmp(2), from6("2001:db8::9", 6), from(80)), Passed},
+	{"neighbour_solicitation", join(eth(0x86dd), ip6("2001:db8::1", 58), icmp(135), make([]byte, 48)), Passed},
 	{"wrong_ip_version", join(eth(0x800), []byte{0x65}, ip4("192.0.2.1", 6, 0)[1:], to(80)), Passed},
 	{"ip_header_length_below_minimum", join(eth(0x800), []byte{0x44}, ip4("192.0.2.1", 6, 0)[1:], to(80)), Passed},
 }

@@ -86,6 +86,15 @@ const (
 	ICMPEcho  ClientAddress = "icmp-echo" // ICMP echo request ahead of a UDP flow
 )
 
+// Timestamps says what becomes of the TCP timestamps of a service's clients.
+type Timestamps string
+
+// What may become of TCP timestamps.
+const (
+	Translate Timestamps = "translate" // shifted, so that they grow for each local port
+	Strip     Timestamps = "strip"     // taken off the SYN, so that nobody uses them
+)
+
 // A Service is one [[service]].
 type Service struct {
 	Where
@@ -107,6 +116,8 @@ type Service struct {
 	TTMKind       uint8
 	TTMLength     uint8
 	NoticeLength  int // IPv4 total length of the notice, 42 or 44
+
+	Timestamps Timestamps
 
 	Persistence            time.Duration // 0 is off
 	PersistenceGranularity int           // prefix length of client networks held together; 0 is the whole address

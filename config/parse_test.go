@@ -101,7 +101,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Services: []Service{{
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42,
+			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate,
 			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}},
 		}},
 	}
@@ -183,7 +183,7 @@ toa_on_syn = true
 		Services: []Service{{
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "mh", MHPort: true, MHFallback: true,
-			ClientAddress: TTM, TOAKind6: 254, TTMKind: 200, TTMLength: 24, NoticeLength: 42,
+			ClientAddress: TTM, TOAKind6: 254, TTMKind: 200, TTMLength: 24, NoticeLength: 42, Timestamps: Translate,
 			Persistence: 6 * time.Minute, PersistenceGranularity: 20,
 			Timeouts: Timeouts{
 				Established: time.Hour, SynSent: 1 * time.Second, SynReceived: 2 * time.Second,
@@ -196,13 +196,13 @@ toa_on_syn = true
 		}, {
 			Name: "dns", Protocol: UDP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "sh", SHPort: true, SHFallback: true,
-			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44,
+			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate,
 			Persistence: 480 * time.Hour, PersistenceGranularity: 24,
 			Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second},
 		}, {
 			Name: "toa", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42,
+			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate,
 		}},
 	}
 	if diff := cmp.Diff(got, want, ignoreLines); diff != "" {

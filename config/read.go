@@ -165,6 +165,7 @@ func (p *LocalPool) add(first, last netip.Addr, line int) bool {
 func (s *Service) read(t *table) {
 	s.Scheduler = "wlc"
 	s.TOAKind6, s.TTMLength, s.NoticeLength = 254, 22, 42
+	s.Timestamps = Translate
 
 	t.name("name", &s.Name)
 	t.require("name", `"web"`)
@@ -181,6 +182,7 @@ func (s *Service) read(t *table) {
 	t.boolean("mh_port", &s.MHPort)
 	t.boolean("mh_fallback", &s.MHFallback)
 	s.readClientAddress(t)
+	oneOf(t, "timestamps", &s.Timestamps, Translate, Strip)
 	s.readPersistence(t)
 	t.unsupported("synproxy")
 	t.unsupported("health")

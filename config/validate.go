@@ -70,7 +70,6 @@ func (v *validator) service(s *Service, names map[string]int, addresses map[stri
 	v.pool(s)
 	v.flags(s)
 	v.realServers(s)
-	v.notYet(s)
 }
 
 func (v *validator) knownInterface(w *Where, context, name string) {
@@ -144,6 +143,7 @@ func (v *validator) flags(s *Service) {
 	if s.bad["client_address"] || s.bad["protocol"] {
 		return
 	}
+	only(s.Protocol == TCP, `protocol = "tcp"`, "timestamps")
 	only(s.ClientAddress == TOA, `client_address = "toa"`, "toa_kind6", "toa_on_syn")
 	only(s.ClientAddress == TTM, `client_address = "ttm"`, "ttm_kind", "ttm_length")
 	only(s.ClientAddress == ICMPEcho, `client_address = "icmp-echo"`, "notice_length")
@@ -151,6 +151,9 @@ func (v *validator) flags(s *Service) {
 		v.ttmKind(s)
 	}
 }
+
+// ttmLength6 is the length of the shortest TTM option that holds an IPv6 address.
+const ttmLength6 = 22
 
 // ttmKind checks that the option's kind is given, since nobody has published it,
 // and that it is none that TCP itself uses.
@@ -161,6 +164,9 @@ func (v *validator) ttmKind(s *Service) {
 		v.fail(&s.Where, s.label, "ttm_kind", nil, "missing (give the option kind that the real servers' module reads)")
 	case slices.Contains(taken, s.TTMKind):
 		v.fail(&s.Where, s.label, "ttm_kind", s.TTMKind, "the kind of one of TCP's own options (want one that the real servers' module reads)")
+	}
+	if s.Address.Addr().Is6() && s.TTMLength < ttmLength6 {
+		v.fail(&s.Where, s.label, "ttm_length", s.TTMLength, "too short for an IPv6 client (want %d or more)", ttmLength6)
 	}
 }
 
@@ -176,19 +182,6 @@ func (v *validator) realServers(s *Service) {
 			v.fail(&r.Where, s.label+"real_server: ", "address", r.Address.String(), "already in line %d (remove one, or add up their weights)", line)
 		}
 		lines[r.Address] = r.LineOf("address")
-	}
-}
-
-// notYet reports what this version cannot forward.
-func (v *validator) notYet(s *Service) {
-	const text = "IPv6 forwarding is not supported yet by this version (use an IPv4 address)"
-	if s.Address.Addr().Is6() {
-		v.fail(&s.Where, s.label, "address", s.Address.String(), text)
-	}
-	for i := range s.Servers {
-		if r := &s.Servers[i]; r.Address.Addr().Is6() {
-			v.fail(&r.Where, s.label+"real_server: ", "address", r.Address.String(), text)
-		}
 	}
 }
 

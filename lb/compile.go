@@ -67,6 +67,7 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		Persistence:     from.Persistence,
 		PersistenceMask: persistenceMask(from),
 		Scheduler:       from.Scheduler,
+		StripTimestamps: from.Timestamps == config.Strip,
 		HashPort:        from.SHPort || from.MHPort,
 		Fallback:        from.SHFallback || from.MHFallback,
 	}

@@ -32,6 +32,7 @@ func (s *Service) object() *object {
 	o.set("hash_port", flag(s.HashPort))
 	o.set("fallback", flag(s.Fallback))
 	o.set("client_address", s.clientAddress())
+	o.set("timestamps", s.timestamps())
 	o.set("persistence", span(s.Persistence))
 	o.set("persistence_granularity", s.granularity())
 	t := &s.Timeouts
@@ -64,6 +65,18 @@ func (s *Service) clientAddress() string {
 		text += " on the SYN too"
 	}
 	return text
+}
+
+// timestamps returns what becomes of TCP timestamps, or "" for UDP.
+func (s *Service) timestamps() string {
+	switch {
+	case s.Proto != packet.ProtoTCP:
+		return ""
+	case s.StripTimestamps:
+		return "strip"
+	default:
+		return "translate"
+	}
 }
 
 func (s *Server) object(of *object) *object {

@@ -76,6 +76,9 @@ real_server = [
 			`~ local_pool "lan": addresses 10.0.1.10-10.0.1.13 -> 10.0.1.10-10.0.1.11 10.0.1.20`,
 			`~ local_pool "lan": ports 1024-65535 -> 5000-65535`,
 		}},
+		{"timestamps", head + web, head + web + "timestamps = \"strip\"", []string{
+			`~ service "web": timestamps translate -> strip`,
+		}},
 		{"client_address", head + web + "toa_on_syn = true", head + web + "client_address = \"ttm\"\nttm_kind = 200", []string{
 			`~ service "web": client_address toa (kind6 254) on the SYN too -> ttm (kind 200, length 22)`,
 		}},

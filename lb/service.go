@@ -22,6 +22,8 @@ type Service struct {
 	OptionOnSYN   bool
 	NoticeLength  int // for ICMPEcho: IPv4 total length, 42 or 44
 
+	StripTimestamps bool // blank TCP timestamps on the SYN, instead of shifting them
+
 	Timeouts        Timeouts
 	Persistence     time.Duration // 0 is off
 	PersistenceMask packet.Addr   // the bits of a client's address that make clients one

@@ -48,6 +48,13 @@ func TestNoAllocation(t *testing.T) {
 			notice, _ := w.ask(client)
 			return lan, [][]byte{packettest.EchoReply(packettest.NewFrame(notice.Frame())).Bytes()}
 		}},
+		{"fragments", func(w *world) (int, [][]byte) {
+			var all [][]byte
+			for _, p := range pieces() {
+				all = append(all, p.Bytes())
+			}
+			return wan, all
+		}},
 		{"dropped", func(w *world) (int, [][]byte) {
 			return wan, [][]byte{make([]byte, 60), (&talk{client: client, virtual: vip}).fromClient(packet.ACK, "", "").Bytes()}
 		}},

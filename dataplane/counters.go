@@ -16,12 +16,15 @@ const (
 	ConnExpired                  // connection removed because it was idle
 	ResetSent                    // RST sent because an established connection expired
 	TemplateCreated              // persistence template created
+	ErrorPassed                  // ICMP error passed on to the end whose packet it is about
+	ErrorSent                    // ICMP error of fnatd's own sent
 	NumEvents
 )
 
 var eventNames = [NumEvents]string{
 	ConnReused: "conn_reused", ConnEvicted: "conn_evicted", ConnExpired: "conn_expired",
 	ResetSent: "reset_sent", TemplateCreated: "template_created",
+	ErrorPassed: "icmp_error_passed", ErrorSent: "icmp_error_sent",
 }
 
 func (e Event) String() string { return eventNames[e] }

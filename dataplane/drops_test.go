@@ -48,15 +48,26 @@ func TestDrops(t *testing.T) {
 		packet.BadTCPHeader: {frame: change(syn.Frame(), l4+12, 0x40)},
 		packet.BadUDPLength: {frame: change(udp.Frame(), l4+5, 7)},
 		packet.BadICMP:      {frame: packettest.ICMP{Src: real0.Addr, Dst: lip, Type: packet.ICMPEchoReply}.Frame().Bytes(), port: lan},
-		packet.Fragment:     {frame: change(syn.Frame(), ethHeader+6, 0x20)},
-		packet.BadProtocol:  {frame: change(syn.Frame(), ethHeader+9, 132)},
-		packet.NotOurs:      {frame: with(func(s *packettest.TCP) { s.Dst = packettest.Endpoint("198.18.0.9:80") })},
-		packet.TTLExceeded:  {frame: with(func(s *packettest.TCP) { s.TTL = 1 })},
-		packet.BadFlags:     {frame: with(func(s *packettest.TCP) { s.Flags = packet.SYN | packet.FIN })},
-		packet.NoService:    {frame: with(func(s *packettest.TCP) { s.Dst.Port = 81 })},
-		packet.NoConn:       {frame: with(func(s *packettest.TCP) { s.Flags = packet.ACK })},
-		packet.NoServer:     {frame: syn.Frame().Bytes(), services: tcpService + "weight = 0\n"},
-		packet.NoLocalPort:  {prepare: sameShard, options: []option{onePort}},
+		packet.FragmentOverlap: {frame: secondPiece(), prepare: func(w *world) []byte {
+			for _, piece := range pieces() {
+				w.put(wan, piece.Bytes())
+			}
+			w.run()
+			return nil
+		}},
+		packet.TinyFragment: {frame: packettest.Fragments(syn.Frame(), ipHeader+8)[0].Bytes()},
+		packet.NoChecksum:   {frame: packettest.UDP{Src: client6, Dst: vip6, NoSum: true}.Frame().Bytes(), services: sixToFour.service("udp", "none", "")},
+		packet.NoCounterpart: {frame: packettest.UDP{
+			Link: packettest.Link{IPOptions: []byte{131, 7, 4, 192, 0, 2, 9, 0}}, Src: client, Dst: vip,
+		}.Frame().Bytes(), services: fourToSix.service("udp", "none", "")},
+		packet.BadProtocol: {frame: change(syn.Frame(), ethHeader+9, 132)},
+		packet.NotOurs:     {frame: with(func(s *packettest.TCP) { s.Dst = packettest.Endpoint("198.18.0.9:80") })},
+		packet.TTLExceeded: {frame: with(func(s *packettest.TCP) { s.TTL = 1 })},
+		packet.BadFlags:    {frame: with(func(s *packettest.TCP) { s.Flags = packet.SYN | packet.FIN })},
+		packet.NoService:   {frame: with(func(s *packettest.TCP) { s.Dst.Port = 81 })},
+		packet.NoConn:      {frame: with(func(s *packettest.TCP) { s.Flags = packet.ACK })},
+		packet.NoServer:    {frame: syn.Frame().Bytes(), services: tcpService + "weight = 0\n"},
+		packet.NoLocalPort: {prepare: sameShard, options: []option{onePort}},
 		packet.TableFull: {frame: syn.Frame().Bytes(), options: []option{maxConnections(1)}, prepare: func(w *world) []byte {
 			w.connect(packet.Endpoint{Addr: client.Addr, Port: 1})
 			return nil
@@ -74,6 +85,15 @@ func TestDrops(t *testing.T) {
 			w.ports[lan].room = 0
 			return nil
 		}},
+		packet.StaleQuote: {port: lan, prepare: func(w *world) []byte {
+			k := w.connect(client)
+			old := packettest.TCP{Src: k.local, Dst: k.real, Flags: packet.ACK, Seq: 1}.Frame().Parse(w)
+			return tooBig(real1.Addr, old, 600).Bytes()
+		}},
+		packet.ErrorLimit: {port: lan, prepare: func(w *world) []byte {
+			w.worker.errors = 0
+			return tooBig(real1.Addr, syn.Frame().Parse(w), 600).Bytes()
+		}},
 		packet.NoticeReply: {port: lan, services: udpService, prepare: func(w *world) []byte {
 			notice, _ := w.ask(client)
 			return packettest.EchoReply(packettest.NewFrame(notice.Frame())).Bytes()
@@ -81,8 +101,12 @@ func TestDrops(t *testing.T) {
 	}
 	for why := packet.Kept + 1; why < packet.NumReasons; why++ {
 		t.Run(why.String(), func(t *testing.T) {
-			if why == packet.NoFrame {
+			switch why {
+			case packet.NoFrame:
 				dropForWantOfFrames(t)
+				return
+			case packet.Fragment:
+				dropEarlyFragment(t)
 				return
 			}
 			test, ok := tests[why]
@@ -103,20 +127,39 @@ func TestDrops(t *testing.T) {
 	}
 }
 
+func pieces() []packettest.Frame {
+	return packettest.Fragments(packettest.UDP{Src: client, Dst: vipUDP, Payload: make([]byte, 4000)}.Frame(), 1500)
+}
+
+func secondPiece() []byte { return pieces()[1].Bytes() }
+
+// dropEarlyFragment has a fragment wait for a first one that never comes.
+func dropEarlyFragment(t *testing.T) {
+	w := newWorld(t, udpService)
+	w.loose = true
+	w.put(wan, secondPiece())
+	w.wait(time.Second)
+	if got := w.worker.Counts().Drops[packet.Fragment]; got != 1 {
+		t.Errorf("drops: got %d, want 1", got)
+	}
+}
+
 // sameShard opens a connection and returns the SYN of another client that falls
 // into the same shard of the table.
 func sameShard(w *world) []byte {
-	shard := func(from packet.Endpoint) int {
-		return w.conns.InboundKey(&packet.Flow{
-			Src: from.Addr, SrcPort: from.Port, Dst: vip.Addr, DstPort: vip.Port, Proto: packet.ProtoTCP,
-		}).Shard()
-	}
 	w.connect(client)
 	other := client
-	for other.Port++; shard(other) != shard(client); other.Port++ {
+	for other.Port++; w.shardOf(other) != w.shardOf(client); other.Port++ {
 	}
 	k := talk{client: other, virtual: vip}
 	return k.fromClient(packet.SYN, "", "").Bytes()
+}
+
+// shardOf returns the shard of the table that a client's connection to vip is in.
+func (w *world) shardOf(from packet.Endpoint) int {
+	return w.conns.InboundKey(&packet.Flow{
+		Src: from.Addr, SrcPort: from.Port, Dst: vip.Addr, DstPort: vip.Port, Proto: packet.ProtoTCP,
+	}).Shard()
 }
 
 // dropForWantOfFrames has a notice go unsent because its datagram, which still

@@ -40,6 +40,8 @@ type Engine struct {
 	view atomic.Pointer[View]
 	all  []*Worker
 
+	fragments fragCache
+
 	mu      sync.Mutex           // held by the control goroutine; workers never take it
 	ids     enrolled             // of the table in force
 	retired map[packet.Addr]bool // LIPs that left the table and may still carry connections
@@ -52,6 +54,7 @@ func New(cfg Config, t *lb.Table) (*Engine, error) {
 		cfg:     cfg,
 		retired: map[packet.Addr]bool{},
 	}
+	e.fragments.key = cfg.ISNKey
 	for i, q := range cfg.Queues {
 		w := &Worker{
 			index: i, shared: e,
@@ -59,6 +62,7 @@ func New(cfg Config, t *lb.Table) (*Engine, error) {
 			umem: q.UMEM, ports: q.Ports, wait: q.Wait,
 			reflect: cfg.ReflectClientMAC, busyPoll: cfg.BusyPoll, isnKey: cfg.ISNKey,
 			out: make([][]xsk.Desc, len(q.Ports)), nextShard: i,
+			errors: errorBurst,
 		}
 		w.onDue = w.due
 		w.swept = e.millis(time.Now())

@@ -64,8 +64,7 @@ func (w *Worker) resendNotice(s *conntrack.Shard, c *conntrack.Conn) {
 	}
 }
 
-// notice handles an ICMP message: the echo reply by which a real server
-// acknowledges a notice. The XDP program lets no other one up.
+// notice handles the echo reply by which a real server acknowledges a notice.
 func (w *Worker) notice(p *packet.Packet) packet.Reason {
 	flow, ok := p.NoticeReply()
 	if !ok {

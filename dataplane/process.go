@@ -3,6 +3,7 @@ package dataplane
 import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
 )
@@ -16,7 +17,8 @@ import (
 //	             admit  service → real server → place in the table → local port
 //	             forward track, rewrite towards the real server
 //	           outbound find the connection, track, rewrite towards the client
-//	           notice   a real server acknowledged a UDP notice
+//	           fragment follow the first fragment of the datagram
+//	           icmp     an error about a packet of ours, or a notice's acknowledgement
 //	pass 3   transmit   one send and one kick per interface
 //
 // The functions below stand in this order.
@@ -24,23 +26,27 @@ import (
 // A job is one frame on its way through a batch.
 type job struct {
 	p    packet.Packet
-	addr uint64 // of the frame in the UMEM
+	addr uint64 // of its frame in the UMEM
 	port int    // interface it came in by; after process, the one it leaves by
+	mtu  int    // of the interface it leaves by
 	role role   // of its destination address
 	key  conntrack.Key
 	why  packet.Reason
+	way  way // of a first fragment: where the others are to follow it
 }
 
 // classify does everything about a frame that needs no connection, and asks for
 // the cache line that finding one will need.
-func (w *Worker) classify(j *job, buf []byte, start, end int) {
+func (w *Worker) classify(j *job, port int, d xsk.Desc) {
+	j.addr, j.port = d.Addr, port
+	buf, start := w.umem.Chunk(d.Addr), w.umem.Offset(d.Addr)
 	p := &j.p
-	if j.why = p.Parse(buf, start, end); j.why != packet.Kept {
+	if j.why = p.Parse(buf, start, start+int(d.Len)); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
 	j.role = w.view.addrs.role(&p.Flow.Dst)
 	switch {
-	case p.Flow.Proto == packet.ProtoICMP:
+	case isICMP(p):
 		return
 	case j.role == virtual:
 		j.key = w.conns.InboundKey(&p.Flow)
@@ -58,19 +64,34 @@ func (w *Worker) classify(j *job, buf []byte, start, end int) {
 func (w *Worker) process(j *job) packet.Reason {
 	p := &j.p
 	switch {
+	case j.why == packet.Fragment:
+		return w.fragment(j)
 	case j.why != packet.Kept:
 		return j.why
-	case p.Flow.Proto == packet.ProtoICMP:
-		return w.notice(p)
+	case isICMP(p):
+		return w.icmp(j)
+	case p.TTL() <= 1:
+		return w.ttlExceeded(j)
+	default:
+		return w.connected(j)
+	}
+}
+
+// connected handles what has ports: a whole packet, or the first fragment of one.
+func (w *Worker) connected(j *job) packet.Reason {
+	p := &j.p
+	switch {
 	case p.Flow.Proto == packet.ProtoTCP && !plausible(p.Flags):
 		return packet.BadFlags
-	case p.TTL() <= 1:
-		return packet.TTLExceeded
 	case j.role == virtual:
 		return w.inbound(j)
 	default:
 		return w.outbound(j)
 	}
+}
+
+func isICMP(p *packet.Packet) bool {
+	return p.Flow.Proto == packet.ProtoICMP || p.Flow.Proto == packet.ProtoICMPv6
 }
 
 // plausible reports whether a sender that follows RFC 9293 could have set
@@ -160,21 +181,23 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 	if why != packet.Kept {
 		return why
 	}
-	if p.IPLen() > hop.MTU {
-		return packet.TooBig
+	b := w.conns.Binding(c.Binding)
+	mtu := hop.MTU - growth(p, b.Real.Addr)
+	if p.IPLen() > mtu && !p.MayFragment() {
+		return w.tooBig(j, mtu)
 	}
-	w.count(c.Binding, p, inboundPacket)
+	w.count(j, c.Binding, inboundPacket)
 	if p.Flow.Proto == packet.ProtoTCP {
 		w.trackInbound(s, c, t, p)
-		w.tellReal(c, t, p, hop.MTU)
+		if j.why != packet.Fragment { // an option would shift what follows the first fragment
+			w.tellReal(c, t, p, mtu)
+		}
 	} else {
 		s.Touch(c, t.Service.timeouts[c.State], w.now)
 	}
 
-	b := w.conns.Binding(c.Binding)
 	lip := w.conns.Local(c.Local)
-	p.Translate(packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort}, b.Real)
-	return w.leave(j, hop)
+	return w.leave(j, hop, packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort}, b.Real)
 }
 
 // outbound handles a packet from a real server to a LIP.
@@ -191,10 +214,10 @@ func (w *Worker) outbound(j *job) packet.Reason {
 	if why != packet.Kept {
 		return why
 	}
-	if p.IPLen() > hop.MTU {
-		return packet.TooBig
+	if mtu := hop.MTU - growth(p, c.Client); p.IPLen() > mtu && !p.MayFragment() {
+		return w.tooBig(j, mtu)
 	}
-	w.count(c.Binding, p, outboundPacket)
+	w.count(j, c.Binding, outboundPacket)
 	if p.Flow.Proto == packet.ProtoTCP {
 		w.trackOutbound(s, c, t, p)
 	} else {
@@ -202,16 +225,39 @@ func (w *Worker) outbound(j *job) packet.Reason {
 	}
 
 	b := w.conns.Binding(c.Binding)
-	p.Translate(b.Virtual, packet.Endpoint{Addr: c.Client, Port: c.ClientPort})
-	return w.leave(j, hop)
+	return w.leave(j, hop, b.Virtual, packet.Endpoint{Addr: c.Client, Port: c.ClientPort})
 }
 
-// leave puts the last touch on a rewritten packet and hands it to the interface
-// of its next hop.
-func (w *Worker) leave(j *job, hop *route.Hop) packet.Reason {
+// familyGap is by how much an IPv6 header is longer than an IPv4 header without
+// options.
+const familyGap = 20
+
+// growth returns by how many bytes p grows when it is sent to an address that
+// may be of the other family.
+func growth(p *packet.Packet, to packet.Addr) int {
+	switch is4 := to.Is4(); {
+	case p.Version == 4 && !is4:
+		return familyGap
+	case p.Version == 6 && is4:
+		return -familyGap
+	}
+	return 0
+}
+
+// leave gives a packet its new ends, of whichever family, and hands it to the
+// interface of its next hop.
+func (w *Worker) leave(j *job, hop *route.Hop, src, dst packet.Endpoint) packet.Reason {
+	if j.why == packet.Fragment {
+		j.way.src, j.way.dst, j.way.hop = src, dst, *hop
+	}
 	j.p.DecrementTTL()
+	if growth(&j.p, dst.Addr) == 0 {
+		j.p.Translate(src, dst)
+	} else if why := j.p.Convert(src, dst); why != packet.Kept {
+		return why
+	}
 	j.p.SetMACs(hop.Dst, hop.Src)
-	j.port = hop.Port
+	j.port, j.mtu = hop.Port, hop.MTU
 	return packet.Kept
 }
 
@@ -222,14 +268,15 @@ const (
 	outboundPacket direction = true
 )
 
-// count enters a forwarded packet in the batch's ledger.
-func (w *Worker) count(b conntrack.BindingID, p *packet.Packet, d direction) {
+// count enters a packet that is forwarded in the batch's ledger.
+func (w *Worker) count(j *job, b conntrack.BindingID, d direction) {
+	j.way.binding, j.way.direction = b, d
 	row := w.ledger.row(b)
 	if d == inboundPacket {
 		row.InPackets++
-		row.InBytes += uint64(p.IPLen())
+		row.InBytes += uint64(j.p.IPLen())
 		return
 	}
 	row.OutPackets++
-	row.OutBytes += uint64(p.IPLen())
+	row.OutBytes += uint64(j.p.IPLen())
 }

@@ -30,10 +30,12 @@ func (w *Worker) trackInbound(s *conntrack.Shard, c *conntrack.Conn, t *Target, 
 		w.setState(s, c, t, to)
 	}
 	p.AddSeq(c.SeqDelta)
+	p.ShiftTimestamps(c.TimestampDelta, 0)
 	if p.Flags.Has(packet.SYN) {
-		// Real servers see clients with unrelated clocks come from one LIP: a
-		// timestamp that steps back would be refused by PAWS (RFC 7323, section 5).
-		p.BlankTimestamps()
+		if t.Service.StripTimestamps {
+			p.BlankTimestamps()
+		}
+		w.lowerMSS(p, w.conns.Binding(c.Binding).Real.Addr, 0)
 	}
 	if n := p.StripOptions(w.view.forged); n > 0 {
 		w.ledger.row(c.Binding).Forged += uint64(n)
@@ -58,24 +60,30 @@ func (w *Worker) begin(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 	} else {
 		s.SetState(c, conntrack.SynReceived, timeout, w.now)
 	}
-	isn := w.isn(c)
+	hash := w.hashEnds(c)
+	isn := w.isnClock + uint32(hash)
 	if used && packet.SeqLess(isn, last+reuseGap) { // the old connection was faster than the clock
 		isn = last + reuseGap
 	}
 	c.SeqDelta = isn - seq
 	c.RealAck = isn + 1
+	if val, _, ok := p.Timestamps(); ok {
+		c.TimestampDelta = w.timestampClock + uint32(hash>>32) - val
+	}
 }
 
-// isn returns an initial sequence number for c towards its real server that
-// only grows for the same pair of ends (RFC 6528, section 3: a clock plus a
-// keyed hash of the ends), so that a reused local port is accepted by a real
-// server that still holds the last connection in TIME_WAIT.
-func (w *Worker) isn(c *conntrack.Conn) uint32 {
+// hashEnds returns a keyed hash of c's ends towards its real server. Its lower
+// half, added to a clock, is an initial sequence number that only grows for the
+// same pair of ends (RFC 6528, section 3), so that a reused local port is accepted
+// by a real server that still holds the last connection in TIME_WAIT. Its upper
+// half does the same for timestamps (RFC 7323, section 5.4): clients have unrelated
+// clocks, and PAWS would refuse one that is behind the last on that port.
+func (w *Worker) hashEnds(c *conntrack.Conn) uint64 {
 	b, lip := w.conns.Binding(c.Binding), w.conns.Local(c.Local)
-	return w.isnClock + uint32(w.isnKey.Sum5(
+	return w.isnKey.Sum5(
 		binary.LittleEndian.Uint64(lip.Addr[:8]), binary.LittleEndian.Uint64(lip.Addr[8:]),
 		binary.LittleEndian.Uint64(b.Real.Addr[:8]), binary.LittleEndian.Uint64(b.Real.Addr[8:]),
-		uint64(c.LocalPort)<<16|uint64(b.Real.Port)))
+		uint64(c.LocalPort)<<16|uint64(b.Real.Port))
 }
 
 // inboundReset lets a client's RST close the connection only where the real
@@ -102,9 +110,7 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 		if p.Flags.Has(packet.ACK) {
 			c.FirstData = seq + 1
 			c.Flags &^= clientTold
-			if n := t.Service.optionLen(c.Client); n > 0 {
-				p.LowerMSS(uint16(n))
-			}
+			w.lowerMSS(p, c.Client, t.Service.optionLen(c.Client))
 		}
 	} else if packet.SeqLess(c.RealSeq, end) {
 		c.RealSeq = end
@@ -115,8 +121,18 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 		}
 		p.AddAck(-c.SeqDelta)
 		p.ShiftSACK(-c.SeqDelta)
+		p.ShiftTimestamps(0, -c.TimestampDelta)
 	}
 	w.setState(s, c, t, conntrack.NextState(c.State, true, p.Flags))
+}
+
+// lowerMSS makes a SYN offer less than its sender did, so that what comes back
+// leaves room for the inserted bytes and, where an end that has only IPv4 in mind
+// offers to one that answers in IPv6, for the longer header.
+func (w *Worker) lowerMSS(p *packet.Packet, to packet.Addr, inserted int) {
+	if by := inserted + max(growth(p, to), 0); by > 0 {
+		p.LowerMSS(uint16(by))
+	}
 }
 
 // tellReal puts the client's address into a segment on its way to the real

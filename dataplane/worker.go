@@ -59,16 +59,22 @@ type Worker struct {
 
 	// What one batch works with. view and hops change only between batches, so
 	// that no packet meets two of them.
-	view     *View
-	hops     *route.Table
-	now      uint32 // ms since the table's epoch
-	isnClock uint32 // 64 ns units, see isnShift
-	descs    [batchSize]xsk.Desc
-	jobs     [batchSize]job
-	out      [][]xsk.Desc // by port: rewritten frames that wait for the end of the batch
-	option   [packet.MaxAddressOption]byte
+	view           *View
+	hops           *route.Table
+	now            uint32 // ms since the table's epoch
+	isnClock       uint32 // 64 ns units, see isnShift
+	timestampClock uint32 // ms, no slower than any client's clock (RFC 7323, section 5.4)
+	descs          [batchSize]xsk.Desc
+	jobs           [batchSize]job
+	late           job              // for fragments that have waited
+	tails          [2]packet.Packet // for packets that are cut into pieces
+	out            [][]xsk.Desc     // by port: rewritten frames that wait for the end of the batch
+	option         [packet.MaxAddressOption]byte
 
 	inbox    inbox
+	errors   uint32    // ICMP errors that may be sent now; see mayReport
+	errorsAt uint32    // as of when
+	waiting  []waiting // early fragments
 	usedHops []bool
 	ledger   ledger
 	counts   Counts
@@ -92,6 +98,7 @@ func (w *Worker) Counts() Counts { return w.shown.load() }
 func (w *Worker) Run(stop *atomic.Bool) {
 	w.inbox.open()
 	defer w.inbox.shut()
+	defer w.dropWaiting()
 	last := time.Now()
 	for !stop.Load() {
 		w.inbox.serve()
@@ -117,6 +124,7 @@ func (w *Worker) poll(now time.Time) int {
 	w.hops = w.router.Table()
 	w.now = w.shared.millis(now)
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
+	w.timestampClock = uint32(now.UnixMilli())
 
 	frames := 0
 	for i, port := range w.ports {
@@ -128,6 +136,9 @@ func (w *Worker) poll(now time.Time) int {
 		port.Refill()
 		frames += n
 	}
+	if len(w.waiting) > 0 {
+		w.releaseWaiting()
+	}
 	w.sweep()
 	w.transmit()
 	w.ledger.publish(w.index, w.view.targets)
@@ -138,26 +149,63 @@ func (w *Worker) poll(now time.Time) int {
 // batch takes n received frames through the passes that process.go describes.
 func (w *Worker) batch(port, n int) {
 	for i := range n {
-		j, d := &w.jobs[i], w.descs[i]
-		j.addr, j.port = d.Addr, port
-		w.counts.RxBytes += uint64(d.Len)
-		buf, off := w.umem.Chunk(d.Addr), w.umem.Offset(d.Addr)
-		w.classify(j, buf, off, off+int(d.Len))
+		w.counts.RxBytes += uint64(w.descs[i].Len)
+		w.classify(&w.jobs[i], port, w.descs[i])
 	}
 	for i := range n {
-		j := &w.jobs[i]
-		if why := w.process(j); why != packet.Kept {
-			w.counts.Drops[why]++
-			w.umem.Free(j.addr)
-			continue
-		}
-		w.queue(j.port, xsk.Desc{
-			Addr: j.addr - uint64(w.umem.Offset(j.addr)) + uint64(j.p.Start),
-			Len:  uint32(j.p.End - j.p.Start),
-		})
+		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
 	}
 	w.counts.RxPackets += uint64(n)
 	w.counts.BatchSizes[bits.Len(uint(n-1))]++
+}
+
+// finish does with a frame what process has found: sends it, drops it, or leaves
+// it where it is held.
+func (w *Worker) finish(j *job, why packet.Reason) {
+	switch {
+	case why == packet.Held:
+	case why != packet.Kept:
+		w.drop(j.addr, why)
+	case j.p.IPLen() > j.mtu:
+		w.sendPieces(j)
+	default:
+		w.send(j.port, j.addr, &j.p)
+	}
+}
+
+// send queues a packet whose frame is at addr.
+func (w *Worker) send(port int, addr uint64, p *packet.Packet) {
+	w.queue(port, xsk.Desc{
+		Addr: addr - uint64(w.umem.Offset(addr)) + uint64(p.Start),
+		Len:  uint32(p.End - p.Start),
+	})
+}
+
+// sendPieces sends a packet that may be fragmented, and has to be.
+func (w *Worker) sendPieces(j *job) {
+	p, addr := &j.p, j.addr
+	for i := 0; p.IPLen() > j.mtu; i++ {
+		next, ok := w.umem.Alloc()
+		if !ok {
+			w.drop(addr, packet.NoFrame)
+			return
+		}
+		tail := &w.tails[i%len(w.tails)]
+		if !p.Split(tail, w.umem.Chunk(next), headroom, j.mtu) {
+			w.umem.Free(next)
+			w.drop(addr, packet.TooBig)
+			return
+		}
+		w.send(j.port, addr, p)
+		p, addr = tail, next
+	}
+	w.send(j.port, addr, p)
+}
+
+// drop counts a frame that goes no further and gives it back.
+func (w *Worker) drop(addr uint64, why packet.Reason) {
+	w.counts.Drops[why]++
+	w.umem.Free(addr)
 }
 
 // queue puts a finished frame in line for a port.
@@ -185,8 +233,7 @@ func (w *Worker) transmit() {
 		}
 		w.counts.TxPackets += uint64(sent)
 		for _, d := range line[sent:] {
-			w.counts.Drops[packet.TxFull]++
-			w.umem.Free(d.Addr)
+			w.drop(d.Addr, packet.TxFull)
 		}
 		w.out[i] = line[:0]
 	}

@@ -1,7 +1,9 @@
 package route
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -24,11 +26,15 @@ func Static(generation uint16, ports []StaticPort) *Table {
 		for _, n := range p.Networks {
 			s.routes = append(s.routes, kernelRoute{prefix: n, targets: []target{{port: int32(i)}}})
 		}
-		for a, mac := range p.Neighbours {
-			s.neighbours[neighbourKey{index, packet.AddrFromNetip(a)}] = neighbour{mac: mac, known: true}
-		}
 	}
 	t := build(s, nil, newReflected())
+	// One by one, so that the same neighbours get the same ids.
+	for i, p := range ports {
+		for _, a := range slices.SortedFunc(maps.Keys(p.Neighbours), netip.Addr.Compare) {
+			s.neighbours[neighbourKey{i + 1, packet.AddrFromNetip(a)}] = neighbour{mac: p.Neighbours[a], known: true}
+			t = t.update(s)
+		}
+	}
 	t.generation = generation
 	return t
 }

@@ -36,15 +36,16 @@ const (
 
 // explanations has one entry for every reason; a test keeps it complete.
 var explanations = map[string]explanation{
-	packet.ShortFrame.String():   {"frame ends inside a header", malformed},
-	packet.NotIP.String():        {"neither IPv4 nor IPv6", malformed},
-	packet.BadIPHeader.String():  {"IP version, header length and total length contradict each other", malformed},
-	packet.BadTCPHeader.String(): {"TCP data offset or an option's length points outside the segment", malformed},
-	packet.BadUDPLength.String(): {"UDP length does not fit the datagram", malformed},
-	packet.BadICMP.String():      {"ICMP message that is malformed, or an echo reply to none of fnatd's notices", malformed},
-	packet.Fragment.String():     {"an IP fragment", "lower the MTU or the datagram size at the sender, or let path MTU discovery work"},
-	packet.TinyFragment.String(): {"an IP fragment that hides part of the headers or overlaps them", malformed},
-	packet.BadProtocol.String():  {"neither TCP, UDP nor an ICMP message that fnatd handles", nothing},
+	packet.ShortFrame.String():      {"frame ends inside a header", malformed},
+	packet.NotIP.String():           {"neither IPv4 nor IPv6", malformed},
+	packet.BadIPHeader.String():     {"IP version, header length and total length contradict each other", malformed},
+	packet.BadTCPHeader.String():    {"TCP data offset or an option's length points outside the segment", malformed},
+	packet.BadUDPLength.String():    {"UDP length does not fit the datagram", malformed},
+	packet.BadICMP.String():         {"ICMP message that is malformed, or an echo reply to none of fnatd's notices", malformed},
+	packet.Fragment.String():        {"an IP fragment whose first one did not come in time", "a few are normal; if many, look for a firewall that lets no fragments pass, or loss on the way"},
+	packet.FragmentOverlap.String(): {"an IP fragment that overlaps another of its datagram, or came twice", malformed},
+	packet.TinyFragment.String():    {"an IP fragment that hides part of the headers or overlaps them", malformed},
+	packet.BadProtocol.String():     {"neither TCP, UDP nor an ICMP message that fnatd handles", nothing},
 
 	packet.NotOurs.String():       {"destination is neither a VIP nor a LIP", "if it goes on after a reload, look for a host that still sends to an address that was removed"},
 	packet.TTLExceeded.String():   {"TTL or hop limit ran out", "look for a routing loop between fnatd and the real servers"},
@@ -61,6 +62,8 @@ var explanations = map[string]explanation{
 	packet.TooBig.String():        {"larger than the next hop's MTU", "turn off GRO and LRO on the receiving interface, or make the MTUs equal"},
 	packet.TxFull.String():        {"the transmit ring stayed full", "the link or the core is saturated: see `fnatctl stats`; add queues"},
 	packet.NoFrame.String():       {"no free frame for a packet of fnatd's own", "raise frames in [dataplane]"},
+	packet.StaleQuote.String():    {"ICMP error that quotes a sequence number which is not under way (RFC 5927)", "a few are late ones; if many, somebody forges them to slow connections down: look at their source"},
+	packet.ErrorLimit.String():    {"ICMP error beyond the thousand a second that a worker lets pass", "look for their source with tcpdump: a routing loop, or forged ones"},
 	packet.NoticeReply.String():   {"answer to a UDP notice, consumed", nothing},
 
 	RxRingFull:    {"the receive ring was full when the packet arrived", "the worker is too slow: see the idle share in `fnatctl stats`; add queues, keep other work off its core"},

@@ -110,3 +110,7 @@ func (p *Packet) parseLaterFragment(offset int) Reason {
 	p.Flags = 0
 	return Fragment
 }
+
+// MayFragment reports whether a router may cut p into fragments: IPv4 without DF
+// (RFC 791, section 2.3). Over IPv6 only the sender may (RFC 8200, section 5).
+func (p *Packet) MayFragment() bool { return p.Version == 4 && !p.IPv4().DontFragment() }

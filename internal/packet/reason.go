@@ -8,15 +8,16 @@ const (
 	Kept Reason = iota
 
 	// Found while parsing.
-	ShortFrame   // frame ends inside a header
-	NotIP        // neither IPv4 nor IPv6
-	BadIPHeader  // version, header length or total length contradict each other
-	BadTCPHeader // data offset or an option length points outside the segment
-	BadUDPLength // UDP length is below 8 or above what the datagram holds
-	BadICMP      // ICMP message too short for its type
-	Fragment     // a fragment
-	TinyFragment // a first fragment that ends inside the headers, or a later one that overlaps them
-	BadProtocol  // neither TCP nor UDP nor an ICMP message that fnatd handles
+	ShortFrame      // frame ends inside a header
+	NotIP           // neither IPv4 nor IPv6
+	BadIPHeader     // version, header length or total length contradict each other
+	BadTCPHeader    // data offset or an option length points outside the segment
+	BadUDPLength    // UDP length is below 8 or above what the datagram holds
+	BadICMP         // ICMP message too short for its type
+	Fragment        // a fragment whose first one, which alone has ports, did not come
+	FragmentOverlap // a fragment that overlaps one that came before (RFC 5722), or came twice
+	TinyFragment    // a first fragment that ends inside the headers, or a later one that overlaps them
+	BadProtocol     // neither TCP nor UDP nor an ICMP message that fnatd handles
 
 	// Found while forwarding.
 	NotOurs       // destination is neither a VIP nor a LIP
@@ -34,12 +35,18 @@ const (
 	TooBig        // larger than the next hop's MTU
 	TxFull        // transmit ring stayed full
 	NoFrame       // no free frame for a packet of fnatd's own
+	StaleQuote    // ICMP error that quotes a sequence number not under way
+	ErrorLimit    // ICMP error beyond those that may pass in a second
 	NoticeReply   // echo reply to a UDP notice; consumed, not an error
 	NumReasons
+
+	// Held is the verdict on a frame that is kept to be forwarded later: no drop,
+	// and not counted as one.
+	Held
 )
 
 var reasonNames = [NumReasons]string{
-	Kept: "kept", ShortFrame: "short_frame", NotIP: "not_ip", BadIPHeader: "bad_ip_header",
+	Kept: "kept", FragmentOverlap: "fragment_overlap", ShortFrame: "short_frame", NotIP: "not_ip", BadIPHeader: "bad_ip_header",
 	BadTCPHeader: "bad_tcp_header", BadUDPLength: "bad_udp_length", BadICMP: "bad_icmp",
 	Fragment: "fragment", TinyFragment: "tiny_fragment", BadProtocol: "bad_protocol", NotOurs: "not_ours",
 	TTLExceeded: "ttl_exceeded", BadFlags: "bad_flags", NoService: "no_service",
@@ -47,7 +54,7 @@ var reasonNames = [NumReasons]string{
 	TableFull: "table_full", NoChecksum: "no_checksum", NoCounterpart: "no_counterpart",
 	NoRoute: "no_route", NoNeighbour: "no_neighbour",
 	TooBig: "too_big", TxFull: "tx_full", NoFrame: "no_frame",
-	NoticeReply: "notice_reply",
+	StaleQuote: "stale_quote", ErrorLimit: "error_limit", NoticeReply: "notice_reply",
 }
 
 func (r Reason) String() string {

@@ -49,6 +49,34 @@ type Dataplane struct {
 	BusyPoll         bool  // workers never sleep
 	ManageAddresses  bool  // put VIPs and LIPs on their interfaces
 	ReflectClientMAC bool  // answer a client by the MAC address it came from
+	Settings         []InterfaceSettings
+}
+
+// InterfaceSettings is one [[dataplane.interface]]: what one of the interfaces
+// has of its own.
+type InterfaceSettings struct {
+	Where
+	Name     string // one of Interfaces
+	Checksum Checksum
+}
+
+// A Checksum says how the checksums of packets from an interface are kept right.
+type Checksum string
+
+// The ways to keep checksums right.
+const (
+	Incremental Checksum = "incremental" // by the difference: damage on the way stays visible
+	Full        Checksum = "full"        // computed anew: for virtual links, whose senders leave them undone
+)
+
+// ChecksumOf returns how the checksums of packets from an interface are kept right.
+func (d *Dataplane) ChecksumOf(name string) Checksum {
+	for i := range d.Settings {
+		if d.Settings[i].Name == name {
+			return d.Settings[i].Checksum
+		}
+	}
+	return Incremental
 }
 
 // A LocalPool is one [[local_pool]].

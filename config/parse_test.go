@@ -125,6 +125,7 @@ busy_poll = true
 cpus = [4, 2]
 reflect_client_mac = true
 frames = 16384
+interface = [{ name = "eth1", checksum = "full" }, { name = "eth0" }]
 [[local_pool]]
 name = "lan"
 interface = "eth1"
@@ -174,6 +175,7 @@ toa_on_syn = true
 		Dataplane: Dataplane{
 			Interfaces: []string{"eth0", "eth1"}, Queues: 2, Mode: Copy, MaxConnections: 10_000,
 			Frames: 16384, CPUs: []int{4, 2}, BusyPoll: true, ReflectClientMAC: true,
+			Settings: []InterfaceSettings{{Name: "eth1", Checksum: Full}, {Name: "eth0", Checksum: Incremental}},
 		},
 		Pools: []LocalPool{{
 			Name: "lan", Interface: "eth1", Ports: Ports{5000, 5999},
@@ -264,6 +266,7 @@ func TestExampleShowsDefaults(t *testing.T) {
 	for i := range c.Services {
 		c.Services[i].Timeouts = Timeouts{} // the connection table has those defaults
 	}
+	c.Dataplane.Settings = nil // as has ChecksumOf
 	if diff := cmp.Diff(c, want, ignoreLines); diff != "" {
 		t.Errorf("with the defaults written out (-got +want):\n%s", diff)
 	}

@@ -97,6 +97,18 @@ func (d *Dataplane) read(t *table) {
 	t.boolean("reflect_client_mac", &d.ReflectClientMAC)
 	integer(t, "frames", &d.Frames, 4096*max(1, len(d.Interfaces)), 1<<20)
 	d.readCPUs(t)
+	t.subs("interface", func(values map[string]any, p *place) {
+		d.Settings = append(d.Settings, InterfaceSettings{Checksum: Incremental})
+		s := &d.Settings[len(d.Settings)-1]
+		s.read(newTable(t.report, "dataplane.interface", t.context+"interface: ", values, p, &s.Where))
+	})
+	t.finish()
+}
+
+func (s *InterfaceSettings) read(t *table) {
+	t.text("name", func(name string) error { s.Name = name; return nil })
+	t.require("name", `"eth0"`)
+	oneOf(t, "checksum", &s.Checksum, Incremental, Full)
 	t.finish()
 }
 

@@ -38,6 +38,9 @@ func (w *Worker) classify(j *job, buf []byte, start, end int) {
 	if j.why = p.Parse(buf, start, end); j.why != packet.Kept {
 		return
 	}
+	if w.fullSums[j.port] {
+		p.RecomputeChecksums()
+	}
 	j.role = w.view.addrs.role(&p.Flow.Dst)
 	switch {
 	case p.Flow.Proto == packet.ProtoICMP:

@@ -54,6 +54,7 @@ type Worker struct {
 	wait   func(time.Duration) // until a frame comes or the time is over
 
 	reflect  bool
+	fullSums []bool // by port, see Config.FullChecksums
 	busyPoll bool
 	isnKey   siphash.Key
 

@@ -73,6 +73,9 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		ReflectClientMAC: d.cfg.Dataplane.ReflectClientMAC,
 		BusyPoll:         d.cfg.Dataplane.BusyPoll,
 	}
+	for _, name := range d.cfg.Dataplane.Interfaces {
+		engine.FullChecksums = append(engine.FullChecksums, d.cfg.Dataplane.ChecksumOf(name) == config.Full)
+	}
 	for _, q := range d.queues {
 		engine.Queues = append(engine.Queues, q.forEngine())
 	}

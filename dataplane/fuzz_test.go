@@ -13,7 +13,7 @@ import (
 // connections: no input may crash it or lose a frame, and its table must stay
 // sound. An input is a sequence of frames: each a byte that tells the port in
 // its lowest bit and the time that passes in the others, two bytes of length,
-// and the frame.
+// and the frame. An input of odd length meets next hops in VLANs.
 func FuzzWorker(f *testing.F) {
 	seed := func(frames ...[]byte) {
 		var in []byte
@@ -33,7 +33,11 @@ func FuzzWorker(f *testing.F) {
 	seed(packettest.TCP{Src: packettest.Endpoint("[2001:db8::2]:9"), Dst: packettest.Endpoint("[2001:db8::1]:80"), Flags: packet.SYN}.Frame().Bytes())
 
 	f.Fuzz(func(t *testing.T, in []byte) {
-		w := newWorld(t, tcpService+udpService, maxConnections(64))
+		options := []option{maxConnections(64)}
+		if len(in)%2 == 1 {
+			options = append(options, tagged, reflectMAC)
+		}
+		w := newWorld(t, tcpService+udpService, options...)
 		w.connect(at(1))
 		w.ask(at(2))
 		for len(in) >= 3 {

@@ -34,8 +34,8 @@ func (w *Worker) originate(hop *route.Hop) (o original, ok bool) {
 
 // send queues the packet that now stands in o's buffer from start to end.
 func (o original) send(end int) {
-	packet.Ethernet(o.buf[o.start:end]).SetMACs(o.hop.Dst, o.hop.Src)
-	o.w.queue(o.hop.Port, xsk.Desc{Addr: o.addr + headroom, Len: uint32(end - o.start)})
+	start, _ := packet.ReplaceLink(o.buf, o.start, o.start+packet.EthernetLen, o.hop.Dst, o.hop.Src, &o.hop.VLANs)
+	o.w.queue(o.hop.Port, xsk.Desc{Addr: o.addr + uint64(start), Len: uint32(end - start)})
 }
 
 // sendResets ends both halves of connection c, which was established and is now

@@ -210,10 +210,12 @@ func (w *Worker) outbound(j *job) packet.Reason {
 }
 
 // leave puts the last touch on a rewritten packet and hands it to the interface
-// of its next hop.
+// of its next hop, in the VLANs where that is.
 func (w *Worker) leave(j *job, hop *route.Hop) packet.Reason {
 	j.p.DecrementTTL()
-	j.p.SetMACs(hop.Dst, hop.Src)
+	if !j.p.SetLink(hop.Dst, hop.Src, &hop.VLANs) {
+		return packet.TooBig // never by the kernel, which leaves 256 bytes of headroom
+	}
 	j.port = hop.Port
 	return packet.Kept
 }

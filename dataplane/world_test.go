@@ -127,8 +127,8 @@ type fakeRouter struct {
 func (r *fakeRouter) Table() *route.Table { return r.table }
 func (r *fakeRouter) Want(a packet.Addr)  { r.wanted = append(r.wanted, a) }
 func (r *fakeRouter) Use(id route.HopID)  { r.used = append(r.used, id) }
-func (r *fakeRouter) Reflect(port int, mac [6]byte) route.HopID {
-	return r.table.Reflect(port, mac)
+func (r *fakeRouter) Reflect(port int, mac [6]byte, vlans packet.VLANs) route.HopID {
+	return r.table.Reflect(port, mac, vlans)
 }
 
 type world struct {

@@ -108,9 +108,6 @@ func (p *Packet) add(field int, delta uint32) {
 	t.setSum(t.Sum().Replace32(old, old+delta))
 }
 
-// SetMACs sets the Ethernet destination and source.
-func (p *Packet) SetMACs(dst, src [6]byte) { p.Ethernet().SetMACs(dst, src) }
-
 // RecomputeChecksums computes the checksums of IP and transport from scratch,
 // for frames from a virtual link whose other end leaves only the pseudo-header's
 // sum in the field. A UDP checksum of zero stays zero.

@@ -6,6 +6,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -41,6 +42,7 @@ const (
 type Dataplane struct {
 	Where
 	Interfaces       []string // at least one, no two alike
+	VLANs            []string // VLAN interfaces on them that VIPs and LIPs may be put on
 	Queues           int      // queues of each interface to serve; 0 is all
 	Mode             Mode
 	MaxConnections   int
@@ -51,6 +53,9 @@ type Dataplane struct {
 	ReflectClientMAC bool  // answer a client by the MAC address it came from
 	Settings         []InterfaceSettings
 }
+
+// carriers returns the interfaces that VIPs and LIPs may be put on.
+func (d *Dataplane) carriers() []string { return slices.Concat(d.Interfaces, d.VLANs) }
 
 // InterfaceSettings is one [[dataplane.interface]]: what one of the interfaces
 // has of its own.

@@ -94,11 +94,11 @@ func (v *validator) service(s *Service, names map[string]int, addresses map[stri
 func (v *validator) knownInterface(w *Where, context, name string) {
 	d := &v.config.Dataplane
 	switch {
-	case d.bad["interfaces"] || len(d.Interfaces) == 0 || slices.Contains(d.Interfaces, name):
+	case d.bad["interfaces"] || d.bad["vlans"] || len(d.Interfaces) == 0 || slices.Contains(d.carriers(), name):
 	case name == "":
-		v.fail(w, context, "interface", nil, "missing (want %s)", list(d.Interfaces, "or"))
+		v.fail(w, context, "interface", nil, "missing (want %s)", list(d.carriers(), "or"))
 	default:
-		v.fail(w, context, "interface", name, "not in dataplane.interfaces (want %s, or add it there)", list(d.Interfaces, "or"))
+		v.fail(w, context, "interface", name, "in neither dataplane.interfaces nor dataplane.vlans (want %s, or add it there)", list(d.carriers(), "or"))
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 type port struct {
 	name   string
 	index  int      // the kernel's
+	mtu    int      // bytes
 	queues int      // that are served
 	xdp    bpf.Mode // where the XDP program runs
 	reason string   // why there
@@ -54,6 +55,12 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		return err
 	}
 	undo.add(func() error { d.router.Close(); return nil })
+	if err := d.checkVLANs(d.cfg); err != nil {
+		return err
+	}
+	for _, warning := range stripped(d.router.Table().Links(), xsk.StripsVLAN) {
+		d.log.Warn(warning)
+	}
 	if d.addresses, err = route.NewAddresses(d.log); err != nil {
 		return err
 	}
@@ -105,7 +112,7 @@ func (d *Daemon) openQueues(undo *cleanup) error {
 	workers := slices.MaxFunc(d.ports, func(a, b port) int { return a.queues - b.queues }).queues
 	cpus := d.cfg.Dataplane.CPUs
 	for i := range workers {
-		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, HugePages: true})
+		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, FrameSize: frameSize(d.ports), HugePages: true})
 		if err != nil {
 			return err
 		}
@@ -193,7 +200,7 @@ func openPorts(cfg *config.Config) (ports []port, err error) {
 			return nil, fmt.Errorf("interface %q has %d receive queues, and queues in [dataplane] is %d: run `ethtool -L %s combined %d`, or set queues = \"auto\"",
 				name, queues, want, name, want)
 		}
-		ports = append(ports, port{name: name, index: nic.Index, queues: queues})
+		ports = append(ports, port{name: name, index: nic.Index, mtu: nic.MTU, queues: queues})
 	}
 	return ports, nil
 }

@@ -43,6 +43,9 @@ func (d *Daemon) reload() (changes []string, err error) {
 	if err := fixed(d.cfg, cfg); err != nil {
 		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
+	if err := d.checkVLANs(cfg); err != nil {
+		return nil, err
+	}
 	for _, c := range lb.Diff(old, table) {
 		changes = append(changes, c.String())
 	}

@@ -26,6 +26,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,6 +82,34 @@ var scenarios = []struct {
 	{"1000_connections_at_a_time_do_not_mix", thousandConnections},
 	{"many_requests_on_one_connection", keepAlive},
 	{"iperf3_completes_both_ways", iperfBothWays},
+
+	{"either_end_may_close_its_half", halfClose},
+	{"reset_reaches_the_other_end", resetReachesOtherEnd},
+	{"idle_connection_is_reset_at_both_ends", idleConnectionIsReset},
+	{"client_learns_that_its_server_died", serverDies},
+	{"connection_survives_links_down_and_up", linkDownAndUp},
+
+	{"round_robin_counts_are_exact", roundRobinIsExact},
+	{"persistence_keeps_a_client_on_its_server", persistenceKeepsServer},
+	{"weight_0_drains", weightZeroDrains},
+	{"upper_threshold_is_respected", upperThresholdIsRespected},
+
+	{"udp_clients_get_their_own_answers", udpEcho},
+	{"dns_under_load_loses_nothing", dnsUnderLoad},
+
+	{"servers_are_told_the_client_by_tcp_option", clientAddressOptions},
+	{"forged_options_are_blanked", forgedOptionsAreBlanked},
+	{"servers_are_told_the_client_by_udp_notice", udpNotices},
+
+	{"reload_in_mid_stream_is_not_noticed", reloadInMidStream},
+	{"bad_reload_changes_nothing", badReloadChangesNothing},
+	{"figures_are_true", figuresAreTrue},
+
+	{"host_keeps_everything_else", hostKeepsEverythingElse},
+	{"killed_fnatd_leaves_silence_and_the_next_takes_over", killAndReturn},
+
+	{"idle_fnatd_hardly_uses_a_processor", idleIsCheap},
+	{"busy_poll_uses_its_core", busyPollUsesItsCore},
 }
 
 func TestFnatd(t *testing.T) {
@@ -106,8 +135,10 @@ func newBed(t *testing.T, v variant, servers int) *bed {
 	t.Helper()
 	rig := netns.ForTest(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
 	b := &bed{T: t, Rig: rig, dir: t.TempDir()}
-	if err := os.Chmod(b.dir, 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(b.stop)
 	return b
@@ -168,6 +199,16 @@ func (b *bed) stop() {
 // checkClean fails the test if a trace of fnatd is left on the balancer.
 func (b *bed) checkClean() {
 	b.Helper()
+	for _, trace := range b.traces() {
+		b.Errorf("fnatd has stopped and left %s", trace)
+	}
+	os.RemoveAll(b.pinDir()) // pinned programs would outlive the rig
+}
+
+// traces returns what fnatd has put on the balancer's interfaces and in the BPF
+// file system.
+func (b *bed) traces() (all []string) {
+	b.Helper()
 	for _, name := range b.Interfaces() {
 		out, err := b.Balancer.Run(context.Background(), "ip", "-d", "addr", "show", "dev", name)
 		if err != nil {
@@ -175,23 +216,30 @@ func (b *bed) checkClean() {
 		}
 		for _, trace := range []string{"xdp", netns.VIP(0).String(), netns.LIP(0).String(), netns.LIP(1).String()} {
 			if strings.Contains(out, trace) {
-				b.Errorf("fnatd has stopped and %s still has %q:\n%s", name, trace, out)
+				all = append(all, trace+" on "+name)
 			}
 		}
 	}
-	if pins := b.pins(); len(pins) > 0 {
-		b.Errorf("fnatd has stopped and left pins: %v", pins)
+	if _, err := os.Stat(b.pinDir()); err == nil {
+		all = append(all, b.pinDir())
 	}
+	return append(all, b.pins()...)
 }
 
-// pins returns what is pinned for the balancer's namespace.
-func (b *bed) pins() []string {
+// pinDir returns where fnatd pins its programs in the balancer's namespace.
+func (b *bed) pinDir() string {
 	b.Helper()
 	var ns syscall.Stat_t
 	if err := syscall.Stat(b.Balancer.Path, &ns); err != nil {
 		b.Fatal(err)
 	}
-	pins, _ := filepath.Glob(fmt.Sprintf("/sys/fs/bpf/fnatd-%d/*", ns.Ino))
+	return filepath.Join("/sys/fs/bpf/fnatd", strconv.FormatUint(ns.Ino, 10))
+}
+
+// pins returns what is pinned there.
+func (b *bed) pins() []string {
+	b.Helper()
+	pins, _ := filepath.Glob(b.pinDir() + "/*")
 	return pins
 }
 
@@ -238,6 +286,18 @@ func (b *bed) service(name string) ctl.Service {
 	}
 	b.Fatalf("fnatd has no service %q: %+v", name, all)
 	return ctl.Service{}
+}
+
+// connections asks for the connections in a state, "" for all.
+func (b *bed) connections(state string) (all []ctl.Connection) {
+	b.Helper()
+	for c, err := range b.lb.Ctl.Connections(b.Context(), ctl.Filter{State: state}) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	return all
 }
 
 // drops asks how many packets were dropped for a reason.

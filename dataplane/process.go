@@ -3,6 +3,7 @@ package dataplane
 import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
 )
@@ -24,22 +25,23 @@ import (
 // A job is one frame on its way through a batch.
 type job struct {
 	p    packet.Packet
-	addr uint64 // of the frame in the UMEM
-	port int    // interface it came in by; after process, the one it leaves by
-	role role   // of its destination address
+	addr uint64     // of the frame in the UMEM
+	tail []xsk.Desc // the frames that follow, of a packet longer than one
+	port int        // interface it came in by; after process, the one it leaves by
+	role role       // of its destination address
 	key  conntrack.Key
 	why  packet.Reason
 }
 
 // classify does everything about a frame that needs no connection, and asks for
-// the cache line that finding one will need.
-func (w *Worker) classify(j *job, buf []byte, start, end int) {
+// the cache line that finding one will need. rest bytes of it are in j.tail.
+func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	p := &j.p
-	if j.why = p.Parse(buf, start, end); j.why != packet.Kept {
+	if j.why = p.ParseHead(buf, start, end, rest); j.why != packet.Kept {
 		return
 	}
 	if w.fullSums[j.port] {
-		p.RecomputeChecksums()
+		p.RecomputeChecksums(w.tail(j)...)
 	}
 	j.role = w.view.addrs.role(&p.Flow.Dst)
 	switch {

@@ -32,7 +32,7 @@ const (
 
 // A Port is one queue of one interface, as a worker uses it: a *xsk.Socket, or
 // a fake ring in tests. Frames that Recv hands out belong to the worker until
-// Send takes them.
+// Send takes them. Both move whole packets, which may be in several descriptors.
 type Port interface {
 	Recv([]xsk.Desc) int
 	Refill()
@@ -68,6 +68,7 @@ type Worker struct {
 	jobs     [batchSize]job
 	out      [][]xsk.Desc // by port: rewritten frames that wait for the end of the batch
 	option   [packet.MaxAddressOption]byte
+	views    [][]byte // see tail
 
 	inbox    inbox
 	usedHops []bool
@@ -138,27 +139,68 @@ func (w *Worker) poll(now time.Time) int {
 
 // batch takes n received frames through the passes that process.go describes.
 func (w *Worker) batch(port, n int) {
-	for i := range n {
-		j, d := &w.jobs[i], w.descs[i]
-		j.addr, j.port = d.Addr, port
-		w.counts.RxBytes += uint64(d.Len)
-		buf, off := w.umem.Chunk(d.Addr), w.umem.Offset(d.Addr)
-		w.classify(j, buf, off, off+int(d.Len))
+	packets := 0
+	for i := 0; i < n; packets++ {
+		i += w.take(&w.jobs[packets], port, w.descs[i:n])
 	}
-	for i := range n {
+	for i := range packets {
 		j := &w.jobs[i]
 		if why := w.process(j); why != packet.Kept {
 			w.counts.Drops[why]++
-			w.umem.Free(j.addr)
+			w.recycle(j)
 			continue
 		}
-		w.queue(j.port, xsk.Desc{
-			Addr: j.addr - uint64(w.umem.Offset(j.addr)) + uint64(j.p.Start),
-			Len:  uint32(j.p.End - j.p.Start),
-		})
+		w.finish(j)
 	}
-	w.counts.RxPackets += uint64(n)
-	w.counts.BatchSizes[bits.Len(uint(n-1))]++
+	w.counts.RxPackets += uint64(packets)
+	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
+}
+
+// take makes the packet that d begins with j's, classifies it and returns how many
+// descriptors it has.
+func (w *Worker) take(j *job, port int, d []xsk.Desc) (n int) {
+	rest := 0
+	for n = 1; d[n-1].Options&xsk.Continued != 0; n++ {
+		rest += int(d[n].Len)
+	}
+	j.addr, j.port, j.tail = d[0].Addr, port, d[1:n]
+	w.counts.RxBytes += uint64(d[0].Len) + uint64(rest)
+	buf, off := w.umem.Chunk(j.addr), w.umem.Offset(j.addr)
+	w.classify(j, buf, off, off+int(d[0].Len), rest)
+	return n
+}
+
+// tail returns what is in the frames of j behind the first.
+func (w *Worker) tail(j *job) [][]byte {
+	w.views = w.views[:0]
+	for _, d := range j.tail {
+		off := w.umem.Offset(d.Addr)
+		w.views = append(w.views, w.umem.Chunk(d.Addr)[off:off+int(d.Len)])
+	}
+	return w.views
+}
+
+// recycle frees the frames of a packet that goes no further.
+func (w *Worker) recycle(j *job) {
+	w.umem.Free(j.addr)
+	for _, d := range j.tail {
+		w.umem.Free(d.Addr)
+	}
+}
+
+// finish puts the frames of a rewritten packet in line for j.port.
+func (w *Worker) finish(j *job) {
+	head := xsk.Desc{
+		Addr: j.addr - uint64(w.umem.Offset(j.addr)) + uint64(j.p.Start),
+		Len:  uint32(j.p.End - j.p.Start),
+	}
+	if len(j.tail) > 0 {
+		head.Options = xsk.Continued
+	}
+	w.queue(j.port, head)
+	for _, d := range j.tail {
+		w.queue(j.port, d)
+	}
 }
 
 // queue puts a finished frame in line for a port.
@@ -184,13 +226,23 @@ func (w *Worker) transmit() {
 		for _, d := range line[:sent] {
 			w.counts.TxBytes += uint64(d.Len)
 		}
-		w.counts.TxPackets += uint64(sent)
+		w.counts.TxPackets += packets(line[:sent])
+		w.counts.Drops[packet.TxFull] += packets(line[sent:])
 		for _, d := range line[sent:] {
-			w.counts.Drops[packet.TxFull]++
 			w.umem.Free(d.Addr)
 		}
 		w.out[i] = line[:0]
 	}
+}
+
+// packets returns how many whole packets are in d.
+func packets(d []xsk.Desc) (n uint64) {
+	for i := range d {
+		if d[i].Options&xsk.Continued == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // sweep advances the timers of the shards that this worker owns, each about

@@ -60,8 +60,8 @@ func (b *bed) echo() {
 	}()
 }
 
-// dial connects the client to a service of echoes.
-func (b *bed) dial(network string) net.Conn {
+// dialEcho connects the client to a service of echoes.
+func (b *bed) dialEcho(network string) net.Conn {
 	b.Helper()
 	c, err := b.Client.Dial(b.Context(), network, vip(7).String())
 	if err != nil {
@@ -74,7 +74,7 @@ func (b *bed) dial(network string) net.Conn {
 // echoStream sends size random bytes over TCP, which must come back.
 func (b *bed) echoStream(size int) {
 	b.Helper()
-	c := b.dial("tcp")
+	c := b.dialEcho("tcp")
 	defer c.Close()
 	want := make([]byte, size)
 	rand.NewChaCha8([32]byte{1}).Read(want)
@@ -91,7 +91,7 @@ func (b *bed) echoStream(size int) {
 // echoDatagrams sends datagrams of these sizes, each of which must come back.
 func (b *bed) echoDatagrams(sizes ...int) {
 	b.Helper()
-	c := b.dial("udp")
+	c := b.dialEcho("udp")
 	defer c.Close()
 	buf := make([]byte, 1<<16)
 	for i, size := range sizes {

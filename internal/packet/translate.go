@@ -110,8 +110,9 @@ func (p *Packet) add(field int, delta uint32) {
 
 // RecomputeChecksums computes the checksums of IP and transport from scratch,
 // for frames from a virtual link whose other end leaves only the pseudo-header's
-// sum in the field. A UDP checksum of zero stays zero.
-func (p *Packet) RecomputeChecksums() {
+// sum in the field. A UDP checksum of zero stays zero. tail is the rest of a frame
+// that has one.
+func (p *Packet) RecomputeChecksums(tail ...[]byte) {
 	if p.Version == 4 {
 		h := p.IPv4()
 		h.setSum(0)
@@ -119,10 +120,10 @@ func (p *Packet) RecomputeChecksums() {
 	}
 	switch p.Flow.Proto {
 	case ProtoTCP:
-		p.TCP().setSum(p.transportSum())
+		p.TCP().setSum(p.transportSum(tail...))
 	case ProtoUDP:
 		if u := p.UDP(); u.Sum() != 0 {
-			s := p.transportSum()
+			s := p.transportSum(tail...)
 			if s == 0 {
 				s = 0xffff
 			}
@@ -136,20 +137,30 @@ func (p *Packet) RecomputeChecksums() {
 // transportSum returns the checksum that the transport header should carry: over
 // pseudo-header (but for ICMP over IPv4), header and payload, the checksum field
 // itself counted as zero.
-func (p *Packet) transportSum() Sum {
-	end, field := p.End, tcpSum
+func (p *Packet) transportSum(tail ...[]byte) Sum {
+	size, field := p.End-p.L4+p.Tail, tcpSum
 	switch p.Flow.Proto {
 	case ProtoUDP:
-		end, field = p.L4+p.UDP().Len(), udpSum
+		size, field = p.UDP().Len(), udpSum
 	case ProtoICMP, ProtoICMPv6:
 		field = icmpSum
 	}
-	b := p.Buf[p.L4:end]
+	b := p.Buf[p.L4:min(p.L4+size, p.End)]
 	var acc uint64
 	if p.Flow.Proto != ProtoICMP {
-		acc = pseudoSum(&p.Flow.Src, &p.Flow.Dst, p.Flow.Proto, len(b))
+		acc = pseudoSum(&p.Flow.Src, &p.Flow.Dst, p.Flow.Proto, size)
 	}
 	acc = onesSum(acc, b[:field])
 	acc = onesSum(acc, b[field+2:])
+	at := len(b)
+	for _, b := range tail {
+		b = b[:min(len(b), size-at)]
+		d := delta(onesSum(0, b))
+		if at&1 != 0 {
+			d = d.odd()
+		}
+		acc = onesAdd(acc, uint64(d))
+		at += len(b)
+	}
 	return Sum(^fold(acc))
 }

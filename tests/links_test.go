@@ -109,6 +109,49 @@ func (b *bed) echoDatagrams(sizes ...int) {
 	}
 }
 
+// newJumboBed is newBed with another MTU, on every interface.
+func newJumboBed(t *testing.T, mtu int) *bed {
+	t.Helper()
+	b := &bed{T: t, Rig: netns.ForTest(t, netns.Topology{Servers: 1, MTU: mtu}), dir: t.TempDir()}
+	t.Cleanup(b.stop)
+	return b
+}
+
+// TestMTU has everything that a frame holds, in one buffer or in several, arrive
+// in the size it was sent in: nobody here puts fragments together.
+func TestMTU(t *testing.T) {
+	for _, mtu := range []int{1770, 3506, 3818, 3819, 9000} {
+		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
+			b := newJumboBed(t, mtu)
+			b.echo()
+			capture, err := b.Servers[0].Capture("eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.start(echoes()...)
+			b.echoStream(8 << 20)
+			longest := mtu - 20 - 8
+			b.echoDatagrams(1, 1500, longest-1, longest, min(8000, longest))
+			frames, err := capture.Stop()
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := 0
+			for _, f := range frames {
+				if !f.Sent {
+					size = max(size, len(f.Data))
+				}
+			}
+			if want := mtu + 14; size != want {
+				t.Errorf("longest frame at the server: got %d bytes, want %d", size, want)
+			}
+			if got := b.drops("fragment"); got != 0 {
+				t.Errorf("fragments: got %d, want none", got)
+			}
+		})
+	}
+}
+
 // TestChecksumOffload has the senders leave checksums undone, as containers do.
 func TestChecksumOffload(t *testing.T) {
 	b := newBed(t, variant{netns.TwoArm, 1}, 1)

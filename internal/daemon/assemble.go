@@ -103,11 +103,12 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		}
 		return err
 	})
+	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]
-		mode, reason, err := d.program.Attach(p.index, p.name, attachMode(d.cfg.Dataplane.Mode))
+		mode, reason, err := d.program.Attach(p.index, p.name, attachMode(d.cfg.Dataplane.Mode), multi)
 		if err != nil {
-			return err
+			return tooLong(err, d.ports)
 		}
 		p.xdp, p.reason = mode, reason
 	}
@@ -118,8 +119,9 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 func (d *Daemon) openQueues(undo *cleanup) error {
 	workers := slices.MaxFunc(d.ports, func(a, b port) int { return a.queues - b.queues }).queues
 	cpus := d.cfg.Dataplane.CPUs
+	size, multi := frameSize(d.ports)
 	for i := range workers {
-		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, FrameSize: frameSize(d.ports), HugePages: true})
+		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, FrameSize: size, HugePages: true})
 		if err != nil {
 			return err
 		}
@@ -133,9 +135,11 @@ func (d *Daemon) openQueues(undo *cleanup) error {
 			if i >= p.queues {
 				continue
 			}
-			s, err := xsk.Open(umem, p.index, i, xsk.Options{Mode: bindMode(d.cfg.Dataplane.Mode, p.xdp), BusyPoll: d.cfg.Dataplane.BusyPoll})
+			s, err := xsk.Open(umem, p.index, i, xsk.Options{
+				Mode: bindMode(d.cfg.Dataplane.Mode, p.xdp), BusyPoll: d.cfg.Dataplane.BusyPoll, MultiBuffer: multi,
+			})
 			if err != nil {
-				return fmt.Errorf("interface %q: queue %d: %w", p.name, i, err)
+				return tooLong(fmt.Errorf("interface %q: queue %d: %w", p.name, i, err), d.ports)
 			}
 			undo.add(s.Close)
 			if err := d.program.SetSocket(p.index, i, s.FD()); err != nil {

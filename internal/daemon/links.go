@@ -18,16 +18,37 @@ import (
 // tags. What fnatd adds to a packet grows into the headroom.
 func mtuOf(frameSize int) int { return frameSize - xsk.Headroom - packet.MaxEthernetLen }
 
+// anyDriverMTU is the largest MTU that fits one buffer of every driver: a page less
+// headroom, Ethernet header and what the kernel keeps behind (skb_shared_info).
+const anyDriverMTU = 4096 - xsk.Headroom - packet.MaxEthernetLen - 320
+
+// longest returns the port with the largest MTU.
+func longest(ports []port) port {
+	return slices.MaxFunc(ports, func(a, b port) int { return cmp.Compare(a.mtu, b.mtu) })
+}
+
 // frameSize returns the bytes of the smallest frame that holds what the ports
-// receive, or of the largest there is.
-func frameSize(ports []port) int {
-	longest := slices.MaxFunc(ports, func(a, b port) int { return cmp.Compare(a.mtu, b.mtu) }).mtu
-	for _, size := range xsk.FrameSizes {
-		if longest <= mtuOf(size) {
-			return size
+// receive. Where none does, that is the largest there is, and multi: packets then
+// take several. All ports must know how to, since each sends what others receive.
+func frameSize(ports []port) (size int, multi bool) {
+	mtu := longest(ports).mtu
+	for _, size = range xsk.FrameSizes {
+		if mtu <= mtuOf(size) {
+			return size, false
 		}
 	}
-	return slices.Max(xsk.FrameSizes[:])
+	return size, true
+}
+
+// tooLong adds to an error that came up while packets of several frames were
+// asked for what the operator can do without them.
+func tooLong(err error, ports []port) error {
+	if _, multi := frameSize(ports); err == nil || !multi {
+		return err
+	}
+	p := longest(ports)
+	return fmt.Errorf("%w; MTU %d of %q is more than a frame holds, and several for a packet need Linux 6.6 and a driver that can: `ip link set dev %s mtu %d` is the largest without",
+		err, p.mtu, p.name, p.name, anyDriverMTU)
 }
 
 // checkVLANs checks the VLAN interfaces that cfg names against those there are.

@@ -12,17 +12,23 @@ import (
 
 func TestFrameSize(t *testing.T) {
 	for _, c := range []struct {
-		mtus []int
-		want int
+		mtus  []int
+		want  int
+		multi bool
 	}{
-		{[]int{1500}, 2048}, {[]int{1500, 1770}, 2048}, {[]int{1771, 1500}, 4096}, {[]int{3818}, 4096}, {[]int{9000}, 4096},
+		{[]int{1500}, 2048, false}, {[]int{1500, 1770}, 2048, false}, {[]int{1771, 1500}, 4096, false},
+		{[]int{3818}, 4096, false}, {[]int{1500, 3819}, 4096, true}, {[]int{9000}, 4096, true},
 	} {
 		var ports []port
 		for _, mtu := range c.mtus {
-			ports = append(ports, port{mtu: mtu})
+			ports = append(ports, port{name: "eth0", mtu: mtu})
 		}
-		if got := frameSize(ports); got != c.want {
-			t.Errorf("MTUs %v: got %d, want %d", c.mtus, got, c.want)
+		if got, multi := frameSize(ports); got != c.want || multi != c.multi {
+			t.Errorf("MTUs %v: got %d %t, want %d %t", c.mtus, got, multi, c.want, c.multi)
+		}
+		err := tooLong(errors.ErrUnsupported, ports)
+		if got := strings.Contains(err.Error(), "ip link set dev eth0 mtu 3498"); got != c.multi || !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("MTUs %v: got %q, want it to tell the largest MTU: %t", c.mtus, err, c.multi)
 		}
 	}
 }

@@ -10,9 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	bpflink "github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/fnatd/fnatd/tests/harness"
@@ -140,27 +138,7 @@ func TestExitWhileAnotherRuns(t *testing.T) {
 
 func TestExitOnForeignProgram(t *testing.T) {
 	b := newBed(t, matrix[0], 1)
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "somebody", Type: ebpf.XDP, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // XDP_PASS
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer prog.Close()
-	index, err := b.Balancer.Index("lan0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var l bpflink.Link
-	err = b.Balancer.Do(func() (err error) {
-		l, err = bpflink.AttachXDP(bpflink.XDPOptions{Program: prog, Interface: index})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	b.attach(b.Balancer, "lan0", asm.Mov.Imm(asm.R0, xdpPass), asm.Return())
 	cmd := b.Balancer.Command(t.Context(), filepath.Join(bin, "fnatd"), "-c", b.write(harness.Config(b.Rig, b.dir, "", web(0))))
 	checkExit(t, b, cmd, 1, `interface "lan0" already carries an XDP program (id `)
 	if out := b.run(b.Balancer, "ip", "link", "show", "lan0"); !strings.Contains(out, "xdp") {

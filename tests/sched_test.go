@@ -120,8 +120,8 @@ func persistenceKeepsServer(b *bed) {
 		got.Servers[1].Traffic.Connections != 10 || got.Servers[2].Traffic.Connections != 10 {
 		b.Errorf("each client kept to its server ten times: got %+v", got)
 	}
-	if stats, err := b.lb.Ctl.Stats(b.Context()); err != nil || stats.Table.Templates != 3 {
-		b.Errorf("got %d templates, %v; want 3", stats.Table.Templates, err)
+	if got := b.stats().Table.Templates; got != 3 {
+		b.Errorf("got %d templates, want 3", got)
 	}
 
 	// For a service of another name and the whole network as one client.

@@ -75,12 +75,15 @@ func (b *bed) connectTo(to, from netip.AddrPort, accepted ...<-chan *net.TCPConn
 // send writes to one end and checks that just this arrives at the other.
 func (p *pair) send(from, to *net.TCPConn, what string) {
 	p.Helper()
-	if _, err := io.WriteString(from, what); err != nil {
-		p.Fatal(err)
-	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(from, what)
+		sent <- err
+	}()
 	got := make([]byte, len(what))
-	if _, err := io.ReadFull(to, got); err != nil || string(got) != what {
-		p.Fatalf("sent %q, arrived %q, %v", what, got, err)
+	n, err := io.ReadFull(to, got)
+	if err := errors.Join(err, <-sent); err != nil || string(got) != what {
+		p.Fatalf("sent %d bytes, %.20q…, arrived %d, %.20q…: %v", len(what), what, n, got, err)
 	}
 }
 
@@ -242,5 +245,27 @@ func (b *bed) reads(c net.Conn, want string) {
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
 		b.Fatalf("%v read %q, %v; want %q", c.LocalAddr(), got[:n], err, want)
+	}
+}
+
+// newMACAddress exchanges the network card of the server, then of the client, and
+// then the balancer's own.
+func newMACAddress(b *bed) {
+	accepted := b.listen(b.Servers[0], rip(0, 8080))
+	b.start(web(0))
+	p := b.connect(accepted)
+	p.exchange()
+	for i, h := range []struct {
+		host *netns.Host
+		name string
+	}{{b.Servers[0], "eth0"}, {b.Client, "eth0"}, {b.Balancer, b.ServerSide()}} {
+		if err := h.host.Sysctl("net/ipv4/conf/all/arp_notify", "1"); err != nil { // tell the neighbours
+			b.Fatal(err)
+		}
+		if err := h.host.SetMAC(h.name, net.HardwareAddr{2, 0, 0, 0, 0, byte(i + 1)}); err != nil {
+			b.Fatal(err)
+		}
+		p.exchange()
+		b.connect(accepted).exchange()
 	}
 }

@@ -6,6 +6,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -41,6 +42,7 @@ const (
 type Dataplane struct {
 	Where
 	Interfaces       []string // at least one, no two alike
+	VLANs            []string // VLAN interfaces on them that VIPs and LIPs may be put on
 	Queues           int      // queues of each interface to serve; 0 is all
 	Mode             Mode
 	MaxConnections   int
@@ -49,6 +51,37 @@ type Dataplane struct {
 	BusyPoll         bool  // workers never sleep
 	ManageAddresses  bool  // put VIPs and LIPs on their interfaces
 	ReflectClientMAC bool  // answer a client by the MAC address it came from
+	Settings         []InterfaceSettings
+}
+
+// carriers returns the interfaces that VIPs and LIPs may be put on.
+func (d *Dataplane) carriers() []string { return slices.Concat(d.Interfaces, d.VLANs) }
+
+// InterfaceSettings is one [[dataplane.interface]]: what one of the interfaces
+// has of its own.
+type InterfaceSettings struct {
+	Where
+	Name     string // one of Interfaces
+	Checksum Checksum
+}
+
+// A Checksum says how the checksums of packets from an interface are kept right.
+type Checksum string
+
+// The ways to keep checksums right.
+const (
+	Incremental Checksum = "incremental" // by the difference: damage on the way stays visible
+	Full        Checksum = "full"        // computed anew: for virtual links, whose senders leave them undone
+)
+
+// ChecksumOf returns how the checksums of packets from an interface are kept right.
+func (d *Dataplane) ChecksumOf(name string) Checksum {
+	for i := range d.Settings {
+		if d.Settings[i].Name == name {
+			return d.Settings[i].Checksum
+		}
+	}
+	return Incremental
 }
 
 // A LocalPool is one [[local_pool]].

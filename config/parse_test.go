@@ -117,6 +117,7 @@ control = "/tmp/s"
 metrics = ""
 [dataplane]
 interfaces = ["eth0", "eth1"]
+vlans = ["eth1.7"]
 queues = 2
 mode = "copy"
 max_connections = 10_000
@@ -125,9 +126,10 @@ busy_poll = true
 cpus = [4, 2]
 reflect_client_mac = true
 frames = 16384
+interface = [{ name = "eth1", checksum = "full" }, { name = "eth0" }]
 [[local_pool]]
 name = "lan"
-interface = "eth1"
+interface = "eth1.7"
 addresses = ["10.0.1.10-12", "10.0.1.254 - 10.0.2.1", "fd00::e-f", "10.0.3.1"]
 ports = "5000 - 5999"
 [[service]]
@@ -172,11 +174,12 @@ toa_on_syn = true
 		File:   "test.toml",
 		Daemon: Daemon{Control: "/tmp/s"},
 		Dataplane: Dataplane{
-			Interfaces: []string{"eth0", "eth1"}, Queues: 2, Mode: Copy, MaxConnections: 10_000,
+			Interfaces: []string{"eth0", "eth1"}, VLANs: []string{"eth1.7"}, Queues: 2, Mode: Copy, MaxConnections: 10_000,
 			Frames: 16384, CPUs: []int{4, 2}, BusyPoll: true, ReflectClientMAC: true,
+			Settings: []InterfaceSettings{{Name: "eth1", Checksum: Full}, {Name: "eth0", Checksum: Incremental}},
 		},
 		Pools: []LocalPool{{
-			Name: "lan", Interface: "eth1", Ports: Ports{5000, 5999},
+			Name: "lan", Interface: "eth1.7", Ports: Ports{5000, 5999},
 			Addresses: addrs("10.0.1.10", "10.0.1.11", "10.0.1.12", "10.0.1.254", "10.0.1.255",
 				"10.0.2.0", "10.0.2.1", "fd00::e", "fd00::f", "10.0.3.1"),
 		}},
@@ -264,6 +267,7 @@ func TestExampleShowsDefaults(t *testing.T) {
 	for i := range c.Services {
 		c.Services[i].Timeouts = Timeouts{} // the connection table has those defaults
 	}
+	c.Dataplane.Settings = nil // as has ChecksumOf
 	if diff := cmp.Diff(c, want, ignoreLines); diff != "" {
 		t.Errorf("with the defaults written out (-got +want):\n%s", diff)
 	}

@@ -77,15 +77,8 @@ func (d *Daemon) read(t *table) {
 }
 
 func (d *Dataplane) read(t *table) {
-	t.list("interfaces", `of names, as ["eth0"]`, func(v any, _ int, fail func(string)) {
-		name, _ := v.(string)
-		if err := checkInterface(name); err != nil {
-			fail(err.Error())
-		} else if slices.Contains(d.Interfaces, name) {
-			fail("named twice (remove one)")
-		}
-		d.Interfaces = append(d.Interfaces, name)
-	})
+	d.readNames(t, "interfaces", `of names, as ["eth0"]`, &d.Interfaces)
+	d.readNames(t, "vlans", `of names, as ["eth0.100"]`, &d.VLANs)
 	if t.require("interfaces", `["eth0"]`); len(d.Interfaces) == 0 {
 		t.fail("interfaces", `empty (want at least one, as ["eth0"])`)
 	}
@@ -97,7 +90,32 @@ func (d *Dataplane) read(t *table) {
 	t.boolean("reflect_client_mac", &d.ReflectClientMAC)
 	integer(t, "frames", &d.Frames, 4096*max(1, len(d.Interfaces)), 1<<20)
 	d.readCPUs(t)
+	t.subs("interface", func(values map[string]any, p *place) {
+		d.Settings = append(d.Settings, InterfaceSettings{Checksum: Incremental})
+		s := &d.Settings[len(d.Settings)-1]
+		s.read(newTable(t.report, "dataplane.interface", t.context+"interface: ", values, p, &s.Where))
+	})
 	t.finish()
+}
+
+func (s *InterfaceSettings) read(t *table) {
+	t.text("name", func(name string) error { s.Name = name; return nil })
+	t.require("name", `"eth0"`)
+	oneOf(t, "checksum", &s.Checksum, Incremental, Full)
+	t.finish()
+}
+
+// readNames reads a list of interfaces, of which none may be named twice.
+func (d *Dataplane) readNames(t *table, key, want string, to *[]string) {
+	t.list(key, want, func(v any, _ int, fail func(string)) {
+		name, _ := v.(string)
+		if err := checkInterface(name); err != nil {
+			fail(err.Error())
+		} else if slices.Contains(d.Interfaces, name) || slices.Contains(d.VLANs, name) {
+			fail("named twice (remove one)")
+		}
+		*to = append(*to, name)
+	})
 }
 
 // readQueues reads queues: "auto" or a number.

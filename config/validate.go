@@ -17,6 +17,7 @@ type validator struct {
 
 func (c *Config) validate(r *report) {
 	v := &validator{r, c}
+	v.settings()
 	v.pools()
 	names, addresses := map[string]int{}, map[string]*Service{}
 	for i := range c.Services {
@@ -31,6 +32,23 @@ func (c *Config) validate(r *report) {
 func (v *validator) fail(w *Where, context, key string, value any, format string, args ...any) {
 	if !w.bad[key] {
 		v.add(w.LineOf(key), message(context, key, value, fmt.Sprintf(format, args...)))
+	}
+}
+
+// settings checks that each [[dataplane.interface]] is about an interface of its
+// own that is served.
+func (v *validator) settings() {
+	d := &v.config.Dataplane
+	lines := map[string]int{}
+	for i := range d.Settings {
+		s := &d.Settings[i]
+		if line, dup := lines[s.Name]; dup && s.Name != "" {
+			v.fail(&s.Where, "dataplane: interface: ", "name", s.Name, "has a table already in line %d (write both into one)", line)
+		}
+		lines[s.Name] = s.LineOf("name")
+		if !d.bad["interfaces"] && !slices.Contains(d.Interfaces, s.Name) {
+			v.fail(&s.Where, "dataplane: interface: ", "name", s.Name, "not in dataplane.interfaces (want %s, or add it there)", list(d.Interfaces, "or"))
+		}
 	}
 }
 
@@ -75,11 +93,11 @@ func (v *validator) service(s *Service, names map[string]int, addresses map[stri
 func (v *validator) knownInterface(w *Where, context, name string) {
 	d := &v.config.Dataplane
 	switch {
-	case d.bad["interfaces"] || len(d.Interfaces) == 0 || slices.Contains(d.Interfaces, name):
+	case d.bad["interfaces"] || d.bad["vlans"] || len(d.Interfaces) == 0 || slices.Contains(d.carriers(), name):
 	case name == "":
-		v.fail(w, context, "interface", nil, "missing (want %s)", list(d.Interfaces, "or"))
+		v.fail(w, context, "interface", nil, "missing (want %s)", list(d.carriers(), "or"))
 	default:
-		v.fail(w, context, "interface", name, "not in dataplane.interfaces (want %s, or add it there)", list(d.Interfaces, "or"))
+		v.fail(w, context, "interface", name, "in neither dataplane.interfaces nor dataplane.vlans (want %s, or add it there)", list(d.carriers(), "or"))
 	}
 }
 

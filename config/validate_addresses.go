@@ -43,7 +43,7 @@ func (v *validator) virtual(s *Service, vips map[netip.Addr]*Service) {
 		vips[vip] = s
 		return
 	}
-	known = slices.Contains(v.config.Dataplane.Interfaces, first.Interface)
+	known = slices.Contains(v.config.Dataplane.carriers(), first.Interface)
 	if known && s.Interface != "" && s.Interface != first.Interface {
 		v.fail(&s.Where, s.label, "interface", s.Interface, "%s is on %q for %s (put both on the same)", vip, first.Interface, first.describe())
 	}

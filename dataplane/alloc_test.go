@@ -50,10 +50,18 @@ func TestNoAllocation(t *testing.T) {
 		}},
 		{"fragments", func(w *world) (int, [][]byte) {
 			var all [][]byte
-			for _, p := range pieces() {
+			for _, p := range fragments() {
 				all = append(all, p.Bytes())
 			}
 			return wan, all
+		}},
+		{"reflected_in_vlans", func(w *world) (int, [][]byte) {
+			w.worker.reflect = true
+			k := w.connect(client)
+			return wan, [][]byte{packettest.TCP{
+				Link: packettest.Link{SrcMAC: clientMAC, VLAN: []uint16{6, 5}}, Src: client, Dst: vip,
+				Flags: packet.ACK, Seq: k.seq, Ack: k.ack,
+			}.Frame().Bytes()}
 		}},
 		{"dropped", func(w *world) (int, [][]byte) {
 			return wan, [][]byte{make([]byte, 60), (&talk{client: client, virtual: vip}).fromClient(packet.ACK, "", "").Bytes()}

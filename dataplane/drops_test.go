@@ -49,7 +49,7 @@ func TestDrops(t *testing.T) {
 		packet.BadUDPLength: {frame: change(udp.Frame(), l4+5, 7)},
 		packet.BadICMP:      {frame: packettest.ICMP{Src: real0.Addr, Dst: lip, Type: packet.ICMPEchoReply}.Frame().Bytes(), port: lan},
 		packet.FragmentOverlap: {frame: secondPiece(), prepare: func(w *world) []byte {
-			for _, piece := range pieces() {
+			for _, piece := range fragments() {
 				w.put(wan, piece.Bytes())
 			}
 			w.run()
@@ -127,11 +127,11 @@ func TestDrops(t *testing.T) {
 	}
 }
 
-func pieces() []packettest.Frame {
+func fragments() []packettest.Frame {
 	return packettest.Fragments(packettest.UDP{Src: client, Dst: vipUDP, Payload: make([]byte, 4000)}.Frame(), 1500)
 }
 
-func secondPiece() []byte { return pieces()[1].Bytes() }
+func secondPiece() []byte { return fragments()[1].Bytes() }
 
 // dropEarlyFragment has a fragment wait for a first one that never comes.
 func dropEarlyFragment(t *testing.T) {

@@ -22,6 +22,7 @@ type Config struct {
 	ISNKey           siphash.Key // secret of the initial sequence numbers (RFC 6528)
 	ReflectClientMAC bool        // answer to the MAC that a client's packets come from
 	BusyPoll         bool        // never wait for packets, spin
+	FullChecksums    []bool      // by port: compute the checksums of what it receives anew; nil is none
 	Queues           []Queue     // one per worker
 }
 
@@ -61,9 +62,10 @@ func New(cfg Config, t *lb.Table) (*Engine, error) {
 			conns: cfg.Conns, router: cfg.Router,
 			umem: q.UMEM, ports: q.Ports, wait: q.Wait,
 			reflect: cfg.ReflectClientMAC, busyPoll: cfg.BusyPoll, isnKey: cfg.ISNKey,
-			out: make([][]xsk.Desc, len(q.Ports)), nextShard: i,
+			fullSums: make([]bool, len(q.Ports)), out: make([][]xsk.Desc, len(q.Ports)), nextShard: i,
 			errors: errorBurst,
 		}
+		copy(w.fullSums, cfg.FullChecksums)
 		w.onDue = w.due
 		w.swept = e.millis(time.Now())
 		e.all = append(e.all, w)

@@ -36,7 +36,7 @@ func (w *Worker) fragment(j *job) packet.Reason {
 	if p.Version == 6 { // where it is no part of the identity: RFC 8200, section 4.5
 		id.proto = 0
 	}
-	if why := w.shared.fragments.note(&id, offset, offset+p.End-p.L4, w.now); why != packet.Kept {
+	if why := w.shared.fragments.note(&id, offset, offset+p.L3+p.IPLen()-p.L4, w.now); why != packet.Kept {
 		return why
 	}
 	if offset == 0 {
@@ -62,7 +62,7 @@ func (w *Worker) laterFragment(j *job, id *datagramID) packet.Reason {
 	if ok {
 		return w.follow(j, &way)
 	}
-	if len(w.waiting) == maxWaiting {
+	if len(w.waiting) == maxWaiting || len(j.tail) > 0 {
 		return packet.Fragment
 	}
 	p := &j.p
@@ -91,10 +91,10 @@ func (w *Worker) releaseWaiting() {
 		switch {
 		case ok:
 			j := &w.late
-			w.classify(j, early.port, early.desc)
+			w.again(j, early)
 			w.finish(j, w.follow(j, &way))
 		case int32(w.now-early.until) >= 0:
-			w.drop(early.desc.Addr, packet.Fragment)
+			w.dropFrame(early.desc.Addr, packet.Fragment)
 		default:
 			kept = append(kept, *early)
 		}
@@ -102,10 +102,18 @@ func (w *Worker) releaseWaiting() {
 	w.waiting = kept
 }
 
+// again parses an early fragment as when it came.
+func (w *Worker) again(j *job, early *waiting) {
+	d := early.desc
+	j.addr, j.port, j.tail = d.Addr, early.port, nil
+	off := w.umem.Offset(d.Addr)
+	w.classify(j, w.umem.Chunk(d.Addr), off, off+int(d.Len), 0)
+}
+
 // dropWaiting drops all early fragments: the worker stops.
 func (w *Worker) dropWaiting() {
 	for i := range w.waiting {
-		w.drop(w.waiting[i].desc.Addr, packet.Fragment)
+		w.dropFrame(w.waiting[i].desc.Addr, packet.Fragment)
 	}
 	w.waiting = w.waiting[:0]
 }

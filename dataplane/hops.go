@@ -11,7 +11,7 @@ type Router interface {
 	Table() *route.Table
 	Want(packet.Addr)
 	Use(route.HopID)
-	Reflect(port int, mac [6]byte) route.HopID
+	Reflect(port int, mac [6]byte, vlans packet.VLANs) route.HopID
 }
 
 // firstHops gives a new connection its next hops. Towards the client the route
@@ -37,7 +37,8 @@ func (w *Worker) lookUpHops(c *conntrack.Conn) {
 }
 
 func (w *Worker) reflectClient(c *conntrack.Conn, j *job) {
-	if id := w.router.Reflect(j.port, j.p.Ethernet().Src()); id != 0 {
+	e := j.p.Ethernet()
+	if id := w.router.Reflect(j.port, e.Src(), e.VLANs()); id != 0 {
 		c.ToClient = uint16(id)
 	}
 }
@@ -46,7 +47,8 @@ func (w *Worker) reflectClient(c *conntrack.Conn, j *job) {
 // from.
 func (w *Worker) followClient(c *conntrack.Conn, j *job) {
 	if id := route.HopID(c.ToClient); id.Reflected() {
-		if hop := w.hops.Hop(id); hop.Dst != j.p.Ethernet().Src() || hop.Port != j.port {
+		hop, e := w.hops.Hop(id), j.p.Ethernet()
+		if hop.Dst != e.Src() || hop.Port != j.port || hop.VLANs != e.VLANs() {
 			w.reflectClient(c, j)
 		}
 	}

@@ -122,10 +122,8 @@ func (w *Worker) leaveError(j *job, hop *route.Hop, e *packet.ErrorRewrite) pack
 		return packet.TooBig
 	}
 	j.p.DecrementTTL()
-	j.p.SetMACs(hop.Dst, hop.Src)
-	j.port, j.mtu = hop.Port, hop.MTU
 	w.counts.Events[ErrorPassed]++
-	return packet.Kept
+	return j.address(hop)
 }
 
 // tooBig tells the sender of a packet, from whom it came by port, that it exceeds
@@ -145,7 +143,7 @@ func (w *Worker) ttlExceeded(j *job) packet.Reason {
 
 // report sends an error about a packet back to where its frame came from.
 func (w *Worker) report(j *job, e *packet.Error) {
-	back := w.hops.Hop(w.router.Reflect(j.port, j.p.Ethernet().Src()))
+	back := w.hops.Hop(w.router.Reflect(j.port, j.p.Ethernet().Src(), j.p.Ethernet().VLANs()))
 	if !back.Resolved || !w.mayReport() {
 		return
 	}

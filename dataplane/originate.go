@@ -7,10 +7,6 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
-// headroom is left in front of a packet of our own, as the kernel leaves it in
-// front of a received one (XDP_PACKET_HEADROOM).
-const headroom = 256
-
 // An original is a packet of fnatd's own in the making: a frame taken from the
 // free list, and where it will go.
 type original struct {
@@ -21,21 +17,21 @@ type original struct {
 	hop   *route.Hop
 }
 
-// originate takes a frame for a packet that leaves by hop. When there is none,
-// that is counted and ok is false.
+// originate takes a frame for a packet that leaves by hop, with as much headroom
+// as a received one has. When there is none, that is counted and ok is false.
 func (w *Worker) originate(hop *route.Hop) (o original, ok bool) {
 	addr, ok := w.umem.Alloc()
 	if !ok {
 		w.counts.Drops[packet.NoFrame]++
 		return original{}, false
 	}
-	return original{w, addr, w.umem.Chunk(addr), w.umem.Offset(addr) + headroom, hop}, true
+	return original{w, addr, w.umem.Chunk(addr), xsk.Headroom, hop}, true
 }
 
 // send queues the packet that now stands in o's buffer from start to end.
 func (o original) send(end int) {
-	packet.Ethernet(o.buf[o.start:end]).SetMACs(o.hop.Dst, o.hop.Src)
-	o.w.queue(o.hop.Port, xsk.Desc{Addr: o.addr + headroom, Len: uint32(end - o.start)})
+	start, _ := packet.ReplaceLink(o.buf, o.start, o.start+packet.EthernetLen, o.hop.Dst, o.hop.Src, &o.hop.VLANs)
+	o.w.queue(o.hop.Port, xsk.Desc{Addr: o.addr + uint64(start), Len: uint32(end - start)})
 }
 
 // sendResets ends both halves of connection c, which was established and is now

@@ -26,23 +26,25 @@ import (
 // A job is one frame on its way through a batch.
 type job struct {
 	p    packet.Packet
-	addr uint64 // of its frame in the UMEM
-	port int    // interface it came in by; after process, the one it leaves by
-	mtu  int    // of the interface it leaves by
-	role role   // of its destination address
+	addr uint64     // of its frame in the UMEM
+	tail []xsk.Desc // the frames that follow, of a packet longer than one
+	port int        // interface it came in by; after process, the one it leaves by
+	mtu  int        // of the interface it leaves by
+	role role       // of its destination address
 	key  conntrack.Key
 	why  packet.Reason
 	way  way // of a first fragment: where the others are to follow it
 }
 
 // classify does everything about a frame that needs no connection, and asks for
-// the cache line that finding one will need.
-func (w *Worker) classify(j *job, port int, d xsk.Desc) {
-	j.addr, j.port = d.Addr, port
-	buf, start := w.umem.Chunk(d.Addr), w.umem.Offset(d.Addr)
+// the cache line that finding one will need. rest bytes of it are in j.tail.
+func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	p := &j.p
-	if j.why = p.Parse(buf, start, start+int(d.Len)); j.why != packet.Kept && j.why != packet.Fragment {
+	if j.why = p.ParseHead(buf, start, end, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
+	}
+	if w.fullSums[j.port] {
+		p.RecomputeChecksums(w.tail(j)...)
 	}
 	j.role = w.view.addrs.role(&p.Flow.Dst)
 	switch {
@@ -245,7 +247,7 @@ func growth(p *packet.Packet, to packet.Addr) int {
 }
 
 // leave gives a packet its new ends, of whichever family, and hands it to the
-// interface of its next hop.
+// interface of its next hop, in the VLANs where that is.
 func (w *Worker) leave(j *job, hop *route.Hop, src, dst packet.Endpoint) packet.Reason {
 	if j.why == packet.Fragment {
 		j.way.src, j.way.dst, j.way.hop = src, dst, *hop
@@ -256,7 +258,14 @@ func (w *Worker) leave(j *job, hop *route.Hop, src, dst packet.Endpoint) packet.
 	} else if why := j.p.Convert(src, dst); why != packet.Kept {
 		return why
 	}
-	j.p.SetMACs(hop.Dst, hop.Src)
+	return j.address(hop)
+}
+
+// address makes a finished packet a frame for its next hop.
+func (j *job) address(hop *route.Hop) packet.Reason {
+	if !j.p.SetLink(hop.Dst, hop.Src, &hop.VLANs) {
+		return packet.TooBig // never by the kernel, which leaves 256 bytes of headroom
+	}
 	j.port, j.mtu = hop.Port, hop.MTU
 	return packet.Kept
 }

@@ -32,7 +32,7 @@ const (
 
 // A Port is one queue of one interface, as a worker uses it: a *xsk.Socket, or
 // a fake ring in tests. Frames that Recv hands out belong to the worker until
-// Send takes them.
+// Send takes them. Both move whole packets, which may be in several descriptors.
 type Port interface {
 	Recv([]xsk.Desc) int
 	Refill()
@@ -54,6 +54,7 @@ type Worker struct {
 	wait   func(time.Duration) // until a frame comes or the time is over
 
 	reflect  bool
+	fullSums []bool // by port, see Config.FullChecksums
 	busyPoll bool
 	isnKey   siphash.Key
 
@@ -67,9 +68,10 @@ type Worker struct {
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
 	late           job              // for fragments that have waited
-	tails          [2]packet.Packet // for packets that are cut into pieces
+	cuts           [2]packet.Packet // for packets that are cut into pieces
 	out            [][]xsk.Desc     // by port: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
+	views          [][]byte // see tail
 
 	inbox    inbox
 	errors   uint32    // ICMP errors that may be sent now; see mayReport
@@ -148,62 +150,105 @@ func (w *Worker) poll(now time.Time) int {
 
 // batch takes n received frames through the passes that process.go describes.
 func (w *Worker) batch(port, n int) {
-	for i := range n {
-		w.counts.RxBytes += uint64(w.descs[i].Len)
-		w.classify(&w.jobs[i], port, w.descs[i])
+	packets := 0
+	for i := 0; i < n; packets++ {
+		i += w.take(&w.jobs[packets], port, w.descs[i:n])
 	}
-	for i := range n {
+	for i := range packets {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
 	}
-	w.counts.RxPackets += uint64(n)
-	w.counts.BatchSizes[bits.Len(uint(n-1))]++
+	w.counts.RxPackets += uint64(packets)
+	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
 }
 
-// finish does with a frame what process has found: sends it, drops it, or leaves
+// take makes the packet that d begins with j's, classifies it and returns how many
+// descriptors it has.
+func (w *Worker) take(j *job, port int, d []xsk.Desc) (n int) {
+	rest := 0
+	for n = 1; d[n-1].Options&xsk.Continued != 0; n++ {
+		rest += int(d[n].Len)
+	}
+	j.addr, j.port, j.tail = d[0].Addr, port, d[1:n]
+	w.counts.RxBytes += uint64(d[0].Len) + uint64(rest)
+	buf, off := w.umem.Chunk(j.addr), w.umem.Offset(j.addr)
+	w.classify(j, buf, off, off+int(d[0].Len), rest)
+	return n
+}
+
+// tail returns what is in the frames of j behind the first.
+func (w *Worker) tail(j *job) [][]byte {
+	w.views = w.views[:0]
+	for _, d := range j.tail {
+		off := w.umem.Offset(d.Addr)
+		w.views = append(w.views, w.umem.Chunk(d.Addr)[off:off+int(d.Len)])
+	}
+	return w.views
+}
+
+// finish does with a packet what process has found: sends it, drops it, or leaves
 // it where it is held.
 func (w *Worker) finish(j *job, why packet.Reason) {
 	switch {
 	case why == packet.Held:
 	case why != packet.Kept:
-		w.drop(j.addr, why)
+		w.drop(j, why)
 	case j.p.IPLen() > j.mtu:
 		w.sendPieces(j)
 	default:
-		w.send(j.port, j.addr, &j.p)
+		w.send(j, j.addr, &j.p)
 	}
 }
 
-// send queues a packet whose frame is at addr.
-func (w *Worker) send(port int, addr uint64, p *packet.Packet) {
-	w.queue(port, xsk.Desc{
+// send queues a packet that begins in the frame at addr and goes on in j's tail.
+func (w *Worker) send(j *job, addr uint64, p *packet.Packet) {
+	head := xsk.Desc{
 		Addr: addr - uint64(w.umem.Offset(addr)) + uint64(p.Start),
 		Len:  uint32(p.End - p.Start),
-	})
+	}
+	if len(j.tail) > 0 {
+		head.Options = xsk.Continued
+	}
+	w.queue(j.port, head)
+	for _, d := range j.tail {
+		w.queue(j.port, d)
+	}
 }
 
-// sendPieces sends a packet that may be fragmented, and has to be.
+// sendPieces sends a packet that may be fragmented, and has to be. One in several
+// frames is not cut.
 func (w *Worker) sendPieces(j *job) {
+	if len(j.tail) > 0 {
+		w.drop(j, packet.TooBig)
+		return
+	}
 	p, addr := &j.p, j.addr
 	for i := 0; p.IPLen() > j.mtu; i++ {
 		next, ok := w.umem.Alloc()
 		if !ok {
-			w.drop(addr, packet.NoFrame)
+			w.dropFrame(addr, packet.NoFrame)
 			return
 		}
-		tail := &w.tails[i%len(w.tails)]
-		if !p.Split(tail, w.umem.Chunk(next), headroom, j.mtu) {
+		rest := &w.cuts[i%len(w.cuts)]
+		if !p.Split(rest, w.umem.Chunk(next), xsk.Headroom, j.mtu) {
 			w.umem.Free(next)
-			w.drop(addr, packet.TooBig)
+			w.dropFrame(addr, packet.TooBig)
 			return
 		}
-		w.send(j.port, addr, p)
-		p, addr = tail, next
+		w.send(j, addr, p)
+		p, addr = rest, next
 	}
-	w.send(j.port, addr, p)
+	w.send(j, addr, p)
 }
 
-// drop counts a frame that goes no further and gives it back.
-func (w *Worker) drop(addr uint64, why packet.Reason) {
+// drop counts a packet that goes no further and gives its frames back.
+func (w *Worker) drop(j *job, why packet.Reason) {
+	for _, d := range j.tail {
+		w.umem.Free(d.Addr)
+	}
+	w.dropFrame(j.addr, why)
+}
+
+func (w *Worker) dropFrame(addr uint64, why packet.Reason) {
 	w.counts.Drops[why]++
 	w.umem.Free(addr)
 }
@@ -231,12 +276,23 @@ func (w *Worker) transmit() {
 		for _, d := range line[:sent] {
 			w.counts.TxBytes += uint64(d.Len)
 		}
-		w.counts.TxPackets += uint64(sent)
+		w.counts.TxPackets += packets(line[:sent])
+		w.counts.Drops[packet.TxFull] += packets(line[sent:])
 		for _, d := range line[sent:] {
-			w.drop(d.Addr, packet.TxFull)
+			w.umem.Free(d.Addr)
 		}
 		w.out[i] = line[:0]
 	}
+}
+
+// packets returns how many whole packets are in d.
+func packets(d []xsk.Desc) (n uint64) {
+	for i := range d {
+		if d[i].Options&xsk.Continued == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // sweep advances the timers of the shards that this worker owns, each about

@@ -97,13 +97,19 @@ func (p *fakePort) Send(d []xsk.Desc) int {
 	if p.room >= 0 {
 		d = d[:min(len(d), p.room-len(p.done))]
 	}
-	for _, d := range d {
-		p.done = append(p.done, d.Addr)
+	for len(d) > 0 && d[len(d)-1].Options&xsk.Continued != 0 {
+		d = d[:len(d)-1]
+	}
+	for i := range d {
+		p.done = append(p.done, d[i].Addr)
 		if p.blind {
 			continue
 		}
-		off := p.umem.Offset(d.Addr)
-		p.sent = append(p.sent, append([]byte{}, p.umem.Chunk(d.Addr)[off:off+int(d.Len)]...))
+		if i == 0 || d[i-1].Options&xsk.Continued == 0 {
+			p.sent = append(p.sent, nil)
+		}
+		frame, off := &p.sent[len(p.sent)-1], p.umem.Offset(d[i].Addr)
+		*frame = append(*frame, p.umem.Chunk(d[i].Addr)[off:off+int(d[i].Len)]...)
 	}
 	return len(d)
 }
@@ -127,8 +133,8 @@ type fakeRouter struct {
 func (r *fakeRouter) Table() *route.Table { return r.table }
 func (r *fakeRouter) Want(a packet.Addr)  { r.wanted = append(r.wanted, a) }
 func (r *fakeRouter) Use(id route.HopID)  { r.used = append(r.used, id) }
-func (r *fakeRouter) Reflect(port int, mac [6]byte) route.HopID {
-	return r.table.Reflect(port, mac)
+func (r *fakeRouter) Reflect(port int, mac [6]byte, vlans packet.VLANs) route.HopID {
+	return r.table.Reflect(port, mac, vlans)
 }
 
 type world struct {
@@ -240,16 +246,22 @@ func (w *world) reload(services string) {
 	}
 }
 
-// put lays a frame into the receive ring of a port.
-func (w *world) put(port int, frame []byte) {
+// put lays a packet into the receive ring of a port: one frame, or one for each
+// of its pieces.
+func (w *world) put(port int, pieces ...[]byte) {
 	w.Helper()
-	addr, ok := w.umem.Alloc()
-	if !ok {
-		w.Fatal("no free frame: the worker leaks")
+	for i, piece := range pieces {
+		addr, ok := w.umem.Alloc()
+		if !ok {
+			w.Fatal("no free frame: the worker leaks")
+		}
+		copy(w.umem.Chunk(addr)[packettest.Headroom:], piece)
+		d := xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(piece))}
+		if i+1 < len(pieces) {
+			d.Options = xsk.Continued
+		}
+		w.ports[port].received = append(w.ports[port].received, d)
 	}
-	copy(w.umem.Chunk(addr)[packettest.Headroom:], frame)
-	w.ports[port].received = append(w.ports[port].received,
-		xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(frame))})
 }
 
 // run lets the worker do one round and returns what it sent, by port. Whatever

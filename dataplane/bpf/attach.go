@@ -32,17 +32,18 @@ func (m Mode) String() string {
 var modeFlags = [...]link.XDPAttachFlags{Native: link.XDPDriverMode, Generic: link.XDPGenericMode}
 
 // Attach puts the program on the interface with this index, called name in
-// messages and pins, and returns the mode it got and why. A program that a dead
+// messages and pins, and returns the mode it got and why. With multi the driver
+// must take packets of several buffers. A program that a dead
 // fnatd left pinned there is replaced atomically: no packet meets neither. An
 // interface with anybody else's XDP program is an error.
-func (p *Program) Attach(ifindex int, name string, mode Mode) (got Mode, reason string, err error) {
+func (p *Program) Attach(ifindex int, name string, mode Mode, multi bool) (got Mode, reason string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	port, err := p.portLocked(ifindex)
 	if err != nil {
 		return mode, "", err
 	}
-	port.name = name
+	port.name, port.multi = name, multi
 	if port.link != nil {
 		return mode, "", fmt.Errorf("xdp program: interface %q: attached already", name)
 	}
@@ -78,7 +79,7 @@ func (p *Program) adopt(ifindex int, port *port, mode Mode) (Mode, error) {
 	}
 	got := attachedMode(xdp)
 	if xdp.Attached && (mode == Auto || mode == got) {
-		if err := l.Update(p.objs.FnatdXdp); err != nil {
+		if err := p.use(port, l.Update); err != nil {
 			return mode, fmt.Errorf("interface %q: take over pinned XDP program: %w", port.name, err)
 		}
 		port.link = l
@@ -94,10 +95,10 @@ func (p *Program) attachNew(ifindex int, port *port, mode Mode) (Mode, string, e
 	if mode == Auto {
 		got, reason = Native, "the driver has native XDP"
 	}
-	l, err := p.link(ifindex, got)
+	l, err := p.link(ifindex, port, got)
 	if err != nil && mode == Auto {
 		got, reason = Generic, fmt.Sprintf("native mode: %v", hint(err))
-		l, err = p.link(ifindex, got)
+		l, err = p.link(ifindex, port, got)
 	}
 	if err != nil {
 		return got, "", fmt.Errorf("%s mode: %w", got, hint(err))
@@ -109,12 +110,33 @@ func (p *Program) attachNew(ifindex int, port *port, mode Mode) (Mode, string, e
 	return got, reason, nil
 }
 
-func (p *Program) link(ifindex int, mode Mode) (link.Link, error) {
-	return link.AttachXDP(link.XDPOptions{
-		Program:   p.objs.FnatdXdp,
-		Interface: ifindex,
-		Flags:     modeFlags[mode],
+func (p *Program) link(ifindex int, port *port, mode Mode) (l link.Link, err error) {
+	err = p.use(port, func(prog *ebpf.Program) error {
+		l, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: ifindex, Flags: modeFlags[mode]})
+		return err
 	})
+	return l, err
+}
+
+// use calls f, which attaches, with the program for a port. Where the plain one is
+// refused, most often because frames may be longer than one of the driver's own
+// buffers, the one for packets of several buffers may do.
+func (p *Program) use(port *port, f func(*ebpf.Program) error) error {
+	if port.multi {
+		prog, err := p.multiBuffer()
+		if err != nil {
+			return err
+		}
+		return f(prog)
+	}
+	err := f(p.objs.FnatdXdp)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ERANGE) {
+		return err
+	}
+	if prog, no := p.multiBuffer(); no != nil || f(prog) != nil {
+		return err
+	}
+	return nil
 }
 
 // takeOff ends a link at once. To unpin and close it would do as well, but the

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // DefaultPinDir is where links are pinned if Options names no other directory.
@@ -42,7 +43,8 @@ type Program struct {
 	mu       sync.Mutex
 	log      *slog.Logger
 	objs     xdpObjects
-	pins     *pins // nil: links end with the process
+	multi    *ebpf.Program // for packets of several buffers; nil until one is needed
+	pins     *pins         // nil: links end with the process
 	services table[xdpServiceKey, uint8]
 	locals   table[xdpLocalKey, xdpPortRange]
 	ports    map[int]*port // by interface index
@@ -50,9 +52,10 @@ type Program struct {
 
 // A port is an interface that the program serves.
 type port struct {
-	name string
-	base uint32    // index in xsks of the socket of queue 0
-	link link.Link // nil until attached
+	name  string
+	multi bool      // its packets may be in several buffers
+	base  uint32    // index in xsks of the socket of queue 0
+	link  link.Link // nil until attached
 }
 
 // Load loads the program into the kernel. It mounts the BPF file system at
@@ -85,6 +88,30 @@ func Load(o Options) (*Program, error) {
 	return p, nil
 }
 
+// multiBuffer returns the program that takes packets of several buffers, of which
+// it sees the first: the same code and maps, with another promise to the kernel.
+// It is loaded when it is first needed, because kernels before 5.18 refuse it.
+func (p *Program) multiBuffer() (*ebpf.Program, error) {
+	if p.multi != nil {
+		return p.multi, nil
+	}
+	spec, err := loadXdp()
+	if err != nil {
+		return nil, err
+	}
+	spec.Programs[xdpProgFnatdXdp].Flags |= unix.BPF_F_XDP_HAS_FRAGS
+	var objs xdpPrograms
+	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+		xdpMapCounters: p.objs.Counters, xdpMapLocals: p.objs.Locals, xdpMapPorts: p.objs.Ports,
+		xdpMapServices: p.objs.Services, xdpMapXsks: p.objs.Xsks,
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("load for packets of several buffers, which takes kernel 5.18 or newer: %w", err)
+	}
+	p.multi = objs.FnatdXdp
+	return p.multi, nil
+}
+
 // Pinned reports whether attached programs outlive the process.
 func (p *Program) Pinned() bool { return p.pins != nil }
 
@@ -106,7 +133,7 @@ func (p *Program) Close(keepPinned bool) error {
 			errs = append(errs, takeOff(port.link))
 		}
 	}
-	errs = append(errs, p.objs.Close(), p.pins.close())
+	errs = append(errs, p.multi.Close(), p.objs.Close(), p.pins.close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("xdp program: close: %w", err)
 	}

@@ -10,23 +10,37 @@ import (
 
 // A snapshot is what the kernel knows, in our words.
 type snapshot struct {
-	ports      []port
+	links      []link // the interfaces that fnatd serves, by port, and the VLANs on them
 	own        []netip.Addr
 	routes     []kernelRoute
 	neighbours map[neighbourKey]neighbour
 }
 
-// A port is an interface that fnatd serves. One that does not exist at the moment
-// has index 0.
-type port struct {
+// A link is an Ethernet interface by which packets leave: one that fnatd serves,
+// or a VLAN interface stacked on one. One that is served and does not exist at the
+// moment has index 0.
+type link struct {
 	name  string
 	index int
 	mac   [6]byte
 	mtu   int
+	port  int32        // the served interface, which is itself or far below
+	vlans packet.VLANs // that the frames are in
+}
+
+// positions returns where in links each interface is, by its index.
+func (s *snapshot) positions() map[int]int32 {
+	at := make(map[int]int32, len(s.links))
+	for i, l := range s.links {
+		if l.index != 0 {
+			at[l.index] = int32(i)
+		}
+	}
+	return at
 }
 
 // A kernelRoute is a route of the main table. One without targets leads nowhere
-// through the ports: it is of another type or another interface, and still hides
+// through the links: it is of another type or another interface, and still hides
 // shorter prefixes.
 type kernelRoute struct {
 	prefix  netip.Prefix
@@ -69,9 +83,9 @@ var default4 = netip.MustParsePrefix("0.0.0.0/0")
 // build makes the table of s. Its generation and ids are those of prev, which may
 // be nil, if the routes lead where they led before.
 func build(s *snapshot, prev *Table, r *reflected) *Table {
-	t := &Table{generation: 1, ports: s.ports, reflected: r}
+	t := &Table{generation: 1, links: s.links, reflected: r}
 	t.addRoutes(s)
-	r.follow(s.ports)
+	r.follow(s.links)
 	if prev != nil {
 		if t.leadsLike(prev) {
 			return prev.update(s)
@@ -80,18 +94,18 @@ func build(s *snapshot, prev *Table, r *reflected) *Table {
 	}
 	t.keys = make([]hopKey, 1)
 	t.ids = make(map[hopKey]HopID)
-	t.unresolved = make([]HopID, len(s.ports))
-	for i := range s.ports {
-		t.unresolved[i] = t.intern(hopKey{port: int32(i)})
+	t.unresolved = make([]HopID, len(s.links))
+	for i := range s.links {
+		t.unresolved[i] = t.intern(hopKey{link: int32(i)})
 	}
 	for _, group := range t.groups {
 		for i, to := range group {
 			if to.gateway != (packet.Addr{}) {
-				group[i].hop = t.intern(hopKey{to.gateway, to.port, to.mtu})
+				group[i].hop = t.intern(hopKey{to.gateway, to.link, to.mtu})
 			}
 		}
 	}
-	for id := 1 + len(s.ports); id < len(t.keys); id++ {
+	for id := 1 + len(s.links); id < len(t.keys); id++ {
 		t.gateways = append(t.gateways, HopID(id))
 	}
 	t.addNeighbours(s)
@@ -102,7 +116,7 @@ func build(s *snapshot, prev *Table, r *reflected) *Table {
 // update returns t after links or neighbours, but no routes, have changed.
 func (t *Table) update(s *snapshot) *Table {
 	u := *t
-	u.ports = s.ports
+	u.links = s.links
 	u.ids, u.keys = maps.Clone(t.ids), slices.Clone(t.keys)
 	if !u.addNeighbours(s) {
 		// No id is left. A new generation forgets the neighbours that are gone.
@@ -173,9 +187,9 @@ func entryOf(p netip.Prefix, value int32) entry {
 
 // leadsLike reports whether every destination goes the same way by t and by u.
 func (t *Table) leadsLike(u *Table) bool {
-	same := func(a, b port) bool { return a.index == b.index }
-	sameWay := func(a, b target) bool { return a.gateway == b.gateway && a.port == b.port && a.mtu == b.mtu }
-	return slices.EqualFunc(t.ports, u.ports, same) && t.prefixes.equal(&u.prefixes) &&
+	same := func(a, b link) bool { return a.index == b.index && a.port == b.port && a.vlans == b.vlans }
+	sameWay := func(a, b target) bool { return a.gateway == b.gateway && a.link == b.link && a.mtu == b.mtu }
+	return slices.EqualFunc(t.links, u.links, same) && t.prefixes.equal(&u.prefixes) &&
 		slices.EqualFunc(t.groups, u.groups, func(a, b []target) bool { return slices.EqualFunc(a, b, sameWay) })
 }
 
@@ -196,17 +210,14 @@ func (t *Table) intern(k hopKey) HopID {
 // addNeighbours gives an id to every neighbour that is the next hop of its own
 // address. It reports false if there are too few.
 func (t *Table) addNeighbours(s *snapshot) bool {
-	ports := make(map[int]int32, len(s.ports))
-	for i, p := range s.ports {
-		ports[p.index] = int32(i)
-	}
+	at := s.positions()
 	for k, n := range s.neighbours {
-		port, ours := ports[k.index]
+		link, ours := at[k.index]
 		if !ours || !n.known {
 			continue
 		}
 		hop, ok := t.neighbour(k.addr)
-		if ok && hop.addr == k.addr && hop.port == port && t.intern(hop) == 0 {
+		if ok && hop.addr == k.addr && hop.link == link && t.intern(hop) == 0 {
 			return false
 		}
 	}
@@ -218,13 +229,13 @@ func (t *Table) fill(s *snapshot) {
 	t.hops = make([]Hop, len(t.keys))
 	for id := 1; id < len(t.keys); id++ {
 		k := t.keys[id]
-		p := &s.ports[k.port]
+		l := &s.links[k.link]
 		h := &t.hops[id]
-		*h = Hop{Port: int(k.port), Src: p.mac, MTU: p.mtu, Gateway: k.addr}
+		*h = Hop{Port: int(l.port), Src: l.mac, VLANs: l.vlans, MTU: l.mtu, Gateway: k.addr}
 		if k.mtu > 0 {
 			h.MTU = min(h.MTU, int(k.mtu))
 		}
-		n := s.neighbours[neighbourKey{p.index, k.addr}]
+		n := s.neighbours[neighbourKey{l.index, k.addr}]
 		h.Dst, h.Resolved = n.mac, n.known
 	}
 }

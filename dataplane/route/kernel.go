@@ -27,7 +27,7 @@ const eventBuffer = 1 << 20
 type kernel struct {
 	nl     *netlink.Handle
 	events *nl.NetlinkSocket
-	names  []string // of the ports
+	names  []string // of the interfaces that are served
 }
 
 func dial(names []string) (*kernel, error) {
@@ -70,33 +70,12 @@ func (k *kernel) snapshot() (*snapshot, error) {
 
 func (k *kernel) read() (*snapshot, error) {
 	s := &snapshot{}
-	for _, read := range []func(*snapshot) error{k.readPorts, k.readOwn, k.readRoutes, k.readNeighbours} {
+	for _, read := range []func(*snapshot) error{k.readLinks, k.readOwn, k.readRoutes, k.readNeighbours} {
 		if err := read(s); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
-}
-
-func (k *kernel) readPorts(s *snapshot) error {
-	s.ports = make([]port, len(k.names))
-	for i, name := range k.names {
-		s.ports[i].name = name
-		link, err := k.nl.LinkByName(name)
-		var missing netlink.LinkNotFoundError
-		if errors.As(err, &missing) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("interface %q: %w", name, err)
-		}
-		a := link.Attrs()
-		if len(a.HardwareAddr) != 6 {
-			return fmt.Errorf("interface %q: not an Ethernet interface", name)
-		}
-		s.ports[i] = port{name, a.Index, [6]byte(a.HardwareAddr), a.MTU}
-	}
-	return nil
 }
 
 func (k *kernel) readOwn(s *snapshot) error {
@@ -113,13 +92,14 @@ func (k *kernel) readOwn(s *snapshot) error {
 }
 
 func (k *kernel) readRoutes(s *snapshot) error {
+	at := s.positions()
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := k.nl.RouteList(nil, family)
 		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
 		}
 		for i := range routes {
-			if r, ok := s.kernelRoute(&routes[i]); ok {
+			if r, ok := routeOf(&routes[i], at); ok {
 				s.routes = append(s.routes, r)
 			}
 		}
@@ -127,9 +107,9 @@ func (k *kernel) readRoutes(s *snapshot) error {
 	return nil
 }
 
-// kernelRoute translates a route. It reports false for one that the kernel would
-// not choose: a dead one, or one for a type of service.
-func (s *snapshot) kernelRoute(r *netlink.Route) (kernelRoute, bool) {
+// routeOf translates a route, with the links at these positions. It reports false
+// for one that the kernel would not choose: a dead one, or one for a type of service.
+func routeOf(r *netlink.Route, at map[int]int32) (kernelRoute, bool) {
 	if r.Dst == nil || r.Tos != 0 {
 		return kernelRoute{}, false
 	}
@@ -156,7 +136,7 @@ func (s *snapshot) kernelRoute(r *netlink.Route) (kernelRoute, bool) {
 			continue
 		}
 		alive = true
-		to, ok := s.target(h, r.MTU)
+		to, ok := targetOf(h, r.MTU, at)
 		for range h.Hops + 1 { // its weight
 			if ok {
 				k.targets = append(k.targets, to)
@@ -166,15 +146,11 @@ func (s *snapshot) kernelRoute(r *netlink.Route) (kernelRoute, bool) {
 	return k, alive
 }
 
-// target translates one way of a route. It reports false if that leads through no
-// port, or is more than an Ethernet address away.
-func (s *snapshot) target(h *netlink.NexthopInfo, mtu int) (target, bool) {
-	to := target{port: none, mtu: int32(mtu)}
-	for i, p := range s.ports {
-		if p.index != 0 && p.index == h.LinkIndex {
-			to.port = int32(i)
-		}
-	}
+// targetOf translates one way of a route. It reports false if that leads through
+// no link, or is more than an Ethernet address away.
+func targetOf(h *netlink.NexthopInfo, mtu int, at map[int]int32) (target, bool) {
+	link, ours := at[h.LinkIndex]
+	to := target{link: link, mtu: int32(mtu)}
 	gateway := h.Gw
 	if via, ok := h.Via.(*netlink.Via); ok { // an IPv6 gateway for IPv4 (RFC 8950)
 		gateway = via.Addr
@@ -182,7 +158,7 @@ func (s *snapshot) target(h *netlink.NexthopInfo, mtu int) (target, bool) {
 	if len(gateway) != 0 && !gateway.IsUnspecified() {
 		to.gateway = addrOf(gateway)
 	}
-	return to, to.port != none && h.Encap == nil
+	return to, ours && h.Encap == nil
 }
 
 func (k *kernel) readNeighbours(s *snapshot) error {

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // reflected holds the hops that Reflect has made. Ids are given out once, so a
@@ -14,12 +16,13 @@ type reflected struct {
 
 	mu    sync.Mutex // of writers
 	keys  []reflectKey
-	ports []port
+	links []link
 }
 
 type reflectKey struct {
-	port int
-	mac  [6]byte
+	port  int
+	mac   [6]byte
+	vlans packet.VLANs
 }
 
 func newReflected() *reflected {
@@ -28,13 +31,13 @@ func newReflected() *reflected {
 	return r
 }
 
-// Reflect returns the hop that sends frames back through a port to the station
-// that a frame came from. The id is good for the life of the Resolver, over all
+// Reflect returns the hop that sends frames back through a port, and in the same
+// VLANs, to the station that a frame came from. The id is good for the life of the Resolver, over all
 // generations. It is 0 if mac is no station's address, or if the 1024 that may be
 // reflected are given out: look up the route then. Reflect allocates only for a
 // station it has not seen before.
-func (r *Resolver) Reflect(port int, mac [6]byte) HopID {
-	return r.reflected.hop(reflectKey{port, mac})
+func (r *Resolver) Reflect(port int, mac [6]byte, vlans packet.VLANs) HopID {
+	return r.reflected.hop(reflectKey{port, mac, vlans})
 }
 
 func (r *reflected) hop(k reflectKey) HopID {
@@ -61,7 +64,7 @@ func (r *reflected) add(k reflectKey) HopID {
 		return 0
 	}
 	id := firstReflected + HopID(len(ids))
-	r.hops[id-firstReflected].Store(k.hop(r.ports))
+	r.hops[id-firstReflected].Store(k.hop(r.links))
 	r.keys = append(r.keys, k)
 	ids = maps.Clone(ids)
 	ids[k] = id
@@ -70,16 +73,23 @@ func (r *reflected) add(k reflectKey) HopID {
 }
 
 // follow makes the hops anew after links have changed.
-func (r *reflected) follow(ports []port) {
+func (r *reflected) follow(links []link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ports = ports
+	r.links = links
 	for i, k := range r.keys {
-		r.hops[i].Store(k.hop(ports))
+		r.hops[i].Store(k.hop(links))
 	}
 }
 
-func (k reflectKey) hop(ports []port) *Hop {
-	p := &ports[k.port]
-	return &Hop{Dst: k.mac, Src: p.mac, Port: k.port, MTU: p.mtu, Resolved: p.index != 0}
+// hop makes the hop of k. A VLAN that the kernel has no interface for is like the
+// port that it came by.
+func (k reflectKey) hop(links []link) *Hop {
+	l := &links[k.port]
+	for i := range links {
+		if links[i].port == int32(k.port) && links[i].vlans == k.vlans {
+			l = &links[i]
+		}
+	}
+	return &Hop{Dst: k.mac, Src: l.mac, VLANs: k.vlans, Port: k.port, MTU: l.mtu, Resolved: l.index != 0}
 }

@@ -100,9 +100,9 @@ func (r *Resolver) first() error {
 	if r.known, err = r.kernel.snapshot(); err != nil {
 		return err
 	}
-	for _, p := range r.known.ports {
-		if p.index == 0 {
-			err = errors.Join(err, fmt.Errorf("interface %q: no such interface", p.name))
+	for _, l := range r.known.links {
+		if l.index == 0 {
+			err = errors.Join(err, fmt.Errorf("interface %q: no such interface", l.name))
 		}
 	}
 	r.table.Store(build(r.known, nil, r.reflected))
@@ -250,7 +250,7 @@ func (r *Resolver) want(dst packet.Addr) {
 	t := r.table.Load()
 	for range queued {
 		if k, ok := t.neighbour(dst); ok {
-			r.askOnce(neighbourKey{t.ports[k.port].index, k.addr})
+			r.askOnce(neighbourKey{t.links[k.link].index, k.addr})
 		}
 		select {
 		case dst = <-r.wants:
@@ -275,7 +275,7 @@ func (r *Resolver) refreshUsed() {
 		for word := r.used[i].Swap(0); word != 0; word &= word - 1 {
 			id := i*32 + bits.TrailingZeros32(word)
 			if id < len(t.keys) && t.keys[id].addr != (packet.Addr{}) {
-				r.ask(neighbourKey{t.ports[t.keys[id].port].index, t.keys[id].addr})
+				r.ask(neighbourKey{t.links[t.keys[id].link].index, t.keys[id].addr})
 			}
 		}
 	}
@@ -287,7 +287,7 @@ func (r *Resolver) refreshUsed() {
 func (r *Resolver) askGateways() {
 	t := r.table.Load()
 	for _, id := range t.gateways {
-		r.ask(neighbourKey{t.ports[t.keys[id].port].index, t.keys[id].addr})
+		r.ask(neighbourKey{t.links[t.keys[id].link].index, t.keys[id].addr})
 	}
 }
 

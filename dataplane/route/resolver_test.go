@@ -172,7 +172,7 @@ func TestNeighbourThatAnnouncesANewMAC(t *testing.T) {
 func TestOwnMACIsFollowed(t *testing.T) {
 	rig, r := resolver(t, time.Hour)
 	id := leadsTo(t, r, packet.AddrFromNetip(netns.ServerAddr(0)), macOf(t, rig.Servers[0], "eth0"))
-	reflected := r.Reflect(1, [6]byte{2, 0, 0, 0, 0, 1})
+	reflected := r.Reflect(1, [6]byte{2, 0, 0, 0, 0, 1}, packet.VLANs{})
 	own := [6]byte{2, 0, 0, 0, 0, 0x77}
 	must(t, rig.Balancer.SetMAC("lan0", net.HardwareAddr(own[:])))
 	for _, id := range []HopID{id, reflected} {

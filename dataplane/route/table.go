@@ -33,39 +33,40 @@ func (id HopID) Reflected() bool { return id >= firstReflected }
 
 // A Hop is where a frame goes next. It is not changed once published.
 type Hop struct {
-	Dst, Src [6]byte     // Ethernet addresses; Dst is of use only if Resolved
-	Port     int         // position in the list of interfaces given to Open
-	MTU      int         // longest IP datagram, bytes
-	Gateway  packet.Addr // the neighbour: gateway, or the destination itself; zero if unknown
-	Resolved bool        // the neighbour's Ethernet address is known
+	Dst, Src [6]byte      // Ethernet addresses; Dst is of use only if Resolved
+	VLANs    packet.VLANs // whose tags the frame gets
+	Port     int          // position in the list of interfaces given to Open
+	MTU      int          // longest IP datagram, bytes
+	Gateway  packet.Addr  // the neighbour: gateway, or the destination itself; zero if unknown
+	Resolved bool         // the neighbour's Ethernet address is known
 }
 
 // A Table is the routes and neighbours at one moment. It is immutable, and may
 // be read by any number of goroutines.
 type Table struct {
 	generation uint16
-	ports      []port
+	links      []link
 	prefixes   prefixTable // address → index of groups
 	groups     [][]target  // what a route leads to; several for a multipath route
 	ids        map[hopKey]HopID
 	keys       []hopKey // by HopID
 	hops       []Hop    // by HopID; 0 is no hop
 	gateways   []HopID
-	unresolved []HopID // by port: the hop of a neighbour not known yet
+	unresolved []HopID // by link: the hop of a neighbour not known yet
 	reflected  *reflected
 }
 
 // A hopKey is what makes two hops the same.
 type hopKey struct {
-	addr packet.Addr // the neighbour; zero in a port's unresolved hop
-	port int32
+	addr packet.Addr // the neighbour; zero in a link's unresolved hop
+	link int32
 	mtu  int32 // the route's; 0 is the interface's
 }
 
 // A target is one way out of a route.
 type target struct {
 	gateway packet.Addr // zero if the destination is on the link
-	port    int32
+	link    int32
 	mtu     int32 // the route's; 0 is the interface's
 	hop     HopID // of the gateway; set by build
 }
@@ -88,10 +89,10 @@ func (t *Table) Lookup(dst packet.Addr) HopID {
 	if to.gateway != (packet.Addr{}) {
 		return to.hop
 	}
-	if id, ok := t.ids[hopKey{dst, to.port, to.mtu}]; ok {
+	if id, ok := t.ids[hopKey{dst, to.link, to.mtu}]; ok {
 		return id
 	}
-	return t.unresolved[to.port]
+	return t.unresolved[to.link]
 }
 
 // Hop returns the hop of an id, or one that is not resolved if there is none in
@@ -131,8 +132,8 @@ func (t *Table) neighbour(dst packet.Addr) (hopKey, bool) {
 	case to == nil:
 		return hopKey{}, false
 	case to.gateway != (packet.Addr{}):
-		return hopKey{to.gateway, to.port, to.mtu}, true
+		return hopKey{to.gateway, to.link, to.mtu}, true
 	default:
-		return hopKey{dst, to.port, to.mtu}, true
+		return hopKey{dst, to.link, to.mtu}, true
 	}
 }

@@ -13,15 +13,15 @@ import (
 func addr(s string) packet.Addr { return packet.AddrFromNetip(netip.MustParseAddr(s)) }
 
 // direct is a route to what is on the link.
-func direct(p string, port int32) kernelRoute {
-	return kernelRoute{prefix: netip.MustParsePrefix(p), targets: []target{{port: port}}}
+func direct(p string, link int32) kernelRoute {
+	return kernelRoute{prefix: netip.MustParsePrefix(p), targets: []target{{link: link}}}
 }
 
-// via is a route through gateways, all on one port.
-func via(p string, port int32, gateways ...string) kernelRoute {
+// via is a route through gateways, all on one link.
+func via(p string, link int32, gateways ...string) kernelRoute {
 	r := kernelRoute{prefix: netip.MustParsePrefix(p)}
 	for _, g := range gateways {
-		r.targets = append(r.targets, target{gateway: addr(g), port: port})
+		r.targets = append(r.targets, target{gateway: addr(g), link: link})
 	}
 	return r
 }
@@ -36,8 +36,11 @@ func mac(n byte) [6]byte { return [6]byte{2, 0, 0, 0, 0, n} }
 // 10.1.0.0/24 and 2001:db8::/64).
 func twoPorts(routes ...kernelRoute) *snapshot {
 	return &snapshot{
-		ports: []port{{"eth0", 7, mac(100), 1500}, {"eth1", 8, mac(101), 9000}},
-		own:   []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.0.1")},
+		links: []link{
+			{name: "eth0", index: 7, mac: mac(100), mtu: 1500, port: 0},
+			{name: "eth1", index: 8, mac: mac(101), mtu: 9000, port: 1},
+		},
+		own: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.1.0.1")},
 		routes: append([]kernelRoute{
 			direct("10.0.0.0/24", 0), direct("10.1.0.0/24", 1), direct("2001:db8::/64", 1),
 		}, routes...),
@@ -196,7 +199,7 @@ func TestGeneration(t *testing.T) {
 		"changes_with_a_gateway":     twoPorts(via("0.0.0.0/0", 0, "10.0.0.253")),
 		"changes_with_a_new_route":   twoPorts(via("0.0.0.0/0", 0, "10.0.0.254"), via("172.16.0.0/12", 1, "10.1.0.254")),
 		"changes_with_a_lost_route":  twoPorts(),
-		"changes_with_a_port's_link": func() *snapshot { s := base(); s.ports[1].index = 9; return s }(),
+		"changes_with_a_port's_link": func() *snapshot { s := base(); s.links[1].index = 9; return s }(),
 		"changes_with_own_addresses": func() *snapshot { s := base(); s.own = s.own[:1]; return s }(),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +218,7 @@ func TestGeneration(t *testing.T) {
 
 func TestPortThatHasGoneLeadsNowhere(t *testing.T) {
 	s := twoPorts()
-	s.ports[1] = port{name: "eth1"}
+	s.links[1] = link{name: "eth1", port: 1}
 	s.routes = s.routes[:1]
 	table := build(s, nil, newReflected())
 	if id := table.Lookup(addr("10.1.0.9")); id != 0 {
@@ -283,29 +286,29 @@ func TestReflect(t *testing.T) {
 	r := &Resolver{reflected: newReflected()}
 	s := twoPorts()
 	r.table.Store(build(s, nil, r.reflected))
-	id := r.Reflect(1, mac(9))
+	id := r.Reflect(1, mac(9), packet.VLANs{})
 	want := Hop{Dst: mac(9), Src: mac(101), Port: 1, MTU: 9000, Resolved: true}
 	if diff := cmp.Diff(*r.Table().Hop(id), want); diff != "" || !id.Reflected() {
 		t.Errorf("id %d: got - want +:\n%s", id, diff)
 	}
 	t.Run("same_station_same_id", func(t *testing.T) {
-		if got := r.Reflect(1, mac(9)); got != id {
+		if got := r.Reflect(1, mac(9), packet.VLANs{}); got != id {
 			t.Errorf("got %d, want %d", got, id)
 		}
-		if got := r.Reflect(0, mac(9)); got == id {
+		if got := r.Reflect(0, mac(9), packet.VLANs{}); got == id {
 			t.Error("the other port has the same id")
 		}
 	})
 	t.Run("group_addresses_are_refused", func(t *testing.T) {
 		for _, m := range [][6]byte{{}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {1, 0, 0x5e, 0, 0, 1}} {
-			if got := r.Reflect(0, m); got != 0 {
+			if got := r.Reflect(0, m, packet.VLANs{}); got != 0 {
 				t.Errorf("%x: got %d, want 0", m, got)
 			}
 		}
 	})
 	t.Run("follows_the_link_over_generations", func(t *testing.T) {
 		s := twoPorts(via("0.0.0.0/0", 0, "10.0.0.254"))
-		s.ports[1].mac, s.ports[1].mtu = mac(55), 1400
+		s.links[1].mac, s.links[1].mtu = mac(55), 1400
 		r.table.Store(build(s, r.Table(), r.reflected))
 		h := r.Table().Hop(id)
 		if h.Src != mac(55) || h.MTU != 1400 || h.Dst != mac(9) {
@@ -315,14 +318,14 @@ func TestReflect(t *testing.T) {
 	t.Run("no_more_than_1024", func(t *testing.T) {
 		given := 0
 		for i := range 2000 {
-			if r.Reflect(0, [6]byte{2, 1, 0, 0, byte(i >> 8), byte(i)}) != 0 {
+			if r.Reflect(0, [6]byte{2, 1, 0, 0, byte(i >> 8), byte(i)}, packet.VLANs{}) != 0 {
 				given++
 			}
 		}
 		if got, want := given, maxReflected-2; got != want {
 			t.Errorf("got %d more, want %d", got, want)
 		}
-		if got := r.Reflect(1, mac(9)); got != id {
+		if got := r.Reflect(1, mac(9), packet.VLANs{}); got != id {
 			t.Errorf("a known station: got %d, want %d", got, id)
 		}
 	})
@@ -332,12 +335,12 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	r := &Resolver{reflected: newReflected(), wants: make(chan packet.Addr, 1)}
 	s := twoPorts(via("0.0.0.0/0", 0, "10.0.0.251", "10.0.0.252")).with(8, "10.1.0.9", mac(2))
 	r.table.Store(build(s, nil, r.reflected))
-	r.Reflect(0, mac(9))
+	r.Reflect(0, mac(9), packet.VLANs{})
 	dsts := []packet.Addr{addr("8.8.8.8"), addr("10.1.0.9"), addr("10.1.0.10"), addr("2001:db8::9"), addr("2001::1")}
 	for name, f := range map[string]func(){
 		"lookup":  func() { r.Table().Hop(r.Table().Lookup(dsts[0])) },
 		"use":     func() { r.Use(7) },
-		"reflect": func() { r.Table().Hop(r.Reflect(0, mac(9))) },
+		"reflect": func() { r.Table().Hop(r.Reflect(0, mac(9), packet.VLANs{})) },
 		"want": func() {
 			for _, d := range dsts {
 				r.Table().Lookup(d)

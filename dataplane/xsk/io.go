@@ -29,23 +29,26 @@ func (s *Socket) refill(limit int) {
 	s.fill.publish(n)
 }
 
-// Recv moves packets from the RX ring to d and returns how many. Their frames are
+// Recv moves whole packets from the RX ring to d, which has room for the pieces of
+// the largest one, and returns how many descriptors they take. Their frames are
 // then in the caller's hands, until it calls Send or Free.
 func (s *Socket) Recv(d []Desc) int {
 	n := s.rx.ready(len(d))
+	slots, place, shift := s.rxSlots, s.umem.place, s.umem.shift&63
+	for i := range d[:n] {
+		d[i] = slots[(s.rx.next+uint32(i))&s.rx.mask]
+	}
+	n = whole(d[:n]) // the rest of the last packet is beyond d
 	if n == 0 {
 		s.wakeReceiver()
 		return 0
 	}
-	slots, place, shift := s.rxSlots, s.umem.place, s.umem.shift&63
 	for i := range d[:n] {
-		desc := slots[(s.rx.next+uint32(i))&s.rx.mask]
-		d[i] = desc
-		place[desc.Addr>>shift] = inHand
+		place[d[i].Addr>>shift] = inHand
 	}
 	s.receiving -= n
 	s.rx.release(n)
-	s.count.received.Add(uint64(n))
+	s.count.received.Add(uint64(packets(d[:n])))
 	return n
 }
 
@@ -58,11 +61,11 @@ func (s *Socket) wakeReceiver() {
 	}
 }
 
-// Send moves packets from d to the TX ring, as many as fit, and returns how many.
-// Their frames are then the kernel's; the others stay the caller's. Nothing leaves
-// before Kick.
+// Send moves whole packets from d to the TX ring, as many as fit, and returns how
+// many descriptors they take. Their frames are then the kernel's; the others stay
+// the caller's. Nothing leaves before Kick.
 func (s *Socket) Send(d []Desc) int {
-	n := s.tx.room(len(d))
+	n := whole(d[:s.tx.room(len(d))])
 	if n == 0 {
 		return 0
 	}
@@ -72,7 +75,7 @@ func (s *Socket) Send(d []Desc) int {
 		place[desc.Addr>>shift] = s.onSend
 	}
 	s.tx.publish(n)
-	s.count.sent.Add(uint64(n))
+	s.count.sent.Add(uint64(packets(d[:n])))
 	return n
 }
 

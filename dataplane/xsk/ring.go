@@ -7,11 +7,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Desc is a packet in a frame: struct xdp_desc.
+// A Desc is a packet in a frame, or a piece of one: struct xdp_desc.
 type Desc struct {
-	Addr    uint64 // of the packet's first byte
+	Addr    uint64 // of the first byte
 	Len     uint32 // bytes
-	Options uint32 // of the kernel; 0
+	Options uint32 // Continued or 0
+}
+
+// Continued in a Desc's Options says that the packet goes on in the next Desc
+// (XDP_PKT_CONTD of linux/if_xdp.h). Only sockets with MultiBuffer know it.
+const Continued = unix.XDP_PKT_CONTD
+
+// whole returns how many of the descriptors, from the first on, make whole packets.
+func whole(d []Desc) int {
+	n := len(d)
+	for n > 0 && d[n-1].Options&Continued != 0 {
+		n--
+	}
+	return n
+}
+
+// packets returns how many packets the descriptors make.
+func packets(d []Desc) int {
+	n := len(d)
+	for i := range d {
+		n -= int(d[i].Options & Continued)
+	}
+	return n
 }
 
 // A ring is a queue of one producer and one consumer, of which we are one and the

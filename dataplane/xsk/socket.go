@@ -43,6 +43,10 @@ func (m Mode) String() string {
 type Options struct {
 	Mode     Mode
 	BusyPoll bool // system calls drive the queue instead of interrupts, where the kernel can (5.11)
+
+	// MultiBuffer has packets that are longer than a frame come and go in several
+	// (6.6). The interface's XDP program must be one that takes such packets.
+	MultiBuffer bool
 }
 
 // A Socket is an AF_XDP socket on one queue of one interface. It has one owner,
@@ -90,18 +94,18 @@ type counts struct {
 func Open(u *UMEM, ifindex, queue int, o Options) (*Socket, error) {
 	switch o.Mode {
 	case Auto:
-		s, err := open(u, ifindex, queue, ZeroCopy, o.BusyPoll)
+		s, err := open(u, ifindex, queue, ZeroCopy, o)
 		if err == nil || errors.Is(err, unix.EBUSY) {
 			return s, err
 		}
 		reason := fmt.Sprintf("zero-copy: %v", errors.Unwrap(err))
-		if s, err = open(u, ifindex, queue, Copy, o.BusyPoll); err != nil {
+		if s, err = open(u, ifindex, queue, Copy, o); err != nil {
 			return nil, err
 		}
 		s.reason = reason
 		return s, nil
 	case ZeroCopy, Copy, Generic:
-		s, err := open(u, ifindex, queue, o.Mode, o.BusyPoll)
+		s, err := open(u, ifindex, queue, o.Mode, o)
 		if err != nil {
 			return nil, err
 		}
@@ -112,11 +116,11 @@ func Open(u *UMEM, ifindex, queue int, o Options) (*Socket, error) {
 }
 
 // open opens a socket in one certain mode.
-func open(u *UMEM, ifindex, queue int, mode Mode, busyPoll bool) (*Socket, error) {
+func open(u *UMEM, ifindex, queue int, mode Mode, o Options) (*Socket, error) {
 	s := &Socket{umem: u, fd: -1, ifindex: ifindex, queue: queue, reason: "the driver has zero-copy"}
 	err := u.add(s)
 	if err == nil {
-		err = s.setUp(mode, busyPoll)
+		err = s.setUp(mode, o)
 	}
 	if err != nil {
 		s.Close()
@@ -127,7 +131,7 @@ func open(u *UMEM, ifindex, queue int, mode Mode, busyPoll bool) (*Socket, error
 
 // setUp makes the socket from registration to bind, in the order that the kernel
 // wants.
-func (s *Socket) setUp(mode Mode, busyPoll bool) (err error) {
+func (s *Socket) setUp(mode Mode, o Options) (err error) {
 	if s.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
@@ -137,9 +141,9 @@ func (s *Socket) setUp(mode Mode, busyPoll bool) (err error) {
 	if err := s.mapRings(); err != nil {
 		return err
 	}
-	s.tune(busyPoll)
+	s.tune(o.BusyPoll)
 	s.refill(min(firstFill, s.share))
-	if err := s.bind(mode); err != nil {
+	if err := s.bind(mode, o.MultiBuffer); err != nil {
 		return err
 	}
 	s.mode = mode
@@ -203,12 +207,15 @@ func (s *Socket) tune(busyPoll bool) {
 		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, busyPollBudget) == nil
 }
 
-func (s *Socket) bind(mode Mode) error {
+func (s *Socket) bind(mode Mode, multi bool) error {
 	addr := unix.SockaddrXDP{Ifindex: uint32(s.ifindex), QueueID: uint32(s.queue), Flags: unix.XDP_USE_NEED_WAKEUP}
 	if mode == ZeroCopy {
 		addr.Flags |= unix.XDP_ZEROCOPY
 	} else {
 		addr.Flags |= unix.XDP_COPY
+	}
+	if multi {
+		addr.Flags |= unix.XDP_USE_SG
 	}
 	err := unix.Bind(s.fd, &addr)
 	for waited := time.Duration(0); errors.Is(err, unix.EBUSY) && waited < bindPatience; waited += bindRetry {
@@ -218,6 +225,8 @@ func (s *Socket) bind(mode Mode) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("bind: %w (another AF_XDP program has the queue: stop it)", err)
+	case errors.Is(err, unix.EINVAL) && multi:
+		return fmt.Errorf("bind: %w (has the interface such a queue, and is the kernel 6.6 or newer, which packets of several frames need?)", err)
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("bind: %w (has the interface such a queue?)", err)
 	case err != nil:

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,9 +25,17 @@ import (
 // Our choices; Config may change them.
 const (
 	defaultFrames    = 8192 // for two interfaces: both fill rings, and as much again on the way
-	DefaultFrameSize = 2048 // an Ethernet frame, with the kernel's 256 bytes of headroom
+	defaultFrameSize = 2048 // an Ethernet frame of ordinary size, behind Headroom
 	defaultRingSize  = 2048 // 0.2 ms at 10 million packets a second
 )
+
+// Headroom is what the kernel leaves free in front of a packet that it puts into
+// a frame, bytes (XDP_PACKET_HEADROOM of linux/bpf.h).
+const Headroom = 256
+
+// FrameSizes are the sizes that a frame may have: 4096 is the page that the kernel
+// wants it to lie in.
+var FrameSizes = [...]int{2048, 4096}
 
 const hugePageSize = 2 << 20
 
@@ -96,7 +105,7 @@ func (c *Config) complete() error {
 	for _, f := range []struct {
 		field *int
 		value int
-	}{{&c.Frames, defaultFrames}, {&c.FrameSize, DefaultFrameSize}, {&c.RingSize, defaultRingSize}} {
+	}{{&c.Frames, defaultFrames}, {&c.FrameSize, defaultFrameSize}, {&c.RingSize, defaultRingSize}} {
 		if *f.field == 0 {
 			*f.field = f.value
 		}
@@ -104,7 +113,7 @@ func (c *Config) complete() error {
 	switch {
 	case c.Frames < 0:
 		return fmt.Errorf("umem: %d frames: want more than none", c.Frames)
-	case c.FrameSize != 2048 && c.FrameSize != 4096:
+	case !slices.Contains(FrameSizes[:], c.FrameSize):
 		return fmt.Errorf("umem: frame size %d: want 2048 or 4096", c.FrameSize)
 	case c.RingSize < 0 || c.RingSize > 1<<16 || bits.OnesCount(uint(c.RingSize)) != 1:
 		return fmt.Errorf("umem: ring size %d: want a power of two up to 65536", c.RingSize)

@@ -89,7 +89,7 @@ func newRig(t *testing.T, c xsk.Config, o xsk.Options, mode bpf.Mode) *rig {
 	r.umem, err = xsk.NewUMEM(c)
 	must(t, err)
 	for _, l := range []netlink.Link{r.a1, r.b1} {
-		_, _, err := r.program.Attach(l.Attrs().Index, l.Attrs().Name, mode)
+		_, _, err := r.program.Attach(l.Attrs().Index, l.Attrs().Name, mode, o.MultiBuffer)
 		must(t, err)
 		s, err := xsk.Open(r.umem, l.Attrs().Index, 0, o)
 		must(t, err)

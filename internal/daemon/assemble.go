@@ -23,6 +23,7 @@ import (
 type port struct {
 	name   string
 	index  int      // the kernel's
+	mtu    int      // bytes
 	queues int      // that are served
 	xdp    bpf.Mode // where the XDP program runs
 	reason string   // why there
@@ -55,6 +56,12 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		return err
 	}
 	undo.add(func() error { d.router.Close(); return nil })
+	if err := d.checkVLANs(d.cfg); err != nil {
+		return err
+	}
+	for _, warning := range stripped(d.router.Table().Links(), xsk.StripsVLAN) {
+		d.log.Warn(warning)
+	}
 	if d.addresses, err = route.NewAddresses(d.log); err != nil {
 		return err
 	}
@@ -73,6 +80,9 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		ISNKey:           randomKey(),
 		ReflectClientMAC: d.cfg.Dataplane.ReflectClientMAC,
 		BusyPoll:         d.cfg.Dataplane.BusyPoll,
+	}
+	for _, name := range d.cfg.Dataplane.Interfaces {
+		engine.FullChecksums = append(engine.FullChecksums, d.cfg.Dataplane.ChecksumOf(name) == config.Full)
 	}
 	for _, q := range d.queues {
 		engine.Queues = append(engine.Queues, q.forEngine())
@@ -93,11 +103,12 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		}
 		return err
 	})
+	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]
-		mode, reason, err := d.program.Attach(p.index, p.name, attachMode(d.cfg.Dataplane.Mode))
+		mode, reason, err := d.program.Attach(p.index, p.name, attachMode(d.cfg.Dataplane.Mode), multi)
 		if err != nil {
-			return err
+			return tooLong(err, d.ports)
 		}
 		p.xdp, p.reason = mode, reason
 	}
@@ -108,8 +119,9 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 func (d *Daemon) openQueues(undo *cleanup) error {
 	workers := slices.MaxFunc(d.ports, func(a, b port) int { return a.queues - b.queues }).queues
 	cpus := d.cfg.Dataplane.CPUs
+	size, multi := frameSize(d.ports)
 	for i := range workers {
-		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, HugePages: true})
+		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, FrameSize: size, HugePages: true})
 		if err != nil {
 			return err
 		}
@@ -123,9 +135,11 @@ func (d *Daemon) openQueues(undo *cleanup) error {
 			if i >= p.queues {
 				continue
 			}
-			s, err := xsk.Open(umem, p.index, i, xsk.Options{Mode: bindMode(d.cfg.Dataplane.Mode, p.xdp), BusyPoll: d.cfg.Dataplane.BusyPoll})
+			s, err := xsk.Open(umem, p.index, i, xsk.Options{
+				Mode: bindMode(d.cfg.Dataplane.Mode, p.xdp), BusyPoll: d.cfg.Dataplane.BusyPoll, MultiBuffer: multi,
+			})
 			if err != nil {
-				return fmt.Errorf("interface %q: queue %d: %w", p.name, i, err)
+				return tooLong(fmt.Errorf("interface %q: queue %d: %w", p.name, i, err), d.ports)
 			}
 			undo.add(s.Close)
 			if err := d.program.SetSocket(p.index, i, s.FD()); err != nil {
@@ -197,7 +211,7 @@ func openPorts(cfg *config.Config) (ports []port, err error) {
 			return nil, fmt.Errorf("interface %q has %d receive queues, and queues in [dataplane] is %d: run `ethtool -L %s combined %d`, or set queues = \"auto\"",
 				name, queues, want, name, want)
 		}
-		ports = append(ports, port{name: name, index: nic.Index, queues: queues})
+		ports = append(ports, port{name: name, index: nic.Index, mtu: nic.MTU, queues: queues})
 	}
 	return ports, nil
 }

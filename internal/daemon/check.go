@@ -52,8 +52,9 @@ func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
 	fmt.Fprintf(w, "connection table\t%.1f\t%d connections of %.1f bytes, everything included\n",
 		mib(size.Total), cfg.Dataplane.MaxConnections, size.PerConnection())
 	fmt.Fprintf(w, "local ports\t%.1f\t%d addresses\n", mib(size.PerLocal*int64(locals)), locals)
-	fmt.Fprintf(w, "frames\t%.1f\tfor each worker; there is one worker for each queue of an interface\n",
-		mib(int64(cfg.Dataplane.Frames)*xsk.DefaultFrameSize))
+	small, large := xsk.FrameSizes[0], xsk.FrameSizes[1]
+	fmt.Fprintf(w, "frames\t%.1f\tfor each worker, %.1f if an interface's MTU exceeds %d; there is one worker for each queue of an interface\n",
+		mib(int64(cfg.Dataplane.Frames*small)), mib(int64(cfg.Dataplane.Frames*large)), mtuOf(small))
 }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

@@ -43,6 +43,9 @@ func (d *Daemon) reload() (changes []string, err error) {
 	if err := fixed(d.cfg, cfg); err != nil {
 		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
+	if err := d.checkVLANs(cfg); err != nil {
+		return nil, err
+	}
 	for _, c := range lb.Diff(old, table) {
 		changes = append(changes, c.String())
 	}
@@ -68,6 +71,9 @@ func fixed(old, new *config.Config) error {
 	same("[daemon] metrics", old.Daemon.Metrics, new.Daemon.Metrics)
 	was, is := &old.Dataplane, &new.Dataplane
 	same("[dataplane] interfaces", was.Interfaces, is.Interfaces)
+	for _, name := range was.Interfaces {
+		same(fmt.Sprintf("[[dataplane.interface]] %q checksum", name), was.ChecksumOf(name), is.ChecksumOf(name))
+	}
 	same("[dataplane] queues", was.Queues, is.Queues)
 	same("[dataplane] mode", was.Mode, is.Mode)
 	same("[dataplane] max_connections", was.MaxConnections, is.MaxConnections)

@@ -10,16 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mtu is Ethernet's. On veth an XDP program without fragments attaches only
-// where the other end's MTU lets a frame fit one page: 3506 and less.
-const mtu = 1500
-
 // Connect joins two hosts by a veth pair, with both ends up and set as AF_XDP
 // needs them.
 func (r *Rig) Connect(a *Host, aName string, b *Host, bName string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = aName
-	attrs.MTU = mtu
+	attrs.MTU = r.MTU
 	// As many queues at both ends: XDP attaches to a veth only if it has at least
 	// as many RX queues as its peer has TX queues.
 	attrs.NumTxQueues, attrs.NumRxQueues = r.Queues, r.Queues
@@ -58,7 +54,7 @@ func (r *Rig) plug(h *Host, ifname, port string) error {
 
 // addBridge makes a bridge that floods multicast: with snooping on, the first
 // neighbour solicitations would be lost until it has learned its ports.
-func (h *Host) addBridge(name string) error {
+func (h *Host) addBridge(name string, mtu int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	attrs.MTU = mtu

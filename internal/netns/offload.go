@@ -38,9 +38,18 @@ var offloads = []string{
 	"rx-udp-gro-forwarding",
 }
 
-// disableOffloads turns the offloads off, by ethtool's netlink interface
+// disableOffloads turns the offloads off.
+func (h *Host) disableOffloads(ifname string) error { return h.setFeatures(ifname, offloads, false) }
+
+// EnableChecksumOffload makes the interface leave checksums undone, as every veth
+// does that nobody has told otherwise.
+func (h *Host) EnableChecksumOffload(ifname string) error {
+	return h.setFeatures(ifname, []string{"tx-checksum-ip-generic"}, true)
+}
+
+// setFeatures turns features on or off, by ethtool's netlink interface
 // (Documentation/networking/ethtool-netlink.rst, FEATURES_SET).
-func (h *Host) disableOffloads(ifname string) error {
+func (h *Host) setFeatures(ifname string, names []string, on bool) error {
 	err := h.Do(func() error {
 		family, err := netlink.GenlFamilyGet(unix.ETHTOOL_GENL_NAME)
 		if err != nil {
@@ -51,19 +60,19 @@ func (h *Host) disableOffloads(ifname string) error {
 			return err
 		}
 		// A name that this kernel does not know would make it refuse them all.
-		off := make([]string, 0, len(offloads))
-		for _, name := range offloads {
+		wanted := make([]string, 0, len(names))
+		for _, name := range names {
 			if _, ok := known[name]; ok {
-				off = append(off, name)
+				wanted = append(wanted, name)
 			}
 		}
 		req := featuresRequest(family.ID, unix.ETHTOOL_MSG_FEATURES_SET, ifname)
-		req.AddData(withoutFeatures(off))
+		req.AddData(wantedFeatures(wanted, on))
 		_, err = req.Execute(unix.NETLINK_GENERIC, 0)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%s: link %q: turn offloads off: %w", h.Name, ifname, err)
+		return fmt.Errorf("%s: link %q: set offloads: %w", h.Name, ifname, err)
 	}
 	return nil
 }
@@ -78,14 +87,17 @@ func featuresRequest(family uint16, command uint8, ifname string) *nl.NetlinkReq
 	return req
 }
 
-// withoutFeatures returns a bit set in its long form. A bit that is named without
+// wantedFeatures returns a bit set in its long form. A bit that is named without
 // a value is to be cleared; one that is not named stays as it is.
-func withoutFeatures(names []string) *nl.RtAttr {
+func wantedFeatures(names []string, on bool) *nl.RtAttr {
 	wanted := nl.NewRtAttr(unix.ETHTOOL_A_FEATURES_WANTED|unix.NLA_F_NESTED, nil)
 	bits := wanted.AddRtAttr(unix.ETHTOOL_A_BITSET_BITS|unix.NLA_F_NESTED, nil)
 	for _, name := range names {
 		bit := bits.AddRtAttr(unix.ETHTOOL_A_BITSET_BITS_BIT|unix.NLA_F_NESTED, nil)
 		bit.AddRtAttr(unix.ETHTOOL_A_BITSET_BIT_NAME, nl.ZeroTerminated(name))
+		if on {
+			bit.AddRtAttr(unix.ETHTOOL_A_BITSET_BIT_VALUE, nil)
+		}
 	}
 	return wanted
 }

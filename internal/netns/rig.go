@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -26,12 +27,13 @@ func (s Shape) String() string {
 	return "two-arm"
 }
 
-// A Topology is the order for a Rig. Its zero value is two arms, no server and
-// one queue.
+// A Topology is the order for a Rig. Its zero value is two arms, no server,
+// one queue and Ethernet's MTU.
 type Topology struct {
 	Shape   Shape
 	Servers int // real servers, at most 99
 	Queues  int // RX and TX queues of every veth end; 0 is 1
+	MTU     int // of every interface; 0 is 1500
 }
 
 // A Rig is a set of namespaces and the wires between them. Its fields are not
@@ -84,6 +86,7 @@ func New(topology Topology) (*Rig, error) {
 		return nil, fmt.Errorf("rig: %d servers: want 0 to 99", topology.Servers)
 	}
 	topology.Queues = max(topology.Queues, 1)
+	topology.MTU = cmp.Or(topology.MTU, 1500)
 	if err := sweep(); err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (r *Rig) build() error {
 	if err := r.buildHosts(); err != nil {
 		return err
 	}
-	if err := r.Switch.addBridge("br0"); err != nil {
+	if err := r.Switch.addBridge("br0", r.MTU); err != nil {
 		return err
 	}
 	if err := r.wireBalancer(); err != nil {

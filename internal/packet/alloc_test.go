@@ -77,7 +77,14 @@ func TestNothingAllocates(t *testing.T) {
 				}
 			}
 		},
-		"recompute": func() { q.RecomputeChecksums(); q.SetMACs([6]byte{2}, [6]byte{4}) },
+		"recompute": func() { q.RecomputeChecksums() },
+		"link": func() {
+			parse(&p, tcp)
+			v := packet.VLANs{{packet.EtherTypeQinQ, 1}, {packet.EtherTypeVLAN, 2}}
+			p.SetLink([6]byte{1}, [6]byte{2}, &v)
+			v = p.Ethernet().VLANs()
+			p.SetLink([6]byte{1}, [6]byte{2}, &packet.VLANs{})
+		},
 	} {
 		if got := testing.AllocsPerRun(100, f); got != 0 {
 			t.Errorf("%s: got %v allocations, want 0", name, got)

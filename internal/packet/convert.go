@@ -58,10 +58,11 @@ func (p *Packet) readHeader() (h header, why Reason) {
 
 // lacksSum reports whether p is UDP without a checksum and cannot have one: RFC
 // 7915, section 4.5, refuses a fragment, whose sum needs all the pieces, and RFC
-// 8200, section 8.1, a datagram that came without one over IPv6.
+// 8200, section 8.1, a datagram that came without one over IPv6. Of one with a
+// tail not all the bytes are here.
 func (p *Packet) lacksSum(h *header) bool {
 	return p.Flow.Proto == ProtoUDP && p.HasTransport() && p.UDP().Sum() == 0 &&
-		(p.Version == 6 || h.fragment)
+		(p.Version == 6 || h.fragment || p.Tail > 0)
 }
 
 // replaceHeader makes p a packet of the other family whose transport begins at l4:

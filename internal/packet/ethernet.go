@@ -17,11 +17,20 @@ const (
 	ethType = 12
 	ethLen  = 14
 
-	tagLen = 4
+	tagLen      = 4
+	tagID       = 0x0fff // bits of the tag control information
+	tagPriority = 0xf000 // of it that are not the identifier: PCP and DEI
 
 	// maxTags is how many VLAN tags a frame may carry: one service and one
 	// customer tag (IEEE 802.1ad).
 	maxTags = 2
+)
+
+// EthernetLen and MaxEthernetLen are the bytes of an Ethernet header without VLAN
+// tags and with as many as fnatd knows.
+const (
+	EthernetLen    = ethLen
+	MaxEthernetLen = ethLen + maxTags*tagLen
 )
 
 // Ethernet is a view of an Ethernet header with its VLAN tags, which came from
@@ -46,6 +55,15 @@ func (e Ethernet) Type() uint16 { return binary.BigEndian.Uint16(e[len(e)-2:]) }
 // Tags returns how many VLAN tags the header carries.
 func (e Ethernet) Tags() int { return (len(e) - ethLen) / tagLen }
 
+// VLANs returns the VLANs that the header's tags name.
+func (e Ethernet) VLANs() (v VLANs) {
+	for i := range min(e.Tags(), maxTags) {
+		at := ethType + i*tagLen
+		v[i] = VLAN{Type: binary.BigEndian.Uint16(e[at:]), ID: e.Tag(i).ID()}
+	}
+	return v
+}
+
 // Tag returns the i-th VLAN tag, the outermost first.
 func (e Ethernet) Tag(i int) VLANTag {
 	return VLANTag(binary.BigEndian.Uint16(e[ethLen+i*tagLen:]))
@@ -55,7 +73,7 @@ func (e Ethernet) Tag(i int) VLANTag {
 type VLANTag uint16
 
 // ID returns the VLAN identifier, 0 to 4095; 0 means priority only.
-func (t VLANTag) ID() uint16 { return uint16(t) & 0x0fff }
+func (t VLANTag) ID() uint16 { return uint16(t) & tagID }
 
 // Priority returns the priority code point, 0 to 7.
 func (t VLANTag) Priority() uint8 { return uint8(t >> 13) }

@@ -68,7 +68,7 @@ func (p *Packet) parseFragment(b []byte, head, offset int, more bool) Reason {
 	switch {
 	case len(b) == 0:
 		return TinyFragment
-	case more && len(b)%8 != 0 || head+offset+len(b) > 0xffff:
+	case more && (len(b)+p.Tail)%8 != 0 || head+offset+len(b)+p.Tail > 0xffff:
 		// RFC 8200, section 4.5, which holds for RFC 791's as well: the next piece
 		// could not begin where this one ends; the whole could not tell its length.
 		return BadIPHeader

@@ -166,7 +166,10 @@ var mutators = []struct {
 		p.Translate(src, dst)
 	}},
 	{"DecrementTTL", false, func(p *packet.Packet, _ uint32, _ uint16, _ []byte) { p.DecrementTTL() }},
-	{"SetMACs", false, func(p *packet.Packet, d uint32, _ uint16, _ []byte) { p.SetMACs([6]byte{byte(d)}, [6]byte{1: byte(d)}) }},
+	{"SetLink", false, func(p *packet.Packet, d uint32, by uint16, _ []byte) {
+		vlans := [...]packet.VLANs{{}, {{packet.EtherTypeVLAN, by}}, {{packet.EtherTypeQinQ, by}, {packet.EtherTypeVLAN, uint16(d)}}}
+		p.SetLink([6]byte{byte(d)}, [6]byte{1: byte(d)}, &vlans[d%3])
+	}},
 	{"AddSeq", true, func(p *packet.Packet, d uint32, _ uint16, _ []byte) { p.AddSeq(d) }},
 	{"AddAck", true, func(p *packet.Packet, d uint32, _ uint16, _ []byte) { p.AddAck(d) }},
 	{"ShiftSACK", true, func(p *packet.Packet, d uint32, _ uint16, _ []byte) { p.ShiftSACK(d) }},

@@ -8,10 +8,12 @@ package packet
 // Start+14 <= L3 < L4 <= Payload <= End <= len(Buf), Flow says what the headers
 // say, and every header and option length lies within [Start, End). Payload is L4
 // in a fragment other than the first, which has no transport header, and nowhere
-// else.
+// else. Of a frame that is longer than its buffer the rest, Tail bytes of payload,
+// is elsewhere.
 type Packet struct {
 	Buf        []byte   // the whole frame buffer, headroom in front included
 	Start, End int      // the frame is Buf[Start:End], Ethernet header first, no padding behind
+	Tail       int      // bytes of the frame that follow in other buffers
 	L3, L4     int      // offsets into Buf of the IP and the transport header
 	Payload    int      // offset into Buf of the transport payload
 	Flow       Flow     // ports are zero for ICMP
@@ -19,7 +21,7 @@ type Packet struct {
 	Flags      TCPFlags // TCP only, else zero
 }
 
-// Frame returns the frame.
+// Frame returns the frame, but for its tail.
 func (p *Packet) Frame() []byte { return p.Buf[p.Start:p.End] }
 
 // Ethernet returns the Ethernet header with its VLAN tags.
@@ -37,13 +39,13 @@ func (p *Packet) TCP() TCP { return TCP(p.Buf[p.L4:p.Payload]) }
 // UDP returns the header of a UDP datagram.
 func (p *Packet) UDP() UDP { return UDP(p.Buf[p.L4:p.Payload]) }
 
-// ICMP returns the whole of an ICMP or ICMPv6 message.
+// ICMP returns the whole of an ICMP or ICMPv6 message, which has no tail.
 func (p *Packet) ICMP() ICMP { return ICMP(p.Buf[p.L4:p.End]) }
 
 // PayloadLen returns the bytes of transport payload, in a fragment those that it
 // holds.
 func (p *Packet) PayloadLen() int {
-	n := p.End - p.Payload
+	n := p.End - p.Payload + p.Tail
 	if p.Flow.Proto == ProtoUDP && p.HasTransport() {
 		n = min(n, p.UDP().Len()-udpLen)
 	}
@@ -53,7 +55,7 @@ func (p *Packet) PayloadLen() int {
 // SegmentLen returns how much sequence space a TCP segment occupies: SEG.LEN of
 // RFC 9293, section 3.4, its payload plus one each for SYN and FIN.
 func (p *Packet) SegmentLen() uint32 {
-	n := uint32(p.End - p.Payload)
+	n := uint32(p.End - p.Payload + p.Tail)
 	if p.Flags&SYN != 0 {
 		n++
 	}
@@ -72,4 +74,4 @@ func (p *Packet) TTL() uint8 {
 }
 
 // IPLen returns the bytes of the IP datagram, which is what an MTU bounds.
-func (p *Packet) IPLen() int { return p.End - p.L3 }
+func (p *Packet) IPLen() int { return p.End - p.L3 + p.Tail }

@@ -13,8 +13,13 @@ import "encoding/binary"
 //
 // Checksums are not verified: they are carried along, so that damage on the way
 // stays visible to the end that the packet is meant for.
-func (p *Packet) Parse(buf []byte, start, end int) Reason {
-	p.Buf, p.Start, p.End = buf, start, end
+func (p *Packet) Parse(buf []byte, start, end int) Reason { return p.ParseHead(buf, start, end, 0) }
+
+// ParseHead is Parse for a frame of which buf[start:end] is the head: tail bytes
+// follow in other buffers. All headers must lie in the head. Only frames below 60
+// bytes are padded (IEEE 802.3, section 4.2.3.3), so a tail has no padding.
+func (p *Packet) ParseHead(buf []byte, start, end, tail int) Reason {
+	p.Buf, p.Start, p.End, p.Tail = buf, start, end, tail
 	f := buf[start:end]
 	if len(f) < ethLen {
 		return ShortFrame
@@ -47,8 +52,8 @@ func (p *Packet) parseIPv4(b []byte) Reason {
 		return ShortFrame
 	}
 	h := IPv4(b)
-	size, total := h.HeaderLen(), h.TotalLen()
-	if b[0]>>4 != 4 || size < ipv4MinLen || total < size || total > len(b) {
+	size, total := h.HeaderLen(), h.TotalLen()-p.Tail // total is of the head
+	if b[0]>>4 != 4 || size < ipv4MinLen || total < size || total > len(b) || p.Tail > 0 && total < len(b) {
 		return BadIPHeader
 	}
 	p.Version = 4
@@ -81,8 +86,8 @@ func (p *Packet) parseIPv6(b []byte) Reason {
 		return ShortFrame
 	}
 	h := IPv6(b)
-	total := ipv6Len + h.PayloadLen()
-	if b[0]>>4 != 6 || total > len(b) {
+	total := ipv6Len + h.PayloadLen() - p.Tail // of the head
+	if b[0]>>4 != 6 || total < ipv6Len || total > len(b) || p.Tail > 0 && total < len(b) {
 		return BadIPHeader
 	}
 	p.Version = 6
@@ -113,7 +118,7 @@ func (p *Packet) parseTransport(b []byte) Reason {
 	case ProtoTCP:
 		return p.parseTCP(b)
 	case ProtoUDP:
-		return p.parseUDP(b, len(b))
+		return p.parseUDP(b, len(b)+p.Tail)
 	case ProtoICMP, ProtoICMPv6:
 		return p.parseICMP(b)
 	}
@@ -157,7 +162,9 @@ func (p *Packet) parseUDP(b []byte, size int) Reason {
 }
 
 func (p *Packet) parseICMP(b []byte) Reason {
-	if len(b) < icmpLen {
+	// No message that fnatd handles is so long: an error is to be at most 576 bytes
+	// (RFC 1812, section 4.3.2.3) or 1280 (RFC 4443, section 2.4).
+	if len(b) < icmpLen || p.Tail > 0 {
 		return BadICMP
 	}
 	p.Payload = p.L4 + icmpLen

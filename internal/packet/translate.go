@@ -117,14 +117,12 @@ func (p *Packet) add(field int, delta uint32) {
 	t.setSum(t.Sum().Replace32(old, old+delta))
 }
 
-// SetMACs sets the Ethernet destination and source.
-func (p *Packet) SetMACs(dst, src [6]byte) { p.Ethernet().SetMACs(dst, src) }
-
 // RecomputeChecksums computes the checksums of IP and transport from scratch,
 // for frames from a virtual link whose other end leaves only the pseudo-header's
 // sum in the field. A UDP checksum of zero stays zero. The transport checksum of
-// a fragment stays as it is: it covers the other pieces as well.
-func (p *Packet) RecomputeChecksums() {
+// a fragment stays as it is: it covers the other pieces as well. tail is the rest
+// of a frame that has one.
+func (p *Packet) RecomputeChecksums(tail ...[]byte) {
 	if p.Version == 4 {
 		h := p.IPv4()
 		h.setSum(0)
@@ -135,10 +133,10 @@ func (p *Packet) RecomputeChecksums() {
 	}
 	switch p.Flow.Proto {
 	case ProtoTCP:
-		p.TCP().setSum(p.transportSum())
+		p.TCP().setSum(p.transportSum(tail...))
 	case ProtoUDP:
 		if p.UDP().Sum() != 0 {
-			p.sumUDP()
+			p.sumUDP(tail...)
 		}
 	case ProtoICMP, ProtoICMPv6:
 		p.ICMP().setSum(p.transportSum())
@@ -146,8 +144,8 @@ func (p *Packet) RecomputeChecksums() {
 }
 
 // sumUDP computes the checksum of a UDP datagram; zero is sent as all ones.
-func (p *Packet) sumUDP() {
-	s := p.transportSum()
+func (p *Packet) sumUDP(tail ...[]byte) {
+	s := p.transportSum(tail...)
 	if s == 0 {
 		s = 0xffff
 	}
@@ -157,20 +155,30 @@ func (p *Packet) sumUDP() {
 // transportSum returns the checksum that the transport header should carry: over
 // pseudo-header (but for ICMP over IPv4), header and payload, the checksum field
 // itself counted as zero.
-func (p *Packet) transportSum() Sum {
-	end, field := p.End, tcpSum
+func (p *Packet) transportSum(tail ...[]byte) Sum {
+	size, field := p.End-p.L4+p.Tail, tcpSum
 	switch p.Flow.Proto {
 	case ProtoUDP:
-		end, field = p.L4+p.UDP().Len(), udpSum
+		size, field = p.UDP().Len(), udpSum
 	case ProtoICMP, ProtoICMPv6:
 		field = icmpSum
 	}
-	b := p.Buf[p.L4:end]
+	b := p.Buf[p.L4:min(p.L4+size, p.End)]
 	var acc uint64
 	if p.Flow.Proto != ProtoICMP {
-		acc = pseudoSum(&p.Flow.Src, &p.Flow.Dst, p.Flow.Proto, len(b))
+		acc = pseudoSum(&p.Flow.Src, &p.Flow.Dst, p.Flow.Proto, size)
 	}
 	acc = onesSum(acc, b[:field])
 	acc = onesSum(acc, b[field+2:])
+	at := len(b)
+	for _, b := range tail {
+		b = b[:min(len(b), size-at)]
+		d := delta(onesSum(0, b))
+		if at&1 != 0 {
+			d = d.odd()
+		}
+		acc = onesAdd(acc, uint64(d))
+		at += len(b)
+	}
 	return Sum(^fold(acc))
 }

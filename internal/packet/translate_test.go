@@ -157,21 +157,6 @@ func TestAddSeqAndAck(t *testing.T) {
 	}
 }
 
-func TestSetMACs(t *testing.T) {
-	f := packettest.TCP{Src: client4, Dst: virtual4, Link: packettest.Link{VLAN: []uint16{0x6005}}}.Frame()
-	p := f.Parse(t)
-	dst, src := [6]byte{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
-	p.SetMACs(dst, src)
-	e := p.Ethernet()
-	if e.Dst() != dst || e.Src() != src {
-		t.Errorf("got % x % x, want % x % x", e.Dst(), e.Src(), dst, src)
-	}
-	if e.Tags() != 1 || e.Tag(0).ID() != 5 || e.Tag(0).Priority() != 3 || e.Type() != packet.EtherTypeIPv4 {
-		t.Errorf("tags: got %d, %d priority %d, type %#04x; want 1, 5 priority 3, type 0x0800",
-			e.Tags(), e.Tag(0).ID(), e.Tag(0).Priority(), e.Type())
-	}
-}
-
 func TestSegmentLen(t *testing.T) {
 	for _, c := range []struct {
 		flags   packet.TCPFlags

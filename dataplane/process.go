@@ -125,7 +125,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 		w.conns.Release()
 		return w.forward(s, c, j)
 	}
-	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, w.now)
+	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, nil, w.now)
 	if why != packet.Kept {
 		w.conns.Release()
 		return why

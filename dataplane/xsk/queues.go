@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -24,23 +25,32 @@ type ifreqData struct {
 // Queues returns how many receive queues of the named interface are in use
 // (ETHTOOL_GCHANNELS). An interface whose driver does not tell has one.
 func Queues(name string) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
+	channels := ethtoolChannels{cmd: unix.ETHTOOL_GCHANNELS}
+	err := ethtool(name, unsafe.Pointer(&channels))
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return 1, nil
+	case err != nil:
 		return 0, fmt.Errorf("queues: %w", err)
 	}
-	defer unix.Close(fd)
-	channels := ethtoolChannels{cmd: unix.ETHTOOL_GCHANNELS}
-	request := ifreqData{data: unsafe.Pointer(&channels)}
+	return max(int(channels.countCombined+channels.countRX), 1), nil
+}
+
+// ethtool asks the named interface's driver what the struct at data says, and has
+// the answer written there (SIOCETHTOOL).
+func ethtool(name string, data unsafe.Pointer) error {
+	request := ifreqData{data: data}
 	if len(name) >= len(request.name) {
-		return 0, fmt.Errorf("queues: %w", unix.ENODEV)
+		return unix.ENODEV
 	}
 	copy(request.name[:], name)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	switch {
-	case errno == unix.EOPNOTSUPP:
-		return 1, nil
-	case errno != 0:
-		return 0, fmt.Errorf("queues: %w", errno)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
 	}
-	return max(int(channels.countCombined+channels.countRX), 1), nil
+	defer unix.Close(fd)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return errno
+	}
+	return nil
 }

@@ -32,6 +32,9 @@ type Topology struct {
 	Shape   Shape
 	Servers int // real servers, at most 99
 	Queues  int // RX and TX queues of every veth end; 0 is 1
+	// MaxQueues is how many Host.SetQueues can give an end; less than Queues is as
+	// many as those.
+	MaxQueues int
 }
 
 // A Rig is a set of namespaces and the wires between them. Its fields are not
@@ -84,6 +87,7 @@ func New(topology Topology) (*Rig, error) {
 		return nil, fmt.Errorf("rig: %d servers: want 0 to 99", topology.Servers)
 	}
 	topology.Queues = max(topology.Queues, 1)
+	topology.MaxQueues = max(topology.MaxQueues, topology.Queues)
 	if err := sweep(); err != nil {
 		return nil, err
 	}

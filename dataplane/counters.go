@@ -16,12 +16,14 @@ const (
 	ConnExpired                  // connection removed because it was idle
 	ResetSent                    // RST sent because an established connection expired
 	TemplateCreated              // persistence template created
+	ReplyElsewhere               // reply that came by another worker than its client's packets
 	NumEvents
 )
 
 var eventNames = [NumEvents]string{
 	ConnReused: "conn_reused", ConnEvicted: "conn_evicted", ConnExpired: "conn_expired",
 	ResetSent: "reset_sent", TemplateCreated: "template_created",
+	ReplyElsewhere: "reply_elsewhere",
 }
 
 func (e Event) String() string { return eventNames[e] }

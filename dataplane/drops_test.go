@@ -124,7 +124,7 @@ func sameShard(w *world) []byte {
 func dropForWantOfFrames(t *testing.T) {
 	w := newWorld(t, udpService, fewFrames)
 	w.pass(wan, query(client, "?"))
-	if got := w.worker.Counts().Drops[packet.NoFrame]; got != 1 {
+	if got := w.counts().Drops[packet.NoFrame]; got != 1 {
 		t.Errorf("drops: got %d, want 1", got)
 	}
 	if got := w.traffic().NoticeSent; got != 0 {

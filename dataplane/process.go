@@ -118,6 +118,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 	if !w.reserve() {
 		return packet.TableFull
 	}
+	aim := w.aim(p.Flow.Proto, server.Real)
 
 	s := w.conns.Lock(j.key)
 	defer s.Unlock()
@@ -125,7 +126,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 		w.conns.Release()
 		return w.forward(s, c, j)
 	}
-	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, nil, w.now)
+	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, aim, w.now)
 	if why != packet.Kept {
 		w.conns.Release()
 		return why
@@ -170,6 +171,7 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 	} else {
 		s.Touch(c, t.Service.timeouts[c.State], w.now)
 	}
+	w.visit(c)
 
 	b := w.conns.Binding(c.Binding)
 	lip := w.conns.Local(c.Local)
@@ -195,6 +197,7 @@ func (w *Worker) outbound(j *job) packet.Reason {
 		return packet.TooBig
 	}
 	w.count(c.Binding, p, outboundPacket)
+	w.greet(c)
 	if p.Flow.Proto == packet.ProtoTCP {
 		w.trackOutbound(s, c, t, p)
 	} else {

@@ -1,9 +1,11 @@
 package xsk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,14 @@ type RSS struct {
 	Key    []byte
 	Queues []uint32 // the indirection table: queue by hash modulo its length
 	Ports  [NumFlowTypes]bool
+}
+
+// Equal reports whether r and o, either of which may be nil, are the same.
+func (r *RSS) Equal(o *RSS) bool {
+	if r == nil || o == nil {
+		return r == o
+	}
+	return bytes.Equal(r.Key, o.Key) && slices.Equal(r.Queues, o.Queues) && r.Ports == o.Ports
 }
 
 // A FlowType is what an interface tells apart when it hashes. RSS.Ports says of

@@ -19,25 +19,41 @@ const (
 	cacheLine    = 64
 )
 
-// mapArena returns size bytes of zeroed memory behind a file descriptor, which
-// the garbage collector never sees. The kernel provides pages as they are first
-// touched, huge ones if the host allows it.
+// hugePage is the size of the huge pages that mapArena asks for.
+const hugePage = 2 << 20
+
+// mapArena returns at least size bytes of zeroed memory behind a file
+// descriptor, which the garbage collector never sees. If the host has enough
+// huge pages set aside they are used: at a million connections most lookups miss
+// the TLB too, unless pages are huge. Otherwise the kernel provides pages as they
+// are first touched, and makes them huge where it is configured to.
 func mapArena(size int) ([]byte, error) {
-	fd, err := unix.MemfdCreate("fnatd-conntrack", unix.MFD_CLOEXEC)
+	size = (size + hugePage - 1) &^ (hugePage - 1)
+	if mem, err := mapShared(size, unix.MFD_HUGETLB|unix.MFD_HUGE_2MB); err == nil {
+		return mem, nil
+	}
+	mem, err := mapShared(size, 0)
 	if err != nil {
-		return nil, fmt.Errorf("connection table: memfd_create: %w", err)
+		return nil, fmt.Errorf("connection table: %d bytes: %w (lower max_connections)", size, err)
+	}
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // a host that has none to give is no error
+	return mem, nil
+}
+
+// mapShared maps a new memory file of the given size and memfd_create flags.
+func mapShared(size, flags int) ([]byte, error) {
+	fd, err := unix.MemfdCreate("fnatd-conntrack", unix.MFD_CLOEXEC|flags)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
 	defer unix.Close(fd) // the mapping keeps the memory
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		return nil, fmt.Errorf("connection table: %d bytes: %w (lower max_connections)", size, err)
+		return nil, fmt.Errorf("ftruncate: %w", err)
 	}
 	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("connection table: map %d bytes: %w (lower max_connections)", size, err)
+		return nil, fmt.Errorf("mmap: %w", err)
 	}
-	// At a million connections most lookups miss the TLB too, unless pages are
-	// huge. A host that has none to give is no error.
-	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
 	return mem, nil
 }
 

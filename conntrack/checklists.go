@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -107,19 +108,27 @@ func (p *portSet) check(id LocalID, counts []uint16, uses map[use]bool) error {
 	if !slices.Equal(p.uses, counts) {
 		return fmt.Errorf("port counts differ from connections")
 	}
-	var conns, inUse, free int
-	for i, n := range counts {
-		conns += int(n)
+	var conns, inUse, free, marked int
+	for _, n := range counts {
 		if n > 0 {
+			conns += int(n)
 			inUse++
 		}
-		idle := n == 0 && p.lo <= i && i < p.hi
+	}
+	for i := p.lo; i < p.hi; i++ {
+		idle := counts[i] == 0
 		if idle {
 			free++
 		}
 		if idle != (p.idle[i/64]>>(i%64)&1 == 1) {
 			return fmt.Errorf("port number %d: idle is %v, but marked otherwise", i, idle)
 		}
+	}
+	for _, word := range p.idle {
+		marked += bits.OnesCount64(word)
+	}
+	if marked != free {
+		return fmt.Errorf("%d ports are marked idle, but %d of the range are", marked, free)
 	}
 	if conns != p.conns || inUse != p.inUse || free != p.free {
 		return fmt.Errorf("%d connections, %d ports in use, %d free, but counted %d, %d, %d",

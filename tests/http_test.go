@@ -170,6 +170,11 @@ func thousandConnections(b *bed) {
 			b.Errorf("server %v: got %d active connections, want %d", s.Real, s.Active, n/2)
 		}
 	}
+	for _, w := range b.stats().Workers {
+		if w.RxPackets < n/10 {
+			b.Errorf("worker %d: got %d packets, want a share of %d handshakes", w.ID, w.RxPackets, n)
+		}
+	}
 	for i, c := range conns {
 		all.Go(func() {
 			defer c.Close()

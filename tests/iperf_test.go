@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 
+	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
@@ -12,14 +13,15 @@ func bulk(server int) harness.Service {
 	return harness.Service{Name: "bulk", Virtual: vip(5201), Servers: to(5201, server)}
 }
 
-// iperfServer runs iperf3 on server i.
-func (b *bed) iperfServer(i int) {
+// iperfServer runs iperf3 on server i for one measurement. Between two of them it
+// closes its port, and so may reset the next one's connection.
+func (b *bed) iperfServer(i int) *netns.Process {
 	b.Helper()
 	s := b.Servers[i]
-	b.background(s, func() bool {
+	return b.background(s, func() bool {
 		_, err := s.Run(b.Context(), "sh", "-c", "ss -Hltn sport = 5201 | grep -q .")
 		return err == nil
-	}, "iperf3", "-s", "-p", "5201")
+	}, "iperf3", "-s", "-p", "5201", "--one-off")
 }
 
 // iperfBytes returns how many bytes have arrived by an iperf3's report. It fails
@@ -39,9 +41,32 @@ func (b *bed) iperfBytes(report string) float64 {
 }
 
 func iperfBothWays(b *bed) {
-	b.iperfServer(0)
 	b.start(bulk(0))
 	for _, args := range [][]string{{}, {"-R"}, {"--bidir"}} {
+		server := b.iperfServer(0)
 		b.iperfBytes(b.run(b.Client, "iperf3", append([]string{"-c", "198.18.0.100", "-t", "1", "-P", "4", "--json"}, args...)...))
+		if err := server.Wait(); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// stopUnderLoad stops fnatd while its rings are full. bed.stop checks that no
+// frame is lost even then.
+func stopUnderLoad(b *bed) {
+	for range 3 {
+		server := b.iperfServer(0)
+		b.start(bulk(0))
+		iperf, err := b.Client.Background("iperf3", "-c", "198.18.0.100", "-t", "60", "-P", "8", "--bidir")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.eventually("traffic runs both ways", func() bool {
+			t := b.service("bulk").Traffic
+			return t.InBytes > 10<<20 && t.OutBytes > 10<<20
+		})
+		b.stop()
+		iperf.Kill()
+		server.Kill()
 	}
 }

@@ -95,7 +95,13 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 	if d.program, err = bpf.Load(d.xdp); err != nil {
 		return err
 	}
-	undo.add(func() error { return d.program.Close(false) })
+	undo.add(func() error {
+		err := d.program.Close(false)
+		if d.program.Pinned() {
+			err = errors.Join(err, removePinDir(d.xdp.PinDir))
+		}
+		return err
+	})
 	for i := range d.ports {
 		p := &d.ports[i]
 		mode, reason, err := d.program.Attach(p.index, p.name, attachMode(d.cfg.Dataplane.Mode))

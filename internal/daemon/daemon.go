@@ -72,6 +72,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}}
 
+	// First, or who lacks privileges would be told of the first file he may not write.
+	if err := bpf.Probe(bpf.Options{}); err != nil {
+		return err
+	}
 	var undo cleanup
 	defer func() { err = errors.Join(err, undo.run()) }()
 	unlock, err := lock(cfg.Daemon.Control)

@@ -1,0 +1,266 @@
+package tests
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/fnatd/fnatd/internal/netns"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
+	"github.com/fnatd/fnatd/tests/harness"
+)
+
+// optionForms are the ways to tell a real server its client's address in a TCP
+// option: what is configured, and what is then to be on the wire.
+var optionForms = []struct {
+	name, keys string
+	onSYN      bool
+	bytes      func(client netip.AddrPort) []byte
+}{
+	{name: "toa", keys: `client_address = "toa"`, bytes: toa},
+	{name: "toa_on_syn", keys: "client_address = \"toa\"\ntoa_on_syn = true", bytes: toa, onSYN: true},
+	{name: "ttm", keys: "client_address = \"ttm\"\nttm_kind = 77", bytes: ttm},
+	{name: "ttm_short", keys: "client_address = \"ttm\"\nttm_kind = 77\nttm_length = 10", bytes: func(client netip.AddrPort) []byte {
+		return append([]byte{77, 10}, append(ttm(client)[2:10], 1, 1)...)
+	}},
+	{name: "none", keys: `client_address = "none"`, bytes: func(netip.AddrPort) []byte { return nil }},
+}
+
+// toa is kind 254, length 8, port, address.
+func toa(client netip.AddrPort) []byte {
+	b := binary.BigEndian.AppendUint16([]byte{254, 8}, client.Port())
+	return append(b, client.Addr().AsSlice()...)
+}
+
+// ttm is kind, length and kgwttm's struct: family (little-endian), port, and 16
+// bytes for the address. Two NOPs make 24 bytes of it.
+func ttm(client netip.AddrPort) []byte {
+	b := binary.BigEndian.AppendUint16([]byte{77, 22, 2, 0}, client.Port())
+	b = append(b, client.Addr().AsSlice()...)
+	return append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)
+}
+
+// clientAddressOptions follows one connection for each form, segment by segment,
+// on both sides of fnatd.
+func clientAddressOptions(b *bed) {
+	var services []harness.Service
+	for i, form := range optionForms {
+		services = append(services, harness.Service{Name: form.name, Virtual: vip(80 + uint16(i)), Keys: form.keys, Servers: to(8080, 0)})
+	}
+	accepted := b.listen(b.Servers[0], rip(0, 8080))
+	b.meet()
+	b.start(services...)
+	for i, form := range optionForms {
+		before, after := b.capture(b.Client), b.capture(b.Servers[0])
+		p := b.connectTo(vip(80+uint16(i)), netip.AddrPortFrom(netns.ClientAddr, 0), accepted)
+		for _, what := range []string{"one", "two", "three", megabyte[:64<<10]} {
+			p.send(p.client, p.server, what)
+		}
+		p.send(p.server, p.client, "the first answer")
+		p.send(p.client, p.server, "later")
+		p.client.Close()
+		p.server.Close()
+		w := watched{bed: b, name: form.name, vip: vip(80 + uint16(i)), client: p.client.LocalAddr().(*net.TCPAddr).AddrPort(), server: rip(0, 8080)}
+		w.read(before, after)
+		w.option = form.bytes(w.client)
+		w.onSYN = form.onSYN
+		w.checkInbound()
+		w.checkOutbound()
+		s := b.service(form.name).ClientAddresses
+		if s.Inserted != uint64(w.told) || s.NotInserted.NoRoom != 0 || s.NotInserted.OverMTU != 0 {
+			b.Errorf("%s: fnatd counts %+v, want %d inserted", form.name, s, w.told)
+		}
+	}
+}
+
+// A watched connection is one that was captured before and after fnatd.
+type watched struct {
+	*bed
+	name                string
+	client, vip, server netip.AddrPort
+
+	in, out [2][]segment // before and after fnatd
+	option  []byte       // that tells the server its client
+	onSYN   bool
+	told    int    // segments that carried it
+	shift   uint32 // from the client's sequence numbers to those the server gets
+}
+
+// read ends the captures when all that went in has come out.
+func (w *watched) read(client, server *netns.Capture) {
+	w.Helper()
+	split := func(c, s []netns.Frame) {
+		atClient, atServer := segments(c), segments(s)
+		w.in[0] = only(atClient, func(s *segment) bool { return s.sent && s.src == w.client })
+		w.in[1] = only(atServer, func(s *segment) bool { return !s.sent && s.dst == w.server })
+		w.out[0] = only(atServer, func(s *segment) bool { return s.sent && s.src == w.server })
+		w.out[1] = only(atClient, func(s *segment) bool { return !s.sent && s.dst == w.client })
+	}
+	w.eventually("what entered fnatd has left it", func() bool {
+		split(client.Frames(), server.Frames())
+		closed := only(w.in[0], func(s *segment) bool { return s.flags.Has(packet.FIN) })
+		return len(closed) > 0 && len(w.in[0]) == len(w.in[1]) && len(w.out[0]) == len(w.out[1])
+	})
+	split(w.frames(client), w.frames(server))
+}
+
+// checkInbound compares each of the client's segments with what the server got.
+func (w *watched) checkInbound() {
+	w.Helper()
+	w.shift = w.in[1][0].seq - w.in[0][0].seq
+	if w.shift == 0 {
+		w.Errorf("%s: the server got the client's own initial sequence number", w.name)
+	}
+	local := w.in[1][0].src
+	if a := local.Addr(); a != netns.LIP(0) && a != netns.LIP(1) {
+		w.Errorf("%s: the server's peer is %v, want a LIP", w.name, local)
+	}
+	firstData := w.out[1][0].seq + 1
+	full, later := uint16(0), 0
+	var all []segment
+	for _, s := range w.in[0] {
+		want := s
+		want.sent = false
+		want.src, want.dst = local, w.server
+		want.ttl--
+		want.seq += w.shift
+		syn := s.flags.Has(packet.SYN)
+		if syn {
+			want.options = blankTimestamps(s.options)
+		}
+		if tell := syn && w.onSYN || !syn && s.ack == firstData; tell && len(w.option) > 0 {
+			want.options = append(bytes.Clone(w.option), want.options...)
+			want.length += uint16(len(w.option))
+			w.told++
+			full = max(full, want.length)
+		} else if len(s.payload) > 0 {
+			later += len(s.payload)
+		}
+		all = append(all, want)
+	}
+	w.same(w.in[1], all)
+	if len(w.option) == 0 {
+		return
+	}
+	// The third ACK, four messages of which one is long; what was sent after the
+	// first answer goes without.
+	if full != 1500 || w.told < 4+(64<<10)/1460 || later != len("later") {
+		w.Errorf("%s: %d segments with the option, the longest of %d bytes, and %d bytes without; want the whole upload, 1500, %d",
+			w.name, w.told, full, later, len("later"))
+	}
+}
+
+// checkOutbound compares each of the server's segments with what the client got.
+func (w *watched) checkOutbound() {
+	w.Helper()
+	var all []segment
+	for _, s := range w.out[0] {
+		want := s
+		want.sent = false
+		want.src, want.dst = w.vip, w.client
+		want.ttl--
+		want.ack -= w.shift
+		if s.flags.Has(packet.SYN) {
+			want.options = bytes.Clone(s.options)
+			if !bytes.HasPrefix(want.options, []byte{2, 4, 1460 >> 8, 1460 & 255}) {
+				w.Fatalf("%s: options of the server's SYN-ACK: got % x, want its MSS first", w.name, s.options)
+			}
+			binary.BigEndian.PutUint16(want.options[2:], uint16(1460-len(w.option)))
+		}
+		all = append(all, want)
+	}
+	w.same(w.out[1], all)
+}
+
+func equal(a, b netip.AddrPort) bool { return a == b }
+
+// same checks that what left fnatd is what was wanted. The rig's bridge may have
+// changed the order, since the kernel queues a bridge's frames by CPU.
+func (w *watched) same(got, want []segment) {
+	w.Helper()
+	less := func(a, b segment) int {
+		return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.length, b.length), cmp.Compare(a.ack, b.ack), cmp.Compare(a.id, b.id))
+	}
+	slices.SortFunc(got, less)
+	slices.SortFunc(want, less)
+	for i := range want {
+		if diff := gocmp.Diff(got[i], want[i], gocmp.AllowUnexported(segment{}), gocmp.Comparer(equal)); diff != "" {
+			w.Errorf("%s: after fnatd: got - want +\n%s", w.name, diff)
+		}
+	}
+}
+
+// blankTimestamps returns options with NOPs where the timestamp option (kind 8)
+// stands.
+func blankTimestamps(options []byte) []byte {
+	o := bytes.Clone(options)
+	for i := 0; i < len(o) && o[i] != 0; {
+		if o[i] == 1 {
+			i++
+			continue
+		}
+		if o[i] == 8 {
+			copy(o[i:], bytes.Repeat([]byte{1}, 10))
+			continue
+		}
+		i += int(o[i+1])
+	}
+	return o
+}
+
+// forgedOptionsAreBlanked has a client say that it is somebody else.
+func forgedOptionsAreBlanked(b *bed) {
+	b.listen(b.Servers[0], rip(0, 8080))
+	b.meet()
+	b.start(web(0))
+	got := b.capture(b.Servers[0])
+	r := b.rawClient()
+	mss := []byte{2, 4, 1460 >> 8, 1460 & 255}
+	forged := toa(netip.MustParseAddrPort("192.0.2.66:6666"))
+	other := []byte{200, 8, 1, 2, 3, 4, 5, 6, 253, 8, 1, 2, 3, 4, 5, 6}
+	foreign := []byte{253, 4, 0xf9, 0x89} // an experiment (RFC 6994), not ours to touch
+
+	r.send(packettest.TCP{Flags: packet.SYN, Seq: 1000, Options: join(mss, forged)})
+	answer := r.receive(packet.SYN | packet.ACK)
+	ack := answer.seq + 1
+	r.send(packettest.TCP{Flags: packet.ACK, Seq: 1001, Ack: ack, Options: join(forged, foreign)})
+	r.send(packettest.TCP{Flags: packet.ACK | packet.PSH, Seq: 1001, Ack: ack, Options: other, Payload: []byte("hello")})
+	r.receive(packet.ACK)
+	r.send(packettest.TCP{Flags: packet.RST, Seq: 1006})
+
+	truth := toa(r.src.Netip())
+	nops := func(n int) []byte { return bytes.Repeat([]byte{1}, n) }
+	want := [][]byte{
+		join(mss, nops(8)),
+		join(truth, nops(8), foreign),
+		join(truth, nops(16)),
+		nil,
+	}
+	var options [][]byte
+	b.eventually("the server has got four segments", func() bool {
+		options = nil
+		for _, s := range segments(got.Frames()) {
+			if !s.sent && s.dst == rip(0, 8080) {
+				options = append(options, append([]byte(nil), s.options...))
+			}
+		}
+		return len(options) == len(want)
+	})
+	b.frames(got)
+	for i := range want {
+		if !bytes.Equal(options[i], want[i]) {
+			b.Errorf("segment %d: the server got options % x, want % x", i, options[i], want[i])
+		}
+	}
+	if got := b.service("web").ClientAddresses; got.Stripped != 4 || got.Inserted != 2 {
+		b.Errorf("client addresses: got %+v, want 4 stripped, 2 inserted", got)
+	}
+}
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }

@@ -27,7 +27,7 @@ func TestPacketPathDoesNotAllocate(t *testing.T) {
 		tb.PrefetchConn(k)
 		tb.Reserve()
 		s := tb.Lock(k)
-		c, _ := s.Insert(k, f, b, l, now)
+		c, _ := s.Insert(k, f, b, l, nil, now)
 		out := tb.OutboundFlow(c)
 		if s.Find(k, f) != c || s.Find(tb.OutboundKey(&out), &out) != c {
 			t.Error("not found")

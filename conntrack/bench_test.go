@@ -104,7 +104,7 @@ func BenchmarkInsertRemove(b *testing.B) {
 				k := tb.InboundKey(&f)
 				tb.Reserve()
 				s := tb.Lock(k)
-				c, why := s.Insert(k, &f, id, l, 0)
+				c, why := s.Insert(k, &f, id, l, nil, 0)
 				if why != packet.Kept {
 					b.Fatal(why)
 				}

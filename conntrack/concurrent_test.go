@@ -137,7 +137,7 @@ func (w *worker) open(b BindingID, f *packet.Flow, k Key, now uint32) {
 		w.tb.Release()
 		return
 	}
-	if _, why := s.Insert(k, f, b, w.locals, now); why != packet.Kept {
+	if _, why := s.Insert(k, f, b, w.locals, nil, now); why != packet.Kept {
 		w.tb.Release()
 		return
 	}

@@ -88,7 +88,7 @@ func openReserved(tb *Table, client packet.Endpoint, b BindingID, locals []Local
 	k := tb.InboundKey(&f)
 	s := tb.Lock(k)
 	defer s.Unlock()
-	c, why := s.Insert(k, &f, b, locals, now)
+	c, why := s.Insert(k, &f, b, locals, nil, now)
 	if why != packet.Kept {
 		tb.Release()
 		return Conn{}, why

@@ -13,19 +13,23 @@ const initialTimeout = 30_000
 // nothing was inserted and the reservation is still the caller's.
 //
 // The local addresses take turns, and one without a port gives way to the next.
-// Those not of the real server's family are passed over. The connection begins
-// as SynReceived or UDPOneWay.
-func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, now uint32) (*Conn, packet.Reason) {
+// Those not of the real server's family are passed over. Of the ports it is one
+// that aim hits, if that is soon found; aim may be nil. The connection begins as
+// SynReceived or UDPOneWay.
+func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim *Aim, now uint32) (*Conn, packet.Reason) {
 	if s.full() {
 		return nil, packet.TableFull
 	}
 	real := &s.bindings[b]
 	out := packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
-	local, ok := s.choose(&out, real.real, locals)
+	if aim == nil {
+		aim = &aimless
+	}
+	local, ok := s.choose(&out, real.real, locals, aim)
 	if !ok {
 		return nil, packet.NoLocalPort
 	}
-	s.ports[local].take(s.portIndex(out.DstPort))
+	s.ports[local].take(s.portIndex(out.DstPort), aim.cursor())
 	state := SynReceived
 	if real.Proto == packet.ProtoUDP {
 		state = UDPOneWay
@@ -54,47 +58,6 @@ func (s *Shard) add(c Conn) (*Conn, uint32) {
 	s.conns[slot] = c
 	s.refs[c.Binding]++
 	return &s.conns[slot], slot
-}
-
-// choose finds a local address and port for the outbound flow out, whose source
-// is the real server, and sets them as its destination.
-func (s *Shard) choose(out *packet.Flow, real uint64, locals []LocalID) (LocalID, bool) {
-	s.turn++
-	is4 := out.Src.Is4()
-	for i := range locals {
-		id := locals[(int(s.turn)+i)%len(locals)]
-		out.Dst = s.locals[id].Addr
-		if out.Dst.Is4() == is4 && s.choosePort(s.ports[id], out, real) {
-			return id, true
-		}
-	}
-	return 0, false
-}
-
-// choosePort finds a port of p for out and sets it: an idle one, or else, as a
-// port may serve several real servers, one not in use toward this one.
-func (s *Shard) choosePort(p *portSet, out *packet.Flow, real uint64) bool {
-	if i, ok := p.nextIdle(); ok {
-		out.DstPort = s.port(i)
-		return true
-	}
-	if p.isFull(real) {
-		return false
-	}
-	i := p.cursor
-	for range p.hi - p.lo {
-		if i >= p.hi {
-			i = p.lo
-		}
-		out.DstPort = s.port(i)
-		if s.Find(s.t.OutboundKey(out), out) == nil {
-			return true
-		}
-		p.conflicts++
-		i++
-	}
-	p.setFull(real)
-	return false
 }
 
 // FindTemplate returns the template for a client's masked address and a virtual

@@ -6,6 +6,10 @@ import "math/bits"
 // toward. Our choice: two servers that share a memo cost time, not ports.
 const fullMemos = 64
 
+// cursors is how many classes of Aims have turns of their own at the ports. Our
+// choice: workers that share one disturb each other's order, nothing else.
+const cursors = 16
+
 // A portSet is what one shard has of one local address's ports. Port p is
 // number p>>bits in the shard p mod the number of shards. A port may serve any
 // number of real servers at once, each by one connection. There are fewer real
@@ -14,10 +18,14 @@ const fullMemos = 64
 // It can be rebuilt from the connections, so it lives on the Go heap.
 type portSet struct {
 	lo, hi int      // the numbers in the address's range are lo ≤ i < hi
-	cursor int      // where to look next: behind the port last taken
 	free   int      // ports in range that nobody uses
 	idle   []uint64 // their bits
 	uses   []uint16 // connections by port, in range or not
+
+	// Where to look next, by class: behind the port that it took last. Each class
+	// has its own, since toward one real server it wants other ports than the
+	// rest, and what one passes over is to keep its place in another's order.
+	cursor [cursors]int32
 
 	inUse     int    // ports with uses
 	conns     int    // the sum of uses
@@ -36,7 +44,10 @@ func newPortSet(ports int) *portSet {
 
 // setRange sets which ports may be taken: lo ≤ i < hi. Those in use stay so.
 func (p *portSet) setRange(lo, hi int) {
-	p.lo, p.hi, p.cursor, p.free = lo, hi, lo, 0
+	p.lo, p.hi, p.free = lo, hi, 0
+	for class := range p.cursor {
+		p.cursor[class] = int32(lo)
+	}
 	clear(p.idle)
 	for i := lo; i < hi; i++ {
 		if p.uses[i] == 0 {
@@ -51,24 +62,21 @@ func (p *portSet) setIdle(i int) {
 	p.free++
 }
 
-// nextIdle returns the first idle port from the cursor on, which is the one that
-// has been idle longest or nearly so: a real server may still hold an old
-// connection of a port just freed in TIME_WAIT.
-func (p *portSet) nextIdle() (i int, ok bool) {
-	if p.free == 0 {
-		return 0, false
-	}
-	w := p.cursor / 64 % len(p.idle)
-	word := p.idle[w] & (^uint64(0) << (p.cursor % 64))
+// nextIdle returns the first idle port from port i on, and round; there must be
+// one. From a cursor on it is the one that has been idle longest or nearly so: a
+// real server may still hold an old connection of a port just freed in TIME_WAIT.
+func (p *portSet) nextIdle(i int) int {
+	w := i / 64 % len(p.idle)
+	word := p.idle[w] & (^uint64(0) << (i % 64))
 	for word == 0 {
 		w = (w + 1) % len(p.idle)
 		word = p.idle[w]
 	}
-	return w*64 + bits.TrailingZeros64(word), true
+	return w*64 + bits.TrailingZeros64(word)
 }
 
-// take counts one more connection on port i.
-func (p *portSet) take(i int) {
+// take counts one more connection on port i, chosen for an Aim of a class.
+func (p *portSet) take(i, class int) {
 	if p.uses[i] == 0 {
 		p.idle[i/64] &^= 1 << (i % 64)
 		p.free--
@@ -76,7 +84,7 @@ func (p *portSet) take(i int) {
 	}
 	p.uses[i]++
 	p.conns++
-	p.cursor = i + 1
+	p.cursor[class] = int32(i + 1)
 }
 
 // release undoes take, for a connection with a real server.

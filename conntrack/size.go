@@ -75,5 +75,5 @@ func (z Size) arenaBytes() int { return int(z.Conns + z.Index + z.Lists + z.Regi
 // portSetBytes returns the heap memory of one local address in one of n shards.
 func portSetBytes(n int) int {
 	ports := 1 << 16 >> bits.TrailingZeros(uint(n))
-	return 2*ports + (ports+7)/8 + 8*fullMemos + 3*cacheLine
+	return 2*ports + (ports+7)/8 + 8*fullMemos + 4*cursors + 3*cacheLine
 }

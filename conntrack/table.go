@@ -92,6 +92,7 @@ func newTable(c Config, mem []byte) *Table {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.t, s.number, s.bits = t, uint32(i), uint8(bits.TrailingZeros(uint(c.Shards)))
+		s.turn = s.number // else all shards' first connections would share one local address
 		s.bindings, s.locals = t.bindings, t.locals
 		s.index, mem = carve[bucket](mem, l.buckets)
 		s.conns, mem = carve[Conn](mem, l.capacity)

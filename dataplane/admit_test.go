@@ -32,7 +32,7 @@ func TestMaxConnections(t *testing.T) {
 	if youngest.state() != conntrack.SynReceived || oldest.state() != conntrack.None {
 		t.Errorf("half-open: youngest %v, oldest %v, want the oldest gone", youngest.state(), oldest.state())
 	}
-	if got := w.worker.Counts().Events[ConnEvicted]; got != 21 {
+	if got := w.counts().Events[ConnEvicted]; got != 21 {
 		t.Errorf("evicted: got %d, want 21", got)
 	}
 	if active, inactive := w.load(); active != 1 || inactive != 9 {

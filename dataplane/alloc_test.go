@@ -69,7 +69,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, tcpService+udpService, maxConnections(10))
+			w := newWorld(t, tcpService+udpService, maxConnections(10), workers(2))
+			w.engine.Steer([]*xsk.RSS{wan: nil, lan: fakeRSS(2)})
 			port, frames := test.lines(w)
 			rx := make([]xsk.Desc, 0, len(frames))
 			round := func() {

@@ -77,9 +77,9 @@ func TestWorkersShareATable(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer umem.Close()
-		ports := []Port{
-			&source{umem: umem, rand: rand.New(rand.NewPCG(uint64(i), 1)), left: 20_000},
-			&source{umem: umem},
+		ports := [][]Port{
+			{&source{umem: umem, rand: rand.New(rand.NewPCG(uint64(i), 1)), left: 20_000}},
+			{&source{umem: umem}},
 		}
 		cfg.Queues = append(cfg.Queues, Queue{UMEM: umem, Ports: ports, Wait: func(time.Duration) { time.Sleep(time.Millisecond) }})
 	}

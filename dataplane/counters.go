@@ -18,6 +18,7 @@ const (
 	TemplateCreated              // persistence template created
 	ErrorPassed                  // ICMP error passed on to the end whose packet it is about
 	ErrorSent                    // ICMP error of fnatd's own sent
+	ReplyElsewhere               // reply that came by another worker than its client's packets
 	NumEvents
 )
 
@@ -25,6 +26,7 @@ var eventNames = [NumEvents]string{
 	ConnReused: "conn_reused", ConnEvicted: "conn_evicted", ConnExpired: "conn_expired",
 	ResetSent: "reset_sent", TemplateCreated: "template_created",
 	ErrorPassed: "icmp_error_passed", ErrorSent: "icmp_error_sent",
+	ReplyElsewhere: "reply_elsewhere",
 }
 
 func (e Event) String() string { return eventNames[e] }

@@ -91,7 +91,9 @@ func TestDrops(t *testing.T) {
 			return tooBig(real1.Addr, old, 600).Bytes()
 		}},
 		packet.ErrorLimit: {port: lan, prepare: func(w *world) []byte {
-			w.worker.errors = 0
+			for _, s := range w.sides {
+				s.worker.errors = 0
+			}
 			return tooBig(real1.Addr, syn.Frame().Parse(w), 600).Bytes()
 		}},
 		packet.NoticeReply: {port: lan, services: udpService, prepare: func(w *world) []byte {
@@ -167,7 +169,7 @@ func (w *world) shardOf(from packet.Endpoint) int {
 func dropForWantOfFrames(t *testing.T) {
 	w := newWorld(t, udpService, fewFrames)
 	w.pass(wan, query(client, "?"))
-	if got := w.worker.Counts().Drops[packet.NoFrame]; got != 1 {
+	if got := w.counts().Drops[packet.NoFrame]; got != 1 {
 		t.Errorf("drops: got %d, want 1", got)
 	}
 	if got := w.traffic().NoticeSent; got != 0 {

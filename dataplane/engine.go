@@ -26,55 +26,39 @@ type Config struct {
 	Queues           []Queue     // one per worker
 }
 
-// A Queue is what one worker serves: the same queue of every interface, all on
-// one UMEM.
+// A Queue is what one worker serves: some queues of every interface, all on one
+// UMEM.
 type Queue struct {
 	UMEM  *xsk.UMEM
-	Ports []Port
+	Ports [][]Port // by interface: at least one queue, of which the first also sends
 	Wait  func(time.Duration)
 }
 
 // An Engine is all workers and the view they share. Apply and Retire are for
 // one control goroutine at a time; everything else is for any.
 type Engine struct {
-	cfg  Config
-	view atomic.Pointer[View]
-	all  []*Worker
+	cfg     Config
+	view    atomic.Pointer[View]
+	spreads atomic.Pointer[[]*spread] // by interface; nil where answers cannot be steered
+	all     atomic.Pointer[[]*Worker] // that there have ever been
 
 	fragments fragCache
 
 	mu      sync.Mutex           // held by the control goroutine; workers never take it
 	ids     enrolled             // of the table in force
 	retired map[packet.Addr]bool // LIPs that left the table and may still carry connections
-	running bool
+	serving int                  // of all, the first so many have queues
+	nics    []*xsk.RSS           // by interface
 }
 
 // New makes an engine for the services of t, with its workers at rest.
 func New(cfg Config, t *lb.Table) (*Engine, error) {
-	e := &Engine{
-		cfg:     cfg,
-		retired: map[packet.Addr]bool{},
-	}
+	e := &Engine{cfg: cfg, retired: map[packet.Addr]bool{}}
 	e.fragments.key = cfg.ISNKey
-	for i, q := range cfg.Queues {
-		w := &Worker{
-			index: i, shared: e,
-			conns: cfg.Conns, router: cfg.Router,
-			umem: q.UMEM, ports: q.Ports, wait: q.Wait,
-			reflect: cfg.ReflectClientMAC, busyPoll: cfg.BusyPoll, isnKey: cfg.ISNKey,
-			fullSums: make([]bool, len(q.Ports)), out: make([][]xsk.Desc, len(q.Ports)), nextShard: i,
-			errors: errorBurst,
-		}
-		copy(w.fullSums, cfg.FullChecksums)
-		w.onDue = w.due
-		w.swept = e.millis(time.Now())
-		e.all = append(e.all, w)
-	}
+	e.all.Store(&[]*Worker{})
+	e.Reshape(cfg.Queues)
 	return e, e.Apply(t)
 }
-
-// Workers returns the engine's workers, by queue.
-func (e *Engine) Workers() []*Worker { return e.all }
 
 // View returns the view in force.
 func (e *Engine) View() *View { return e.view.Load() }
@@ -82,25 +66,7 @@ func (e *Engine) View() *View { return e.view.Load() }
 // Now returns the time on the connection table's clock, in milliseconds.
 func (e *Engine) Now() uint32 { return e.millis(time.Now()) }
 
-func (e *Engine) workers() int { return len(e.all) }
-
 func (e *Engine) millis(t time.Time) uint32 { return uint32(t.Sub(e.cfg.Epoch).Milliseconds()) }
-
-// Run runs every worker, each through start, which gives it a thread, until
-// stop is set; it returns when all have returned.
-func (e *Engine) Run(stop *atomic.Bool, start func(worker int, run func())) {
-	e.mu.Lock()
-	e.running = true
-	e.mu.Unlock()
-	var done sync.WaitGroup
-	for i, w := range e.all {
-		done.Go(func() { start(i, func() { w.Run(stop) }) })
-	}
-	done.Wait()
-	e.mu.Lock()
-	e.running = false
-	e.mu.Unlock()
-}
 
 // Apply puts t in force. Connections keep their real servers, also those that t
 // no longer has. On an error nothing has changed.
@@ -197,7 +163,7 @@ func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 		vips = append(vips, s.Virtual.Addr)
 		v.forged.AddOption(&s.Option)
 		for _, server := range s.Servers {
-			v.setTarget(ids.bindings[server], svc, server, e.workers())
+			v.setTarget(ids.bindings[server], svc, server, e.serving)
 		}
 	}
 	for a := range ids.locals {
@@ -221,7 +187,7 @@ func (e *Engine) service(s *lb.Service, ids enrolled, before *Service) *Service 
 	if before != nil {
 		svc.Meter = before.Meter
 	} else {
-		svc.Meter = newMeter(e.workers())
+		svc.Meter = newMeter(e.serving)
 	}
 	for _, server := range s.Servers {
 		svc.bindings = append(svc.bindings, ids.bindings[server])
@@ -248,11 +214,8 @@ func (v *View) setTarget(b conntrack.BindingID, svc *Service, server *lb.Server,
 // settle waits until no worker uses a view older than generation, so that no
 // connection is made any more with what that view has and the new one has not.
 func (e *Engine) settle(generation uint64) {
-	for e.running {
-		behind := slices.ContainsFunc(e.all, func(w *Worker) bool { return w.seen.Load() < generation })
-		if !behind {
-			return
-		}
+	behind := func(w *Worker) bool { return w.running.Load() && w.seen.Load() < generation }
+	for slices.ContainsFunc(e.Workers(), behind) {
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -34,7 +34,8 @@ func (t *Traffic) fields() [numTraffic]*uint64 {
 const numTraffic = 13
 
 // A Meter sums up the Traffic of every worker. Each worker writes a cell of its
-// own, once per batch; anybody may read.
+// own, once per batch; anybody may read. Workers that came after the Meter share
+// the cells there are.
 type Meter struct {
 	cells []meterCell
 }
@@ -44,10 +45,10 @@ type meterCell struct {
 	_        [128 - 8*numTraffic]byte // whole cache lines: cells do not share one
 }
 
-func newMeter(workers int) *Meter { return &Meter{make([]meterCell, workers)} }
+func newMeter(workers int) *Meter { return &Meter{make([]meterCell, max(workers, 1))} }
 
 func (m *Meter) publish(worker int, t *Traffic) {
-	cell := &m.cells[worker]
+	cell := &m.cells[worker%len(m.cells)]
 	for i, n := range t.fields() {
 		if *n != 0 {
 			cell.counters[i].Add(*n)

@@ -55,7 +55,7 @@ func (b *inbox) shut() {
 }
 
 // Census counts the worker's frames, between two batches. Any goroutine may
-// call it.
+// call it, though of a worker at rest not while its sockets are opened or closed.
 func (w *Worker) Census() (c xsk.Census) {
 	w.inbox.ask(func() { c = w.umem.Census() })
 	return c

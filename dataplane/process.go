@@ -141,6 +141,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 	if !w.reserve() {
 		return packet.TableFull
 	}
+	aim := w.aim(p.Flow.Proto, server.Real)
 
 	s := w.conns.Lock(j.key)
 	defer s.Unlock()
@@ -148,7 +149,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 		w.conns.Release()
 		return w.forward(s, c, j)
 	}
-	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, w.now)
+	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, aim, w.now)
 	if why != packet.Kept {
 		w.conns.Release()
 		return why
@@ -197,6 +198,7 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 	} else {
 		s.Touch(c, t.Service.timeouts[c.State], w.now)
 	}
+	w.visit(c)
 
 	lip := w.conns.Local(c.Local)
 	return w.leave(j, hop, packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort}, b.Real)
@@ -220,6 +222,7 @@ func (w *Worker) outbound(j *job) packet.Reason {
 		return w.tooBig(j, mtu)
 	}
 	w.count(j, c.Binding, outboundPacket)
+	w.greet(c)
 	if p.Flow.Proto == packet.ProtoTCP {
 		w.trackOutbound(s, c, t, p)
 	} else {

@@ -294,7 +294,7 @@ func TestReuseOnANewSYN(t *testing.T) {
 	if p := again.pass(wan, again.fromClient(packet.ACK, "", "")); !hasTOA(p) {
 		t.Error("third ACK of the reused connection carries no TOA")
 	}
-	if got := w.worker.Counts().Events[ConnReused]; got != 1 {
+	if got := w.counts().Events[ConnReused]; got != 1 {
 		t.Errorf("reused: got %d, want 1", got)
 	}
 	if active, inactive := w.load(); active != 1 || inactive != 0 {

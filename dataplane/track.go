@@ -7,7 +7,7 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
-// Flags of a connection.
+// Flags of a connection. The highest three bits are those of homeMask.
 const (
 	clientTold  uint8 = 1 << iota // TCP: the real server knows the client's address
 	noticeAcked                   // UDP: it has acknowledged the notice of it

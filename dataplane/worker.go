@@ -41,7 +41,7 @@ type Port interface {
 	Complete() int
 }
 
-// A Worker serves one queue of every interface. It owns its frames and
+// A Worker serves its queues of every interface. It owns its frames and
 // counters; the connection table it shares with all other workers. Only Run's
 // goroutine may call anything but Counts and Census.
 type Worker struct {
@@ -49,9 +49,13 @@ type Worker struct {
 	shared *Engine // the view in force, and what workers have in common
 	conns  *conntrack.Table
 	router Router
-	umem   *xsk.UMEM
-	ports  []Port
-	wait   func(time.Duration) // until a frame comes or the time is over
+
+	// What it serves. These change only while it is at rest, see assign.
+	of    int // workers that serve, of which it is one
+	umem  *xsk.UMEM
+	ports [][]Port            // by interface: its queues there; the first one also sends
+	wait  func(time.Duration) // until a frame comes or the time is over
+	home  uint8               // its mark in a connection's Flags
 
 	reflect  bool
 	fullSums []bool // by port, see Config.FullChecksums
@@ -69,9 +73,11 @@ type Worker struct {
 	jobs           [batchSize]job
 	late           job              // for fragments that have waited
 	cuts           [2]packet.Packet // for packets that are cut into pieces
-	out            [][]xsk.Desc     // by port: rewritten frames that wait for the end of the batch
+	out            [][]xsk.Desc     // by interface: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
 	views          [][]byte // see tail
+	sight          sight
+	aiming         conntrack.Aim // by sight; made once
 
 	inbox    inbox
 	errors   uint32    // ICMP errors that may be sent now; see mayReport
@@ -82,12 +88,38 @@ type Worker struct {
 	counts   Counts
 	last     Counts // as last published
 	shown    published
+	running  atomic.Bool
 	seen     atomic.Uint64 // generation of the view that the current batch uses
 
 	swept     uint32 // when the sweep was last advanced
 	nextShard int    // that the sweep visits next
 	reported  uint32 // when hops were last reported
 	onDue     func(*conntrack.Shard, *conntrack.Conn) uint32
+}
+
+// newWorker returns a worker at rest, with nothing to serve.
+func newWorker(e *Engine, index int) *Worker {
+	w := &Worker{
+		index: index, shared: e, home: home(index),
+		conns: e.cfg.Conns, router: e.cfg.Router,
+		reflect: e.cfg.ReflectClientMAC, busyPoll: e.cfg.BusyPoll, isnKey: e.cfg.ISNKey,
+		swept: e.millis(time.Now()), errors: errorBurst,
+	}
+	w.onDue = w.due
+	w.aiming = conntrack.Aim{Class: index, Hits: w.sight.hits}
+	return w
+}
+
+// assign gives a worker at rest its queues, as one of so many workers.
+func (w *Worker) assign(q Queue, of int) {
+	w.inbox.ask(func() {
+		w.of = of
+		w.umem, w.ports, w.wait = q.UMEM, q.Ports, q.Wait
+		w.out = make([][]xsk.Desc, len(q.Ports))
+		w.fullSums = make([]bool, len(q.Ports))
+		copy(w.fullSums, w.shared.cfg.FullChecksums)
+		w.nextShard = w.index
+	})
 }
 
 // Counts returns the worker's counters as of its last batch. Any goroutine may
@@ -129,14 +161,16 @@ func (w *Worker) poll(now time.Time) int {
 	w.timestampClock = uint32(now.UnixMilli())
 
 	frames := 0
-	for i, port := range w.ports {
-		port.Complete()
-		n := port.Recv(w.descs[:])
-		if n > 0 {
-			w.batch(i, n)
+	for i, queues := range w.ports {
+		for _, port := range queues {
+			port.Complete()
+			n := port.Recv(w.descs[:])
+			if n > 0 {
+				w.batch(i, n)
+			}
+			port.Refill()
+			frames += n
 		}
-		port.Refill()
-		frames += n
 	}
 	if len(w.waiting) > 0 {
 		w.releaseWaiting()
@@ -253,7 +287,7 @@ func (w *Worker) dropFrame(addr uint64, why packet.Reason) {
 	w.umem.Free(addr)
 }
 
-// queue puts a finished frame in line for a port.
+// queue puts a finished frame in line for an interface.
 func (w *Worker) queue(port int, d xsk.Desc) { w.out[port] = append(w.out[port], d) }
 
 // transmit sends what the batch has queued. A ring that is full even after a
@@ -261,7 +295,7 @@ func (w *Worker) queue(port int, d xsk.Desc) { w.out[port] = append(w.out[port],
 // a late packet is worth less than the ones behind it.
 func (w *Worker) transmit() {
 	for i, line := range w.out {
-		port := w.ports[i]
+		port := w.ports[i][0]
 		if len(line) == 0 {
 			port.Kick() // what an earlier kick had to leave
 			continue
@@ -298,7 +332,7 @@ func packets(d []xsk.Desc) (n uint64) {
 // sweep advances the timers of the shards that this worker owns, each about
 // once per sweepPeriod, a few at a time.
 func (w *Worker) sweep() {
-	workers, shards := w.shared.workers(), w.conns.Shards()
+	workers, shards := w.of, w.conns.Shards()
 	owned := uint32((shards - w.index + workers - 1) / workers)
 	due := min((w.now-w.swept)*owned/sweepPeriod, owned)
 	if due == 0 {

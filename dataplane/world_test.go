@@ -140,10 +140,9 @@ func (r *fakeRouter) Reflect(port int, mac [6]byte, vlans packet.VLANs) route.Ho
 type world struct {
 	testing.TB
 	engine *Engine
-	worker *Worker
+	side          // the first of sides
+	sides  []side // one; with apart two: a worker for each port
 	conns  *conntrack.Table
-	umem   *xsk.UMEM
-	ports  [2]*fakePort
 	router *fakeRouter
 	clock  time.Time
 	frames int             // of the UMEM
@@ -153,11 +152,27 @@ type world struct {
 	loose  bool            // the worker may hold frames between rounds
 }
 
+// A side is a worker with its queues.
+type side struct {
+	worker *Worker
+	umem   *xsk.UMEM
+	ports  [2]*fakePort
+}
+
+// apart gives the worlds that are made while it is set two workers: what comes in
+// by wan is the first one's, what comes in by lan the second one's.
+var apart bool
+
 // An option changes how a world is made.
 type option func(*world, *Config, *conntrack.Config)
 
 func maxConnections(n int) option {
 	return func(_ *world, _ *Config, c *conntrack.Config) { c.MaxConnections = n }
+}
+
+// workers gives the world so many of them.
+func workers(n int) option {
+	return func(w *world, _ *Config, _ *conntrack.Config) { w.sides = make([]side, n) }
 }
 
 func reflectMAC(_ *world, c *Config, _ *conntrack.Config) { c.ReflectClientMAC = true }
@@ -182,15 +197,15 @@ func newWorld(t testing.TB, services string, options ...option) *world {
 	for _, o := range options {
 		o(w, &cfg, &table)
 	}
+	if w.sides == nil && apart {
+		w.sides = make([]side, 2)
+	} else if w.sides == nil {
+		w.sides = make([]side, 1)
+	}
+	for i := range w.sides {
+		cfg.Queues = append(cfg.Queues, w.newSide(&w.sides[i]))
+	}
 	var err error
-	if w.umem, err = xsk.NewUMEM(xsk.Config{Frames: w.frames}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.umem.Close() })
-	for i := range w.ports {
-		w.ports[i] = &fakePort{umem: w.umem, room: -1}
-	}
-	cfg.Queues = []Queue{{UMEM: w.umem, Ports: []Port{w.ports[wan], w.ports[lan]}}}
 	if w.conns, err = conntrack.New(table); err != nil {
 		t.Fatal(err)
 	}
@@ -199,10 +214,30 @@ func newWorld(t testing.TB, services string, options ...option) *world {
 	if w.engine, err = New(cfg, w.compile(services, nil)); err != nil {
 		t.Fatal(err)
 	}
-	w.worker = w.engine.Workers()[0]
-	w.worker.swept = 0
+	for i, worker := range w.engine.Workers() {
+		w.sides[i].worker = worker
+		worker.swept = 0
+	}
+	w.side = w.sides[0]
 	return w
 }
+
+// newSide makes the queues of a worker.
+func (w *world) newSide(s *side) Queue {
+	w.Helper()
+	var err error
+	if s.umem, err = xsk.NewUMEM(xsk.Config{Frames: w.frames}); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { s.umem.Close() })
+	for i := range s.ports {
+		s.ports[i] = &fakePort{umem: s.umem, room: -1}
+	}
+	return Queue{UMEM: s.umem, Ports: [][]Port{{s.ports[wan]}, {s.ports[lan]}}}
+}
+
+// at returns the side that a port's frames come in by.
+func (w *world) at(port int) *side { return &w.sides[port%len(w.sides)] }
 
 // routes are both networks, with the client and the real servers known.
 func routes(generation uint16, real [6]byte) *route.Table {
@@ -250,36 +285,59 @@ func (w *world) reload(services string) {
 // of its pieces.
 func (w *world) put(port int, pieces ...[]byte) {
 	w.Helper()
+	w.putAt(w.at(port), port, pieces...)
+}
+
+// putAt lays a packet into the receive ring of a port that a side has.
+func (w *world) putAt(s *side, port int, pieces ...[]byte) {
+	w.Helper()
 	for i, piece := range pieces {
-		addr, ok := w.umem.Alloc()
+		addr, ok := s.umem.Alloc()
 		if !ok {
 			w.Fatal("no free frame: the worker leaks")
 		}
-		copy(w.umem.Chunk(addr)[packettest.Headroom:], piece)
+		copy(s.umem.Chunk(addr)[packettest.Headroom:], piece)
 		d := xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(piece))}
 		if i+1 < len(pieces) {
 			d.Options = xsk.Continued
 		}
-		w.ports[port].received = append(w.ports[port].received, d)
+		s.ports[port].received = append(s.ports[port].received, d)
 	}
 }
 
-// run lets the worker do one round and returns what it sent, by port. Whatever
+// run lets the workers do one round and returns what they sent, by port. Whatever
 // leaves must have right checksums, and no frame may get lost.
 func (w *world) run() (sent [2][][]byte) {
 	w.Helper()
-	w.worker.poll(w.clock)
-	for i, p := range w.ports {
-		p.Complete()
-		sent[i], p.sent = p.sent, nil
-		for _, frame := range sent[i] {
-			packettest.CheckSums(w, frame)
+	for _, s := range w.sides {
+		s.worker.poll(w.clock)
+		for i, p := range s.ports {
+			p.Complete()
+			for _, frame := range p.sent {
+				packettest.CheckSums(w, frame)
+			}
+			sent[i] = append(sent[i], p.sent...)
+			p.sent = nil
+		}
+		if c := s.umem.Census(); !c.Conserved() || c.Free != w.frames && !w.loose {
+			w.Errorf("frames: got %+v, want all of %d free", c, w.frames)
 		}
 	}
-	if c := w.umem.Census(); !c.Conserved() || c.Free != w.frames && !w.loose {
-		w.Errorf("frames: got %+v, want all of %d free", c, w.frames)
-	}
 	return sent
+}
+
+// counts returns the sum of the workers' counters.
+func (w *world) counts() (sum Counts) {
+	for _, s := range w.sides {
+		c := s.worker.Counts()
+		for i, n := range c.Drops {
+			sum.Drops[i] += n
+		}
+		for i, n := range c.Events {
+			sum.Events[i] += n
+		}
+	}
+	return sum
 }
 
 // pass sends a frame into a port and returns the only one that leaves, by the
@@ -298,12 +356,12 @@ func (w *world) pass(port int, f packettest.Frame) *packet.Packet {
 // the reason why.
 func (w *world) refuse(port int, f []byte, why packet.Reason) {
 	w.Helper()
-	before := w.worker.Counts().Drops[why]
+	before := w.counts().Drops[why]
 	w.put(port, f)
 	if sent := w.run(); len(sent[1-port]) != 0 || len(sent[port]) != 0 && !answered[why] {
 		w.Errorf("sent: got %v, want nothing", sent)
 	}
-	if got := w.worker.Counts().Drops[why] - before; got != 1 {
+	if got := w.counts().Drops[why] - before; got != 1 {
 		w.Errorf("drops for %v: got %d, want 1 (all: %v)", why, got, w.drops())
 	}
 }
@@ -314,7 +372,7 @@ var answered = map[packet.Reason]bool{packet.TTLExceeded: true, packet.TooBig: t
 // drops are the reasons counted so far.
 func (w *world) drops() map[string]uint64 {
 	all := map[string]uint64{}
-	for why, n := range w.worker.Counts().Drops {
+	for why, n := range w.counts().Drops {
 		if n > 0 {
 			all[packet.Reason(why).String()] = n
 		}

@@ -1,6 +1,8 @@
 package route
 
 import (
+	"bytes"
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -51,6 +53,10 @@ type kernelRoute struct {
 type neighbourKey struct {
 	index int // of the interface
 	addr  packet.Addr
+}
+
+func (k neighbourKey) compare(o neighbourKey) int {
+	return cmp.Or(cmp.Compare(k.index, o.index), bytes.Compare(k.addr[:], o.addr[:]))
 }
 
 // A neighbour is an entry of the kernel's neighbour table. The zero neighbour is
@@ -208,12 +214,13 @@ func (t *Table) intern(k hopKey) HopID {
 }
 
 // addNeighbours gives an id to every neighbour that is the next hop of its own
-// address. It reports false if there are too few.
+// address, the same to each in every table with the same neighbours. It reports
+// false if there are too few.
 func (t *Table) addNeighbours(s *snapshot) bool {
 	at := s.positions()
-	for k, n := range s.neighbours {
+	for _, k := range slices.SortedFunc(maps.Keys(s.neighbours), neighbourKey.compare) {
 		link, ours := at[k.index]
-		if !ours || !n.known {
+		if !ours || !s.neighbours[k].known {
 			continue
 		}
 		hop, ok := t.neighbour(k.addr)

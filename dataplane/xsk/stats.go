@@ -43,3 +43,18 @@ func (s *Socket) Stats() Stats {
 		},
 	}
 }
+
+// Add adds what another socket has counted. LastErrno stays.
+func (s *Stats) Add(o *Stats) {
+	s.Received += o.Received
+	s.Sent += o.Sent
+	s.Completed += o.Completed
+	s.Kicks += o.Kicks
+	s.Refused += o.Refused
+	s.Kernel.Dropped += o.Kernel.Dropped
+	s.Kernel.RingFull += o.Kernel.RingFull
+	s.Kernel.FillEmpty += o.Kernel.FillEmpty
+	s.Kernel.BadFill += o.Kernel.BadFill
+	s.Kernel.BadTX += o.Kernel.BadTX
+	s.Kernel.TXRingEmpty += o.Kernel.TXRingEmpty
+}

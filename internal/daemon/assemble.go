@@ -24,16 +24,10 @@ type port struct {
 	name   string
 	index  int      // the kernel's
 	mtu    int      // bytes
-	queues int      // that are served
 	xdp    bpf.Mode // where the XDP program runs
 	reason string   // why there
-}
-
-// A queue is what one worker owns: the same queue of every port.
-type queue struct {
-	umem    *xsk.UMEM
-	sockets []*xsk.Socket // by port
-	cpu     int           // that the worker is bound to; -1 is any
+	frames xsk.Mode // how frames get to the sockets
+	since  string   // why so
 }
 
 // assemble makes everything that the packet path needs, and leaves in undo how
@@ -43,7 +37,15 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := bpf.Probe(d.xdp, d.cfg.Dataplane.Interfaces...); err != nil {
 		return err
 	}
-	if d.ports, err = openPorts(d.cfg); err != nil {
+	if d.ports, err = openPorts(d.cfg.Dataplane.Interfaces); err != nil {
+		return err
+	}
+	d.settings, d.cpus = d.cfg.Dataplane, allowed()
+	counts, err := d.countQueues()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.checkQueues(counts), checkCPUs(d.settings.CPUs, d.cpus)); err != nil {
 		return err
 	}
 	if d.conns, err = conntrack.New(conntrack.Config{MaxConnections: d.cfg.Dataplane.MaxConnections}); err != nil {
@@ -70,8 +72,14 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := d.attach(undo); err != nil {
 		return err
 	}
-	if err := d.openQueues(undo); err != nil {
+	d.fleet.past = map[spot]*xsk.Stats{}
+	undo.add(d.takeDown)
+	if err := d.openQueues(counts); err != nil {
 		return err
+	}
+	for i, p := range d.ports {
+		d.log.Info("interface", "name", p.name, "queues", counts[i], "xdp", p.xdp, "because", p.reason,
+			"frames", p.frames, "since", p.since)
 	}
 	engine := dataplane.Config{
 		Conns:            d.conns,
@@ -80,15 +88,16 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		ISNKey:           randomKey(),
 		ReflectClientMAC: d.cfg.Dataplane.ReflectClientMAC,
 		BusyPoll:         d.cfg.Dataplane.BusyPoll,
+		Queues:           d.fleet.forEngine(),
 	}
 	for _, name := range d.cfg.Dataplane.Interfaces {
 		engine.FullChecksums = append(engine.FullChecksums, d.cfg.Dataplane.ChecksumOf(name) == config.Full)
 	}
-	for _, q := range d.queues {
-		engine.Queues = append(engine.Queues, q.forEngine())
+	if d.engine, err = dataplane.New(engine, table); err != nil {
+		return err
 	}
-	d.engine, err = dataplane.New(engine, table)
-	return err
+	d.steer(time.Now())
+	return nil
 }
 
 // attach loads the XDP program and puts it on every port.
@@ -113,59 +122,6 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		p.xdp, p.reason = mode, reason
 	}
 	return d.program.Prune()
-}
-
-// openQueues makes a UMEM for each worker and opens its socket on every port.
-func (d *Daemon) openQueues(undo *cleanup) error {
-	workers := slices.MaxFunc(d.ports, func(a, b port) int { return a.queues - b.queues }).queues
-	cpus := d.cfg.Dataplane.CPUs
-	size, multi := frameSize(d.ports)
-	for i := range workers {
-		umem, err := xsk.NewUMEM(xsk.Config{Frames: d.cfg.Dataplane.Frames, FrameSize: size, HugePages: true})
-		if err != nil {
-			return err
-		}
-		undo.add(umem.Close)
-		q := queue{umem: umem, cpu: -1}
-		if len(cpus) > 0 {
-			q.cpu = cpus[i%len(cpus)]
-		}
-		for j := range d.ports {
-			p := &d.ports[j]
-			if i >= p.queues {
-				continue
-			}
-			s, err := xsk.Open(umem, p.index, i, xsk.Options{
-				Mode: bindMode(d.cfg.Dataplane.Mode, p.xdp), BusyPoll: d.cfg.Dataplane.BusyPoll, MultiBuffer: multi,
-			})
-			if err != nil {
-				return tooLong(fmt.Errorf("interface %q: queue %d: %w", p.name, i, err), d.ports)
-			}
-			undo.add(s.Close)
-			if err := d.program.SetSocket(p.index, i, s.FD()); err != nil {
-				return fmt.Errorf("interface %q: queue %d: %w", p.name, i, err)
-			}
-			q.sockets = append(q.sockets, s)
-			if i == 0 {
-				d.log.Info("interface", "name", p.name, "queues", p.queues, "xdp", p.xdp, "because", p.reason,
-					"frames", s.Mode(), "since", s.Reason())
-			}
-		}
-		d.queues = append(d.queues, q)
-	}
-	for _, warning := range shared("/sys", "/proc", d.cfg.Dataplane.Interfaces, cpus) {
-		d.log.Warn(warning)
-	}
-	return nil
-}
-
-// forEngine returns q as the packet path sees it.
-func (q *queue) forEngine() dataplane.Queue {
-	e := dataplane.Queue{UMEM: q.umem, Wait: func(t time.Duration) { xsk.Wait(q.sockets, t) }}
-	for _, s := range q.sockets {
-		e.Ports = append(e.Ports, s)
-	}
-	return e
 }
 
 // attachMode returns where the XDP program may run for a configured mode.
@@ -195,25 +151,29 @@ func bindMode(m config.Mode, at bpf.Mode) xsk.Mode {
 	}
 }
 
-// openPorts looks up the configured interfaces. Packets come in by every queue
-// of an interface, so every queue needs a worker.
-func openPorts(cfg *config.Config) (ports []port, err error) {
-	for _, name := range cfg.Dataplane.Interfaces {
+// openPorts looks up the configured interfaces.
+func openPorts(names []string) (ports []port, err error) {
+	for _, name := range names {
 		nic, err := net.InterfaceByName(name)
 		if err != nil {
 			return nil, fmt.Errorf("interface %q: %w", name, err)
 		}
-		queues, err := xsk.Queues(name)
-		if err != nil {
-			return nil, fmt.Errorf("interface %q: %w", name, err)
-		}
-		if want := cfg.Dataplane.Queues; want != 0 && want != queues {
-			return nil, fmt.Errorf("interface %q has %d receive queues, and queues in [dataplane] is %d: run `ethtool -L %s combined %d`, or set queues = \"auto\"",
-				name, queues, want, name, want)
-		}
-		ports = append(ports, port{name: name, index: nic.Index, mtu: nic.MTU, queues: queues})
+		ports = append(ports, port{name: name, index: nic.Index, mtu: nic.MTU})
 	}
 	return ports, nil
+}
+
+// checkQueues refuses more workers than there can be: each needs a queue of every
+// interface.
+func (d *Daemon) checkQueues(counts []int) (err error) {
+	want := d.settings.Queues
+	for i, p := range d.ports {
+		if n := counts[i]; want > n {
+			err = errors.Join(err, fmt.Errorf("interface %q: %d receive queues for %d workers: run `ethtool -L %s combined %d`, or set queues in [dataplane] to %d or \"auto\"",
+				p.name, n, want, p.name, want, slices.Min(counts)))
+		}
+	}
+	return err
 }
 
 // randomKey returns a secret key.

@@ -176,8 +176,10 @@ func (d *Daemon) Stats() ctl.Stats {
 	for _, svc := range d.Services() {
 		s.ClientAddresses.Add(svc.ClientAddresses)
 	}
+	d.fleet.mu.RLock()
+	defer d.fleet.mu.RUnlock()
 	for i, p := range d.ports {
-		s.Interfaces = append(s.Interfaces, ctl.Interface{Name: p.name, Mode: d.queues[0].sockets[i].Mode().String(), Reason: p.reason + "; " + d.queues[0].sockets[i].Reason(), Queues: p.queues})
+		s.Interfaces = append(s.Interfaces, ctl.Interface{Name: p.name, Mode: p.frames.String(), Reason: p.reason + "; " + p.since, Queues: d.fleet.counts[i]})
 	}
 	for i, w := range d.engine.Workers() {
 		s.Workers = append(s.Workers, d.worker(i, w))
@@ -185,13 +187,13 @@ func (d *Daemon) Stats() ctl.Stats {
 	return s
 }
 
-// worker describes worker i.
+// worker describes worker i. The caller holds the fleet's lock.
 func (d *Daemon) worker(i int, w *dataplane.Worker) ctl.Worker {
-	c, q := w.Counts(), &d.queues[i]
+	c := w.Counts()
 	census := w.Census()
 	answer := ctl.Worker{
 		ID:          i,
-		CPU:         q.cpu,
+		CPU:         -1,
 		RxPackets:   c.RxPackets,
 		RxBytes:     c.RxBytes,
 		TxPackets:   c.TxPackets,
@@ -211,19 +213,23 @@ func (d *Daemon) worker(i int, w *dataplane.Worker) ctl.Worker {
 	if answer.Batches > 0 {
 		answer.MeanBatch = float64(c.RxPackets) / float64(answer.Batches)
 	}
-	for j, s := range q.sockets {
-		answer.Rings = append(answer.Rings, ring(d.ports[j].name, i, s))
+	if i >= len(d.fleet.queues) { // at rest since there are fewer queues
+		return answer
 	}
+	answer.CPU = d.fleet.queues[i].cpu
+	d.fleet.eachOf(i, func(at spot, s *xsk.Socket) {
+		st := d.fleet.stats(at, s)
+		answer.Rings = append(answer.Rings, ring(d.ports[at.port].name, at.queue, s.Mode(), &st))
+	})
 	return answer
 }
 
 // ring describes a socket.
-func ring(name string, queue int, s *xsk.Socket) ctl.Ring {
-	st := s.Stats()
+func ring(name string, queue int, mode xsk.Mode, st *xsk.Stats) ctl.Ring {
 	return ctl.Ring{
 		Interface:     name,
 		Queue:         queue,
-		Mode:          s.Mode().String(),
+		Mode:          mode.String(),
 		RxDropped:     st.Kernel.Dropped,
 		RxRingFull:    st.Kernel.RingFull,
 		FillRingEmpty: st.Kernel.FillEmpty,
@@ -252,20 +258,15 @@ func (d *Daemon) sum() (all dataplane.Counts) {
 func (d *Daemon) Drops() []ctl.Drop {
 	counts := d.sum()
 	drops := ctl.NewDrops(&counts.Drops)
-	var full, empty uint64
-	for i := range d.queues {
-		for _, s := range d.queues[i].sockets {
-			k := s.Stats().Kernel
-			full += k.RingFull
-			empty += k.FillEmpty
-		}
-	}
+	d.fleet.mu.RLock()
+	rings := d.fleet.total().Kernel
+	d.fleet.mu.RUnlock()
 	xdp, err := d.program.Counters()
 	if err != nil {
 		d.log.Warn("counters of the XDP program", "error", err)
 	}
 	return append(drops,
-		ctl.NewDrop(ctl.RxRingFull, full),
-		ctl.NewDrop(ctl.FillRingEmpty, empty),
+		ctl.NewDrop(ctl.RxRingFull, rings.RingFull),
+		ctl.NewDrop(ctl.FillRingEmpty, rings.FillEmpty),
 		ctl.NewDrop(ctl.Unserved, xdp[bpf.Unserved]))
 }

@@ -10,9 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/fnatd/fnatd/config"
@@ -20,6 +18,7 @@ import (
 	"github.com/fnatd/fnatd/dataplane"
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
@@ -50,8 +49,12 @@ type Daemon struct {
 	addresses *route.Addresses
 	xdp       bpf.Options
 	program   *bpf.Program
-	ports     []port  // by interface
-	queues    []queue // by worker
+	ports     []port           // by interface
+	settings  config.Dataplane // of the start; what is used of them no reload changes
+	cpus      []int            // that the process may run on; read before any worker is bound
+	fleet     fleet
+	nics      []*xsk.RSS // by port; nil where it is not known
+	steered   time.Time  // when nics were last read
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 
@@ -126,7 +129,7 @@ func listenMetrics(addr string) (net.Listener, error) {
 func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var stop atomic.Bool
+	quit := make(chan struct{})
 	var running sync.WaitGroup
 	start := func(what string, f func() error) {
 		running.Go(func() {
@@ -136,12 +139,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		})
 	}
 
-	// A worker that spins holds a processor of the Go scheduler: leave one for
-	// everything else.
-	runtime.GOMAXPROCS(runtime.NumCPU() + len(d.queues))
-	start("workers", func() error {
-		return d.runWorkers(&stop)
-	})
+	running.Go(func() { d.work(quit) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
@@ -150,14 +148,14 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		cancel(err)
 	} else {
 		notify("READY=1")
-		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.queues))
+		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}
 	d.attend(ctx)
 
 	notify("STOPPING=1")
 	d.log.Info("stopping", "connections", d.conns.Stats().Connections)
 	d.closeGates()
-	stop.Store(true)
+	close(quit)
 	cancel(nil)
 	running.Wait()
 	if err := d.countFrames(); err != nil {
@@ -201,17 +199,6 @@ func (d *Daemon) countFrames() (err error) {
 		}
 	}
 	return err
-}
-
-// runWorkers runs every worker on its own thread until stop is set.
-func (d *Daemon) runWorkers(stop *atomic.Bool) error {
-	errs := make([]error, len(d.queues))
-	d.engine.Run(stop, func(i int, run func()) {
-		if errs[i] = bind(d.queues[i].cpu); errs[i] == nil {
-			run()
-		}
-	})
-	return errors.Join(errs...)
 }
 
 // A cleanup undoes, last first, what was done.

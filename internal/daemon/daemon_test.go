@@ -112,26 +112,6 @@ func TestLock(t *testing.T) {
 	}
 }
 
-func TestSharedCPU(t *testing.T) {
-	root := t.TempDir()
-	put := func(name, text string) {
-		t.Helper()
-		name = filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put("sys/class/net/eth0/device/msi_irqs/41", "msix\n")
-	put("proc/irq/41/effective_affinity_list", "2-3\n")
-	got := shared(filepath.Join(root, "sys"), filepath.Join(root, "proc"), []string{"eth0", "veth0"}, []int{1, 3})
-	if len(got) != 1 || !strings.Contains(got[0], "cpu 3 runs a worker and interrupt 41 of eth0") {
-		t.Errorf("got %q, want one warning about cpu 3", got)
-	}
-}
-
 func TestParseCPUList(t *testing.T) {
 	for list, want := range map[string][]int{"0": {0}, "0-2,7": {0, 1, 2, 7}, "": nil, "x": nil} {
 		if diff := cmp.Diff(want, parseCPUList(list)); diff != "" {

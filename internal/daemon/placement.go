@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"fmt"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,28 +29,138 @@ func bind(cpu int) error {
 	return nil
 }
 
-// shared returns a warning for each worker CPU that also serves an interrupt of
-// one of the interfaces: a polling worker and the interrupt's softirq would take
-// turns on it, which costs more than half of the throughput. Virtual interfaces
-// have no interrupts, and none are found for them.
-func shared(sysfs, proc string, interfaces []string, cpus []int) (warnings []string) {
-	for _, name := range interfaces {
-		irqs, _ := os.ReadDir(filepath.Join(sysfs, "class/net", name, "device/msi_irqs"))
-		for _, irq := range irqs {
-			list, err := os.ReadFile(filepath.Join(proc, "irq", irq.Name(), "effective_affinity_list"))
-			if err != nil {
-				continue
-			}
+// allowed returns the CPUs that this process may run on.
+func allowed() (cpus []int) {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(os.Getpid(), &set) != nil {
+		return nil
+	}
+	for cpu := 0; len(cpus) < set.Count(); cpu++ {
+		if set.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus
+}
+
+// checkCPUs refuses configured CPUs that the process may not run on.
+func checkCPUs(cpus, may []int) error {
+	for _, cpu := range cpus {
+		if len(may) > 0 && !slices.Contains(may, cpu) {
+			return fmt.Errorf("cpus in [dataplane]: %d: fnatd may run on the cpus %v only: name some of these", cpu, may)
+		}
+	}
+	return nil
+}
+
+// placement returns the CPU of each worker: of those that are configured in turn,
+// or else what place finds. It logs where workers and interrupts meet.
+func (d *Daemon) placement(workers int) []int {
+	const sysfs, proc = "/sys", "/proc"
+	var nics []*net.Interface
+	for _, p := range d.ports {
+		if nic, err := net.InterfaceByIndex(p.index); err == nil {
+			nics = append(nics, nic)
+		}
+	}
+	devices := hardware(sysfs, nics)
+	cpus := make([]int, workers)
+	if own := d.settings.CPUs; len(own) > 0 {
+		for i := range cpus {
+			cpus[i] = own[i%len(own)]
+		}
+	} else {
+		cpus = place(sysfs, proc, devices, d.cpus, workers)
+	}
+	for _, warning := range clashes(proc, devices, cpus) {
+		d.log.Warn(warning)
+	}
+	return cpus
+}
+
+// hardware returns the directories of the interfaces' devices. Virtual interfaces
+// have none. Where sysfs shows another network namespace than ours, an interface
+// of the same name there is not taken for ours.
+func hardware(sysfs string, nics []*net.Interface) (devices []string) {
+	for _, nic := range nics {
+		dir := filepath.Join(sysfs, "class/net", nic.Name)
+		device := filepath.Join(dir, "device")
+		if _, err := os.Stat(device); err == nil &&
+			read(dir, "ifindex") == strconv.Itoa(nic.Index) && read(dir, "address") == nic.HardwareAddr.String() {
+			devices = append(devices, device)
+		}
+	}
+	return devices
+}
+
+// place returns a CPU of its own for each worker: of those that are near the
+// devices, first the ones that serve no interrupt of theirs. Where there are no
+// devices, or too few CPUs, the workers are left to the scheduler.
+func place(sysfs, proc string, devices []string, may []int, workers int) []int {
+	var near, busy []int
+	for _, device := range devices {
+		if node := read(device, "numa_node"); node != "" && node != "-1" {
+			near = append(near, parseCPUList(read(sysfs, "devices/system/node/node"+node+"/cpulist"))...)
+		}
+		for _, cpus := range interrupts(proc, device) {
+			busy = append(busy, cpus...)
+		}
+	}
+	cpus := slices.SortedStableFunc(slices.Values(may), func(a, b int) int {
+		return rank(a, near, busy) - rank(b, near, busy)
+	})
+	if len(devices) == 0 || len(may) < 2 || len(may) < workers {
+		return slices.Repeat([]int{-1}, workers)
+	}
+	return cpus[:workers]
+}
+
+// rank orders CPUs: near ones before others, and then idle ones before busy ones.
+func rank(cpu int, near, busy []int) (rank int) {
+	if len(near) > 0 && !slices.Contains(near, cpu) {
+		rank += 2
+	}
+	if slices.Contains(busy, cpu) {
+		rank++
+	}
+	return rank
+}
+
+// clashes returns a warning for each worker CPU that also serves an interrupt of
+// one of the devices: a polling worker and the interrupt's softirq would take
+// turns on it, which costs more than half of the throughput.
+func clashes(proc string, devices []string, cpus []int) (warnings []string) {
+	for _, device := range devices {
+		serving := interrupts(proc, device)
+		for _, irq := range slices.Sorted(maps.Keys(serving)) {
 			for _, cpu := range cpus {
-				if slices.Contains(parseCPUList(strings.TrimSpace(string(list))), cpu) {
+				if slices.Contains(serving[irq], cpu) {
 					warnings = append(warnings, fmt.Sprintf(
 						"cpu %d runs a worker and interrupt %s of %s: give one of them another cpu (`cpus` in [dataplane], or /proc/irq/%s/smp_affinity_list)",
-						cpu, irq.Name(), name, irq.Name()))
+						cpu, irq, filepath.Base(filepath.Dir(device)), irq))
 				}
 			}
 		}
 	}
 	return warnings
+}
+
+// interrupts returns the CPUs that each interrupt of a device is served by.
+func interrupts(proc, device string) map[string][]int {
+	serving := map[string][]int{}
+	irqs, _ := os.ReadDir(filepath.Join(device, "msi_irqs"))
+	for _, irq := range irqs {
+		if cpus := parseCPUList(read(proc, "irq", irq.Name(), "effective_affinity_list")); len(cpus) > 0 {
+			serving[irq.Name()] = cpus
+		}
+	}
+	return serving
+}
+
+// read returns what a file of sysfs or proc says, or nothing.
+func read(path ...string) string {
+	b, _ := os.ReadFile(filepath.Join(path...))
+	return strings.TrimSpace(string(b))
 }
 
 // parseCPUList parses the kernel's "0-2,7".

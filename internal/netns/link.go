@@ -18,12 +18,17 @@ func (r *Rig) Connect(a *Host, aName string, b *Host, bName string) error {
 	attrs.MTU = r.MTU
 	// As many queues at both ends: XDP attaches to a veth only if it has at least
 	// as many RX queues as its peer has TX queues.
-	attrs.NumTxQueues, attrs.NumRxQueues = r.Queues, r.Queues
+	attrs.NumTxQueues, attrs.NumRxQueues = r.MaxQueues, r.MaxQueues
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName = bName
 	veth.PeerNamespace = netlink.NsFd(b.ns)
 	if err := a.nl.LinkAdd(veth); err != nil {
 		return fmt.Errorf("veth %s %s to %s %s: %w", a.Name, aName, b.Name, bName, err)
+	}
+	if r.MaxQueues > r.Queues { // a veth begins with all that it can have
+		if err := errors.Join(a.SetQueues(aName, r.Queues), b.SetQueues(bName, r.Queues)); err != nil {
+			return err
+		}
 	}
 	return errors.Join(a.setUp(aName), b.setUp(bName))
 }

@@ -38,6 +38,10 @@ var offloads = []string{
 	"rx-udp-gro-forwarding",
 }
 
+// ethtoolHeader is what every request begins with: ETHTOOL_A_FEATURES_HEADER,
+// ETHTOOL_A_CHANNELS_HEADER and so on.
+const ethtoolHeader = 1
+
 // disableOffloads turns the offloads off.
 func (h *Host) disableOffloads(ifname string) error { return h.setFeatures(ifname, offloads, false) }
 
@@ -66,7 +70,7 @@ func (h *Host) setFeatures(ifname string, names []string, on bool) error {
 				wanted = append(wanted, name)
 			}
 		}
-		req := featuresRequest(family.ID, unix.ETHTOOL_MSG_FEATURES_SET, ifname)
+		req := ethtoolRequest(family.ID, unix.ETHTOOL_MSG_FEATURES_SET, ifname)
 		req.AddData(wantedFeatures(wanted, on))
 		_, err = req.Execute(unix.NETLINK_GENERIC, 0)
 		return err
@@ -77,11 +81,11 @@ func (h *Host) setFeatures(ifname string, names []string, on bool) error {
 	return nil
 }
 
-// featuresRequest returns a request for the features of an interface.
-func featuresRequest(family uint16, command uint8, ifname string) *nl.NetlinkRequest {
+// ethtoolRequest returns a request about an interface.
+func ethtoolRequest(family uint16, command uint8, ifname string) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(int(family), unix.NLM_F_ACK)
 	req.AddData(&nl.Genlmsg{Command: command, Version: unix.ETHTOOL_GENL_VERSION})
-	header := nl.NewRtAttr(unix.ETHTOOL_A_FEATURES_HEADER|unix.NLA_F_NESTED, nil)
+	header := nl.NewRtAttr(ethtoolHeader|unix.NLA_F_NESTED, nil)
 	header.AddRtAttr(unix.ETHTOOL_A_HEADER_DEV_NAME, nl.ZeroTerminated(ifname))
 	req.AddData(header)
 	return req
@@ -105,7 +109,7 @@ func wantedFeatures(names []string, on bool) *nl.RtAttr {
 // features returns the features of the interface that can be changed, and whether
 // each is on.
 func features(family uint16, ifname string) (map[string]bool, error) {
-	msgs, err := featuresRequest(family, unix.ETHTOOL_MSG_FEATURES_GET, ifname).Execute(unix.NETLINK_GENERIC, 0)
+	msgs, err := ethtoolRequest(family, unix.ETHTOOL_MSG_FEATURES_GET, ifname).Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ type Topology struct {
 	Servers int // real servers, at most 99
 	Queues  int // RX and TX queues of every veth end; 0 is 1
 	MTU     int // of every interface; 0 is 1500
+	// MaxQueues is how many Host.SetQueues can give an end; less than Queues is as
+	// many as those.
+	MaxQueues int
 }
 
 // A Rig is a set of namespaces and the wires between them. Its fields are not
@@ -87,6 +90,7 @@ func New(topology Topology) (*Rig, error) {
 	}
 	topology.Queues = max(topology.Queues, 1)
 	topology.MTU = cmp.Or(topology.MTU, 1500)
+	topology.MaxQueues = max(topology.MaxQueues, topology.Queues)
 	if err := sweep(); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,10 @@ func TestWorkersApart(t *testing.T) {
 		{"persistence", TestPersistence},
 		{"reload", TestReload},
 		{"next_hops", TestNextHops},
+		{"families", TestFamilies},
+		{"timestamps", TestTimestamps},
+		{"fragments", TestFragments},
+		{"icmp_errors", TestErrorsArePassedOn},
 		{"drops", TestDrops},
 	} {
 		t.Run(test.name, test.run)

@@ -80,24 +80,42 @@ func figuresAreTrue(b *bed) {
 	b.rawClient().send(packettest.TCP{Flags: packet.ACK, Seq: 1, Ack: 1}) // of no connection
 	b.eventually("the stray segment is counted", func() bool { return b.drops("no_conn") == 1 })
 	b.eventually("the notice is acknowledged", func() bool { return b.drops("notice_reply") == 1 })
-	var want ctl.Traffic
-	want.Connections = 1
-	for _, s := range segments(b.frames(seen)) {
-		switch p.client.LocalAddr().(*net.TCPAddr).AddrPort() {
-		case s.src:
-			want.InPackets++
-			want.InBytes += uint64(s.length)
-		case s.dst:
-			want.OutPackets++
-			want.OutBytes += uint64(s.length)
-		}
-	}
+	want := b.traffic(seen, p.client.LocalAddr().(*net.TCPAddr).AddrPort())
 	b.checkServices(want)
 	b.checkConnections(p, u.LocalAddr().(*net.UDPAddr).AddrPort())
 	b.checkLocals()
 	b.checkStats()
 	b.checkDropsAnswer()
 	b.checkMetrics(want)
+}
+
+// traffic ends a capture when a client has acknowledged all that it got, so that
+// nothing more will be sent, and counts its connection's packets.
+func (b *bed) traffic(c *netns.Capture, client netip.AddrPort) (t ctl.Traffic) {
+	b.Helper()
+	b.eventually("the client has acknowledged the answer", func() bool {
+		var got, acked uint32
+		for _, s := range segments(c.Frames()) {
+			if s.dst == client {
+				got = s.seq + uint32(len(s.payload))
+			} else if s.src == client {
+				acked = s.ack
+			}
+		}
+		return acked == got
+	})
+	t.Connections = 1
+	for _, s := range segments(b.frames(c)) {
+		switch client {
+		case s.src:
+			t.InPackets++
+			t.InBytes += uint64(s.length)
+		case s.dst:
+			t.OutPackets++
+			t.OutBytes += uint64(s.length)
+		}
+	}
+	return t
 }
 
 // contains checks that a table has a line with all these words in this order.
@@ -119,7 +137,6 @@ func (b *bed) checkServices(want ctl.Traffic) {
 		b.Fatalf("services: got %+v, want 2", services)
 	}
 	web, echo := services[0], services[1]
-	// Traffic has no bound from below while connections close; these are open.
 	if diff := cmp.Diff(web.Traffic, want); diff != "" {
 		b.Errorf("service web: got - want +\n%s", diff)
 	}

@@ -21,9 +21,11 @@ import (
 var optionForms = []struct {
 	name, keys string
 	onSYN      bool
+	strip      bool // timestamps
 	bytes      func(client netip.AddrPort) []byte
 }{
 	{name: "toa", keys: `client_address = "toa"`, bytes: toa},
+	{name: "toa_strip", keys: "client_address = \"toa\"\ntimestamps = \"strip\"", bytes: toa, strip: true},
 	{name: "toa_on_syn", keys: "client_address = \"toa\"\ntoa_on_syn = true", bytes: toa, onSYN: true},
 	{name: "ttm", keys: "client_address = \"ttm\"\nttm_kind = 77", bytes: ttm},
 	{name: "ttm_short", keys: "client_address = \"ttm\"\nttm_kind = 77\nttm_length = 10", bytes: func(client netip.AddrPort) []byte {
@@ -69,7 +71,7 @@ func clientAddressOptions(b *bed) {
 		w := watched{bed: b, name: form.name, vip: vip(80 + uint16(i)), client: p.client.LocalAddr().(*net.TCPAddr).AddrPort(), server: rip(0, 8080)}
 		w.read(before, after)
 		w.option = form.bytes(w.client)
-		w.onSYN = form.onSYN
+		w.onSYN, w.strip = form.onSYN, form.strip
 		w.checkInbound()
 		w.checkOutbound()
 		s := b.service(form.name).ClientAddresses
@@ -88,8 +90,10 @@ type watched struct {
 	in, out [2][]segment // before and after fnatd
 	option  []byte       // that tells the server its client
 	onSYN   bool
+	strip   bool
 	told    int    // segments that carried it
 	shift   uint32 // from the client's sequence numbers to those the server gets
+	clock   uint32 // from the client's timestamps to those the server gets
 }
 
 // read ends the captures when all that went in has come out.
@@ -117,6 +121,12 @@ func (w *watched) checkInbound() {
 	if w.shift == 0 {
 		w.Errorf("%s: the server got the client's own initial sequence number", w.name)
 	}
+	if !w.strip {
+		w.clock = timestamp(w.in[1][0].options) - timestamp(w.in[0][0].options)
+		if w.clock == 0 {
+			w.Errorf("%s: the server got the client's own timestamps", w.name)
+		}
+	}
 	local := w.in[1][0].src
 	if a := local.Addr(); a != netns.LIP(0) && a != netns.LIP(1) {
 		w.Errorf("%s: the server's peer is %v, want a LIP", w.name, local)
@@ -131,8 +141,10 @@ func (w *watched) checkInbound() {
 		want.ttl--
 		want.seq += w.shift
 		syn := s.flags.Has(packet.SYN)
-		if syn {
-			want.options = blankTimestamps(s.options)
+		if w.strip && syn {
+			want.options = eachTimestamp(s.options, func(o []byte) { copy(o, bytes.Repeat([]byte{1}, 10)) })
+		} else {
+			want.options = eachTimestamp(s.options, func(o []byte) { add(o[2:], w.clock) })
 		}
 		if tell := syn && w.onSYN || !syn && s.ack == firstData; tell && len(w.option) > 0 {
 			want.options = append(bytes.Clone(w.option), want.options...)
@@ -166,8 +178,8 @@ func (w *watched) checkOutbound() {
 		want.src, want.dst = w.vip, w.client
 		want.ttl--
 		want.ack -= w.shift
+		want.options = eachTimestamp(s.options, func(o []byte) { add(o[6:], -w.clock) })
 		if s.flags.Has(packet.SYN) {
-			want.options = bytes.Clone(s.options)
 			if !bytes.HasPrefix(want.options, []byte{2, 4, 1460 >> 8, 1460 & 255}) {
 				w.Fatalf("%s: options of the server's SYN-ACK: got % x, want its MSS first", w.name, s.options)
 			}
@@ -196,23 +208,31 @@ func (w *watched) same(got, want []segment) {
 	}
 }
 
-// blankTimestamps returns options with NOPs where the timestamp option (kind 8)
-// stands.
-func blankTimestamps(options []byte) []byte {
-	o := bytes.Clone(options)
-	for i := 0; i < len(o) && o[i] != 0; {
-		if o[i] == 1 {
-			i++
-			continue
+// eachTimestamp returns options changed by what do does to their timestamps option
+// (RFC 7323: kind 8, length 10, the sender's clock, the echo of the other's).
+func eachTimestamp(options []byte, do func(o []byte)) []byte {
+	all := bytes.Clone(options)
+	for i := 0; i < len(all) && all[i] != 0; {
+		n := 1
+		if all[i] != 1 {
+			n = int(all[i+1])
 		}
-		if o[i] == 8 {
-			copy(o[i:], bytes.Repeat([]byte{1}, 10))
-			continue
+		if all[i] == 8 {
+			do(all[i : i+n])
 		}
-		i += int(o[i+1])
+		i += n
 	}
-	return o
+	return all
 }
+
+// timestamp returns the sender's clock in options.
+func timestamp(options []byte) (clock uint32) {
+	eachTimestamp(options, func(o []byte) { clock = binary.BigEndian.Uint32(o[2:]) })
+	return clock
+}
+
+// add adds n to the number at the head of b.
+func add(b []byte, n uint32) { binary.BigEndian.PutUint32(b, binary.BigEndian.Uint32(b)+n) }
 
 // forgedOptionsAreBlanked has a client say that it is somebody else.
 func forgedOptionsAreBlanked(b *bed) {

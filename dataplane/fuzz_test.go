@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 // connections: no input may crash it or lose a frame, and its table must stay
 // sound. An input is a sequence of frames: each a byte that tells the port in
 // its lowest bit and the time that passes in the others, two bytes of length,
-// of which the highest two bits tell in how many pieces, and the frame. An input of odd length meets next hops in VLANs.
+// of which the highest two bits tell in how many pieces, and the frame. An input
+// of odd length meets next hops in VLANs.
 func FuzzWorker(f *testing.F) {
 	seed := func(frames ...[]byte) {
 		var in []byte
@@ -32,12 +34,27 @@ func FuzzWorker(f *testing.F) {
 	seed(packettest.UDP{Link: packettest.Link{VLAN: []uint16{5, 6}}, Src: client, Dst: vipUDP, NoSum: true}.Frame().Bytes())
 	seed(packettest.TCP{Src: packettest.Endpoint("[2001:db8::2]:9"), Dst: packettest.Endpoint("[2001:db8::1]:80"), Flags: packet.SYN}.Frame().Bytes())
 
+	for _, both := range []families{sixToFour, fourToSix} {
+		seed(packettest.TCP{Src: both.client, Dst: both.vip, Flags: packet.SYN, Options: []byte(synOptions)}.Frame().Bytes(),
+			packettest.UDP{Src: both.client, Dst: both.vip, Payload: []byte("?")}.Frame().Bytes())
+		var pieces [][]byte
+		for _, p := range packettest.Fragments(packettest.UDP{Src: both.client, Dst: both.vip, Payload: make([]byte, 3000)}.Frame(), 1500) {
+			pieces = append(pieces, p.Bytes(), p.Bytes())
+		}
+		seed(pieces...)
+		wanRouter, _ := both.routers()
+		sent := packettest.TCP{Src: both.vip, Dst: both.client, Flags: packet.ACK, Seq: realISN}.Frame().Parse(f)
+		seed(tooBig(wanRouter, sent, 1400).Bytes())
+	}
+	six := strings.Replace(sixToFour.service("tcp", "toa", ""), `name = "s"`, `name = "six"`, 1)
+	four := strings.Replace(fourToSix.service("udp", "icmp-echo", ""), `name = "s"`, `name = "four"`, 1)
+
 	f.Fuzz(func(t *testing.T, in []byte) {
 		options := []option{maxConnections(64)}
 		if len(in)%2 == 1 {
 			options = append(options, tagged, reflectMAC)
 		}
-		w := newWorld(t, tcpService+udpService, options...)
+		w := newWorld(t, tcpService+udpService+six+four, options...)
 		w.connect(at(1))
 		w.ask(at(2))
 		for len(in) >= 3 {
@@ -53,6 +70,7 @@ func FuzzWorker(f *testing.F) {
 				p.sent = nil
 			}
 		}
+		w.worker.dropWaiting()
 		if c := w.umem.Census(); !c.Conserved() || c.Free != w.frames {
 			t.Errorf("frames: got %+v, want all of %d free", c, w.frames)
 		}

@@ -94,33 +94,3 @@ func TestNoAllocation(t *testing.T) {
 		})
 	}
 }
-
-func BenchmarkWorker(b *testing.B) {
-	const flows = 1000
-	w := newWorld(b, tcpService)
-	var frames [2 * flows][]byte
-	for i := range uint16(flows) {
-		k := w.connect(at(1 + i))
-		k.pass(lan, k.fromReal(packet.ACK, "", "x"))
-		k.ack++
-		frames[2*i] = k.fromClient(packet.ACK, "", "x").Bytes()
-		frames[2*i+1] = k.fromReal(packet.ACK, "", "x").Bytes()
-	}
-	for _, p := range w.ports {
-		p.blind = true
-	}
-	var rx [2][batchSize]xsk.Desc
-	b.ResetTimer()
-	for n := 0; n < b.N; n += 2 * batchSize {
-		for port := range rx {
-			for i := range rx[port] {
-				f := frames[(n+2*i+port)%len(frames)]
-				addr, _ := w.umem.Alloc()
-				copy(w.umem.Chunk(addr)[packettest.Headroom:], f)
-				rx[port][i] = xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(f))}
-			}
-			w.ports[port].received = rx[port][:]
-		}
-		w.worker.poll(w.clock)
-	}
-}

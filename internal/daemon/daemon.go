@@ -144,6 +144,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
 	}
+	d.meet(d.engine.View().Table)
 	if err := d.openGates(d.engine.View().Table); err != nil {
 		cancel(err)
 	} else {

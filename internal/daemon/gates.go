@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/route"
@@ -38,17 +39,40 @@ func (d *Daemon) openGates(table *lb.Table) error {
 			return err
 		}
 	}
-	for _, s := range table.Services {
-		for _, server := range s.Servers {
-			d.router.Want(server.Real.Addr)
-		}
-	}
 	return errors.Join(d.program.SetServices(services), d.program.SetLocals(locals))
 }
 
-// closeGates stops the kernel from handing anything over.
+// closeGates stops the kernel from handing anything over. The addresses go first:
+// what comes after is then nobody's, where a host that still had them would answer
+// with RST.
 func (d *Daemon) closeGates() {
-	if err := errors.Join(d.program.SetServices(nil), d.program.SetLocals(nil)); err != nil {
+	if err := errors.Join(d.addresses.Set(nil), d.program.SetServices(nil), d.program.SetLocals(nil)); err != nil {
 		d.log.Error("services not taken down", "error", err)
+	}
+}
+
+// Our choices. A server on the link answers within a millisecond; one that does
+// not answer at all holds a start or a reload up for no longer than this.
+const (
+	meetTime = 500 * time.Millisecond
+	meetLook = 5 * time.Millisecond
+)
+
+// meet has the kernel find the next hops of table's real servers, whose first
+// packets would be lost otherwise.
+func (d *Daemon) meet(table *lb.Table) {
+	for deadline := time.Now().Add(meetTime); time.Now().Before(deadline); time.Sleep(meetLook) {
+		hops, strangers := d.router.Table(), false
+		for _, s := range table.Services {
+			for _, server := range s.Servers {
+				if id := hops.Lookup(server.Real.Addr); id != 0 && !hops.Hop(id).Resolved {
+					d.router.Want(server.Real.Addr)
+					strangers = true
+				}
+			}
+		}
+		if !strangers {
+			return
+		}
 	}
 }

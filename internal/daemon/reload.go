@@ -49,6 +49,7 @@ func (d *Daemon) reload() (changes []string, err error) {
 	for _, c := range lb.Diff(old, table) {
 		changes = append(changes, c.String())
 	}
+	d.meet(table)
 	if err := d.engine.Apply(table); err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
 	fmt.Fprintf(w, "connection table\t%.1f\t%d connections of %.1f bytes, everything included\n",
 		mib(size.Total), cfg.Dataplane.MaxConnections, size.PerConnection())
 	fmt.Fprintf(w, "local ports\t%.1f\t%d addresses\n", mib(size.PerLocal*int64(locals)), locals)
-	fmt.Fprintf(w, "frames\t%.1f\tfor each worker; there is one worker for each queue of an interface\n",
+	fmt.Fprintf(w, "frames\t%.1f\tfor each worker; there are as many as the interface with the fewest queues has, or as queues says\n",
 		mib(int64(cfg.Dataplane.Frames)*xsk.DefaultFrameSize))
 }
 

@@ -43,11 +43,11 @@ type Dataplane struct {
 	Where
 	Interfaces       []string // at least one, no two alike
 	VLANs            []string // VLAN interfaces on them that VIPs and LIPs may be put on
-	Queues           int      // queues of each interface to serve; 0 is all
+	Queues           int      // workers that share each interface's queues; 0 is as many as can be
 	Mode             Mode
 	MaxConnections   int
 	Frames           int   // UMEM frames of each worker
-	CPUs             []int // cores for the workers, in turn; empty: any
+	CPUs             []int // cores for the workers, in turn; empty: fnatd chooses
 	BusyPoll         bool  // workers never sleep
 	ManageAddresses  bool  // put VIPs and LIPs on their interfaces
 	ReflectClientMAC bool  // answer a client by the MAC address it came from

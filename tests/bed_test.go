@@ -25,7 +25,13 @@ type bed struct {
 // newBed returns a bed without fnatd.
 func newBed(t *testing.T, v variant, servers int) *bed {
 	t.Helper()
-	rig := netns.ForTest(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
+	return newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
+}
+
+// newBedOf returns a bed on a rig of any topology.
+func newBedOf(t *testing.T, topology netns.Topology) *bed {
+	t.Helper()
+	rig := netns.ForTest(t, topology)
 	b := &bed{T: t, Rig: rig, dir: t.TempDir()}
 	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
 		if err := os.Chmod(dir, 0o755); err != nil {

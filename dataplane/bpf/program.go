@@ -95,21 +95,28 @@ func (p *Program) multiBuffer() (*ebpf.Program, error) {
 	if p.multi != nil {
 		return p.multi, nil
 	}
+	prog, err := p.another(unix.BPF_F_XDP_HAS_FRAGS)
+	if err != nil {
+		return nil, fmt.Errorf("load for packets of several buffers, which takes kernel 5.18 or newer: %w", err)
+	}
+	p.multi = prog
+	return prog, nil
+}
+
+// another loads one more instance of the program, with the maps there are and more
+// flags than it has.
+func (p *Program) another(flags uint32) (*ebpf.Program, error) {
 	spec, err := loadXdp()
 	if err != nil {
 		return nil, err
 	}
-	spec.Programs[xdpProgFnatdXdp].Flags |= unix.BPF_F_XDP_HAS_FRAGS
+	spec.Programs[xdpProgFnatdXdp].Flags |= flags
 	var objs xdpPrograms
 	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
 		xdpMapCounters: p.objs.Counters, xdpMapLocals: p.objs.Locals, xdpMapPorts: p.objs.Ports,
 		xdpMapServices: p.objs.Services, xdpMapXsks: p.objs.Xsks,
 	}})
-	if err != nil {
-		return nil, fmt.Errorf("load for packets of several buffers, which takes kernel 5.18 or newer: %w", err)
-	}
-	p.multi = objs.FnatdXdp
-	return p.multi, nil
+	return objs.FnatdXdp, err
 }
 
 // Pinned reports whether attached programs outlive the process.

@@ -146,10 +146,11 @@ type Interface struct {
 	Name   string `json:"name"`
 	Mode   string `json:"mode"`   // zerocopy, copy or generic
 	Reason string `json:"reason"` // why this mode and not a faster one; empty for the fastest
-	Queues int    `json:"queues"`
+	Queues int    `json:"queues"` // that are served
 }
 
-// A Worker serves one queue of every interface.
+// A Worker serves queues of every interface. One without rings rests, since
+// interfaces have fewer queues than before.
 type Worker struct {
 	ID        int     `json:"id"`
 	CPU       int     `json:"cpu"` // -1: not bound to one

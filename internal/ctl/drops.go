@@ -68,5 +68,5 @@ var explanations = map[string]explanation{
 
 	RxRingFull:    {"the receive ring was full when the packet arrived", "the worker is too slow: see the idle share in `fnatctl stats`; add queues, keep other work off its core"},
 	FillRingEmpty: {"no frame was ready for the packet", "raise frames in [dataplane], or add queues"},
-	Unserved:      {"the XDP program found no worker for the packet's queue", "expected while fnatd starts or after it was killed; otherwise set queues in [dataplane] to all the interface has"},
+	Unserved:      {"the XDP program found no worker for the packet's queue", "expected while fnatd starts or after it was killed; and for a moment when an interface gets more queues"},
 }

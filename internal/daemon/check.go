@@ -53,7 +53,7 @@ func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
 		mib(size.Total), cfg.Dataplane.MaxConnections, size.PerConnection())
 	fmt.Fprintf(w, "local ports\t%.1f\t%d addresses\n", mib(size.PerLocal*int64(locals)), locals)
 	small, large := xsk.FrameSizes[0], xsk.FrameSizes[1]
-	fmt.Fprintf(w, "frames\t%.1f\tfor each worker, %.1f if an interface's MTU exceeds %d; there is one worker for each queue of an interface\n",
+	fmt.Fprintf(w, "frames\t%.1f\tfor each worker, %.1f if an interface's MTU exceeds %d; there are as many workers as the interface with the fewest queues has, or as queues says\n",
 		mib(int64(cfg.Dataplane.Frames*small)), mib(int64(cfg.Dataplane.Frames*large)), mtuOf(small))
 }
 

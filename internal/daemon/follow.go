@@ -88,6 +88,9 @@ func (d *Daemon) changed(quit <-chan struct{}, looks <-chan time.Time, r *retry)
 func (d *Daemon) follow(counts []int, r *retry) {
 	d.fleet.mu.Lock()
 	defer d.fleet.mu.Unlock()
+	if err := d.program.Renew(); err != nil {
+		d.log.Error("new queues may lead to the kernel instead of here", "error", err)
+	}
 	before := d.fleet.counts
 	if err := errors.Join(d.countFrames(), d.closeQueues()); err != nil {
 		d.log.Error("queues not closed as they should be", "error", err)

@@ -94,7 +94,7 @@ var families = [numFamilies]struct {
 	localConflicts: {counter, desc("local_port_conflicts_total", "Times a port was tried that was in use towards the same real server.", "pool", "address")},
 
 	drops:  {counter, desc("drops_total", "Packets that were not forwarded.", "reason")},
-	events: {counter, desc("events_total", "What happened to connections.", "event")},
+	events: {counter, desc("events_total", "What happened to connections and their packets.", "event")},
 
 	interfaceInfo: {gauge, desc("interface_info", "Always 1.", "interface", "mode")},
 	workerPackets: {counter, desc("worker_packets_total", "Packets that a worker received and sent.", "worker", "direction")},

@@ -88,7 +88,7 @@ fnatd_config_last_reload_successful 1
 # TYPE fnatd_drops_total counter
 fnatd_drops_total{reason="no_service"} 12
 fnatd_drops_total{reason="table_full"} 0
-# HELP fnatd_events_total What happened to connections.
+# HELP fnatd_events_total What happened to connections and their packets.
 # TYPE fnatd_events_total counter
 fnatd_events_total{event="conn_expired"} 9
 # HELP fnatd_local_ports_free Ports of a local address that are in use towards none.

@@ -185,3 +185,28 @@ func TestFragCache(t *testing.T) {
 		t.Errorf("after a flood: got %v, want room for one more", got)
 	}
 }
+
+func TestFragmentFlood(t *testing.T) {
+	w := newWorld(t, tcpService+udpService)
+	w.loose = true
+	k := w.connect(client)
+	later := append([]byte{}, secondPiece()...)
+	for i := range 20_000 {
+		later[18], later[19] = byte(i>>8), byte(i) // identification
+		ip := later[14:34]
+		ip[10], ip[11] = 0, 0
+		s := packet.Checksum(ip)
+		ip[10], ip[11] = byte(s>>8), byte(s)
+		w.put(wan, later)
+		if i%1000 == 0 {
+			w.put(wan, k.fromClient(packet.ACK, "", "x").Bytes())
+			if sent := w.run(); len(sent[lan]) != 1 {
+				t.Fatalf("after %d fragments: got %d frames at the server, want the connection's", i, len(sent[lan]))
+			}
+		}
+		w.run()
+	}
+	if c := w.umem.Census(); c.Held > maxWaiting {
+		t.Errorf("held: got %d frames, want at most %d", c.Held, maxWaiting)
+	}
+}

@@ -18,6 +18,7 @@ import (
 type bed struct {
 	*testing.T
 	*netns.Rig
+	families
 	lb  *harness.Fnatd // nil: none
 	dir string         // for files, which every user may read
 }
@@ -26,7 +27,7 @@ type bed struct {
 func newBed(t *testing.T, v variant, servers int) *bed {
 	t.Helper()
 	rig := netns.ForTest(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
-	b := &bed{T: t, Rig: rig, dir: t.TempDir()}
+	b := &bed{T: t, Rig: rig, families: v.families, dir: t.TempDir()}
 	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -107,7 +108,7 @@ func (b *bed) traces() (all []string) {
 		if err != nil {
 			b.Error(err)
 		}
-		for _, trace := range []string{"xdp", netns.VIP(0).String(), netns.LIP(0).String(), netns.LIP(1).String()} {
+		for _, trace := range []string{"xdp", b.vip(0).Addr().String(), netns.LIP(0).String(), netns.LIP(1).String(), netns.LIP6(0).String(), netns.LIP6(1).String()} {
 			if strings.Contains(out, trace) {
 				all = append(all, trace+" on "+name)
 			}

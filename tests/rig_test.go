@@ -113,6 +113,7 @@ var scenarios = []struct {
 	{"upper_threshold_is_respected", upperThresholdIsRespected, often},
 
 	{"udp_clients_get_their_own_answers", udpEcho, everywhere},
+	{"datagrams_of_65000_bytes_pass", longDatagrams, everywhere},
 	{"dns_under_load_loses_nothing", dnsUnderLoad, often},
 
 	{"servers_are_told_the_client_by_tcp_option", clientAddressOptions, everywhere},
@@ -123,6 +124,12 @@ var scenarios = []struct {
 	{"bad_reload_changes_nothing", badReloadChangesNothing, often},
 	{"figures_are_true", figuresAreTrue, everywhere},
 
+	{"path_mtu_towards_client_is_found", pathMTUTowardsClient, everywhere},
+	{"path_mtu_towards_server_is_found", pathMTUTowardsServer, everywhere},
+	{"icmp_errors_reach_who_asked", errorsReachWhoAsked, everywhere},
+
+	{"server_is_a_client_of_its_own_vip", serverIsClient, everywhere},
+	{"servers_reach_elsewhere_past_fnatd", serversReachElsewhere, everywhere},
 	{"host_keeps_everything_else", hostKeepsEverythingElse, often},
 	{"stop_under_load_is_clean", stopUnderLoad, often},
 	{"killed_fnatd_leaves_silence_and_the_next_takes_over", killAndReturn, often},

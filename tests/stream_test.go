@@ -50,7 +50,13 @@ func (b *bed) connect(accepted ...<-chan *net.TCPConn) *pair {
 // client's.
 func (b *bed) connectTo(to, from netip.AddrPort, accepted ...<-chan *net.TCPConn) *pair {
 	b.Helper()
-	c, err := b.Client.DialFrom(b.Context(), net.TCPAddrFromAddrPort(from), "tcp", to.String())
+	return b.connectFrom(b.Client, to, from, accepted...)
+}
+
+// connectFrom is connectTo from another host.
+func (b *bed) connectFrom(host *netns.Host, to, from netip.AddrPort, accepted ...<-chan *net.TCPConn) *pair {
+	b.Helper()
+	c, err := host.DialFrom(b.Context(), net.TCPAddrFromAddrPort(from), "tcp", to.String())
 	if err != nil {
 		b.Fatal(err)
 	}

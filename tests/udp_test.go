@@ -2,6 +2,7 @@ package tests
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fnatd/fnatd/tests/harness"
@@ -112,6 +114,31 @@ func udpEcho(b *bed) {
 	for _, r := range s.Servers {
 		if r.Traffic.Connections != clients/2 || r.Active != clients/2 {
 			b.Errorf("server %v: got %+v, want %d connections", r.Real, r, clients/2)
+		}
+	}
+}
+
+// longDatagrams exceed every MTU, and the last is about the longest there is.
+func longDatagrams(b *bed) {
+	b.echoServer(0)
+	b.meet()
+	b.start(b.echoService("", 0))
+	what := bytes.Repeat([]byte("0123456789abc"), 5000)
+	c := b.udpClient(b.clientAddr())
+	// One that just fits does not behind a longer header. Who sent it is told, and
+	// cuts the next.
+	switch first := what[:1472]; {
+	case b.client < b.server:
+		if err := c.ask(first); !errors.Is(err, syscall.EMSGSIZE) {
+			b.Errorf("datagram of 1472 bytes: got %v, want %v", err, syscall.EMSGSIZE)
+		}
+	case b.client > b.server:
+		c.Write(first)
+		b.eventually("the server is told that its answer is too long", func() bool { return b.drops("too_big") == 1 })
+	}
+	for _, size := range []int{1472, 1473, 8000, 8001, 65000, 100, 65000, 8000} {
+		if err := c.ask(what[:size]); err != nil {
+			b.Errorf("datagram of %d bytes: %v", size, err)
 		}
 	}
 }

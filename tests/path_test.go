@@ -18,7 +18,8 @@ import (
 //	                      10.9.0.1     10.9.0.2   192.0.2.1     192.0.2.2
 //	                2001:db8:9::1      ::2  2001:db8:80::1      ::2
 //
-// between is a router, or something with no address that is called a cable.
+// or 198.51.100.0 and 2001:db8:81:: behind a server. between is a router here; in
+// storm_test.go it is a cable, without addresses.
 type farHost struct {
 	*netns.Host
 	edge, between *netns.Host

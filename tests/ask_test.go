@@ -7,22 +7,7 @@ import (
 
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/netns"
-	"github.com/fnatd/fnatd/tests/harness"
 )
-
-// vip returns port of the first virtual address.
-func vip(port uint16) netip.AddrPort { return netip.AddrPortFrom(netns.VIP(0), port) }
-
-// rip returns port of the i-th server.
-func rip(i int, port uint16) netip.AddrPort { return netip.AddrPortFrom(netns.ServerAddr(i), port) }
-
-// to returns the servers with these numbers, all at one port.
-func to(port uint16, servers ...int) (all []harness.Server) {
-	for _, i := range servers {
-		all = append(all, harness.Server{Real: rip(i, port)})
-	}
-	return all
-}
 
 // service asks for the figures of one service.
 func (b *bed) service(name string) ctl.Service {

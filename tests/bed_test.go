@@ -18,6 +18,7 @@ import (
 type bed struct {
 	*testing.T
 	*netns.Rig
+	families
 	lb  *harness.Fnatd // nil: none
 	dir string         // for files, which every user may read
 }
@@ -25,14 +26,16 @@ type bed struct {
 // newBed returns a bed without fnatd.
 func newBed(t *testing.T, v variant, servers int) *bed {
 	t.Helper()
-	return newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
+	b := newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
+	b.families = v.families
+	return b
 }
 
-// newBedOf returns a bed on a rig of any topology.
+// newBedOf returns a bed on a rig of any topology, for IPv4.
 func newBedOf(t *testing.T, topology netns.Topology) *bed {
 	t.Helper()
 	rig := netns.ForTest(t, topology)
-	b := &bed{T: t, Rig: rig, dir: t.TempDir()}
+	b := &bed{T: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
 	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -113,7 +116,7 @@ func (b *bed) traces() (all []string) {
 		if err != nil {
 			b.Error(err)
 		}
-		for _, trace := range []string{"xdp", netns.VIP(0).String(), netns.LIP(0).String(), netns.LIP(1).String()} {
+		for _, trace := range []string{"xdp", b.vip(0).Addr().String(), netns.LIP(0).String(), netns.LIP(1).String(), netns.LIP6(0).String(), netns.LIP6(1).String()} {
 			if strings.Contains(out, trace) {
 				all = append(all, trace+" on "+name)
 			}

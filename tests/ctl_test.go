@@ -64,14 +64,14 @@ func (b *bed) metrics() map[string]float64 {
 
 // figuresAreTrue makes known traffic and asks for it in every way.
 func figuresAreTrue(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
 	b.echoServer(1)
 	b.meet()
-	b.start(web(0), echo("", 1))
+	b.start(b.web(0), b.echoService("", 1))
 	seen := b.capture(b.Client)
 	p := b.connect(accepted)
 	p.exchange()
-	u := b.udpClient(netns.ClientAddr)
+	u := b.udpClient(b.clientAddr())
 	for range 3 {
 		if err := u.ask(make([]byte, 100)); err != nil {
 			b.Fatal(err)
@@ -112,7 +112,7 @@ func (b *bed) traffic(c *netns.Capture, client netip.AddrPort) (t ctl.Traffic) {
 			t.InBytes += uint64(s.length)
 		case s.dst:
 			t.OutPackets++
-			t.OutBytes += uint64(s.length)
+			t.OutBytes += uint64(int(s.length) + headerLen(b.server) - headerLen(b.client)) // as the server sent it
 		}
 	}
 	return t
@@ -130,6 +130,9 @@ func (b *bed) contains(table string, words ...any) {
 	}
 }
 
+// datagramLen returns how long a datagram of 100 bytes is with its headers.
+func (b *bed) datagramLen(version int) int { return headerLen(version) + 8 + 100 }
+
 func (b *bed) checkServices(want ctl.Traffic) {
 	b.Helper()
 	services := answer[struct{ Services []ctl.Service }](b, "services").Services
@@ -143,21 +146,23 @@ func (b *bed) checkServices(want ctl.Traffic) {
 	if diff := cmp.Diff(web.Servers[0].Traffic, want); diff != "" {
 		b.Errorf("real server of web: got - want +\n%s", diff)
 	}
-	// Two ports, three datagrams each way, 100 bytes behind 28 of headers.
-	if diff := cmp.Diff(echo.Traffic, ctl.Traffic{Connections: 1, InPackets: 3, OutPackets: 3, InBytes: 384, OutBytes: 384}); diff != "" {
+	if diff := cmp.Diff(echo.Traffic, ctl.Traffic{
+		Connections: 1, InPackets: 3, OutPackets: 3,
+		InBytes: 3 * uint64(b.datagramLen(b.client)), OutBytes: 3 * uint64(b.datagramLen(b.server)),
+	}); diff != "" {
 		b.Errorf("service echo: got - want +\n%s", diff)
 	}
 	if diff := cmp.Diff(echo.ClientAddresses.Notices, ctl.Notices{Sent: 1, Acknowledged: 1}); diff != "" {
 		b.Errorf("notices: got - want +\n%s", diff)
 	}
-	if r := web.Servers[0]; r.Active != 1 || r.Inactive != 0 || r.Weight != 1 || r.Real != rip(0, 8080) {
+	if r := web.Servers[0]; r.Active != 1 || r.Inactive != 0 || r.Weight != 1 || r.Real != b.rip(0, 8080) {
 		b.Errorf("real server of web: got %+v, want one active connection", r)
 	}
 	table := b.tell("services")
-	b.contains(table, "TCP", vip(80), "rr", "web:")
-	b.contains(table, "->", rip(0, 8080), 1, 1, 0)
-	b.contains(table, "UDP", vip(7), "rr", "echo:")
-	b.contains(b.tell("services", "--stats"), "TCP", vip(80), want.Connections, want.InPackets, want.OutPackets, want.InBytes, want.OutBytes)
+	b.contains(table, "TCP", b.vip(80), "rr", "web:")
+	b.contains(table, "->", b.rip(0, 8080), 1, 1, 0)
+	b.contains(table, "UDP", b.vip(7), "rr", "echo:")
+	b.contains(b.tell("services", "--stats"), "TCP", b.vip(80), want.Connections, want.InPackets, want.OutPackets, want.InBytes, want.OutBytes)
 }
 
 func (b *bed) checkConnections(p *pair, udp netip.AddrPort) {
@@ -170,11 +175,11 @@ func (b *bed) checkConnections(p *pair, udp netip.AddrPort) {
 	for _, c := range all {
 		want := ctl.Connection{
 			Protocol: "tcp", State: "ESTABLISHED", Service: "web",
-			Client: p.client.LocalAddr().(*net.TCPAddr).AddrPort(), Virtual: vip(80), Local: local, Real: rip(0, 8080),
+			Client: p.client.LocalAddr().(*net.TCPAddr).AddrPort(), Virtual: b.vip(80), Local: local, Real: b.rip(0, 8080),
 		}
 		limit := 90.0
 		if c.Protocol == "udp" {
-			want = ctl.Connection{Protocol: "udp", State: "UDP", Service: "echo", Client: udp, Virtual: vip(7), Local: c.Local, Real: rip(1, 7)}
+			want = ctl.Connection{Protocol: "udp", State: "UDP", Service: "echo", Client: udp, Virtual: b.vip(7), Local: c.Local, Real: b.rip(1, 7)}
 			limit = 300
 		}
 		if c.ExpiresSeconds > limit || c.ExpiresSeconds < limit-patience.Seconds() {
@@ -185,8 +190,8 @@ func (b *bed) checkConnections(p *pair, udp netip.AddrPort) {
 			b.Errorf("connection of %s: got %+v, want %+v", want.Service, c, want)
 		}
 	}
-	b.contains(b.tell("connections"), "TCP", "ESTABLISHED", p.client.LocalAddr(), vip(80), local, rip(0, 8080), "web")
-	if table := b.tell("connections", "--service", "echo", "--client", "198.18.0.0/24"); strings.Contains(table, "TCP") || !strings.Contains(table, "UDP") {
+	b.contains(b.tell("connections"), "TCP", "ESTABLISHED", p.client.LocalAddr(), b.vip(80), local, b.rip(0, 8080), "web")
+	if table := b.tell("connections", "--service", "echo", "--client", b.clientNetwork(b.clientAddr()).Masked().String()); strings.Contains(table, "TCP") || !strings.Contains(table, "UDP") {
 		b.Errorf("connections of service echo: got\n%s", table)
 	}
 }
@@ -194,16 +199,17 @@ func (b *bed) checkConnections(p *pair, udp netip.AddrPort) {
 func (b *bed) checkLocals() {
 	b.Helper()
 	locals := answer[struct{ Locals []ctl.Local }](b, "locals").Locals
+	all := []netip.Addr{netns.LIP(0), netns.LIP(1), netns.LIP6(0), netns.LIP6(1)}
 	inUse := 0
 	for i, l := range locals {
 		inUse += l.PortsInUse
-		if l.Address != netns.LIP(i) || l.PortsInUse+l.PortsFree != 65535-1024+1 || l.Conflicts != 0 || l.Interface != b.ServerSide() {
+		if l.Address != all[i] || l.PortsInUse+l.PortsFree != 65535-1024+1 || l.Conflicts != 0 || l.Interface != b.ServerSide() {
 			b.Errorf("local address %d: got %+v", i, l)
 		}
 		b.contains(b.tell("locals"), "lan", b.ServerSide(), l.Address, "1024-65535", l.PortsInUse, l.PortsFree)
 	}
-	if len(locals) != 2 || inUse != 2 {
-		b.Errorf("got %d local addresses with %d ports in use, want 2 and 2", len(locals), inUse)
+	if len(locals) != len(all) || inUse != 2 {
+		b.Errorf("got %d local addresses with %d ports in use, want %d and 2", len(locals), inUse, len(all))
 	}
 }
 
@@ -264,30 +270,30 @@ func (b *bed) checkMetrics(want ctl.Traffic) {
 	b.Helper()
 	got := b.metrics()
 	for name, value := range map[string]float64{
-		`fnatd_table_capacity`:                                                                   100_000,
-		`fnatd_table_connections`:                                                                2,
-		`fnatd_service_connections_total{service="web"}`:                                         1,
-		`fnatd_service_packets_total{direction="in",service="web"}`:                              float64(want.InPackets),
-		`fnatd_service_packets_total{direction="out",service="web"}`:                             float64(want.OutPackets),
-		`fnatd_service_bytes_total{direction="in",service="web"}`:                                float64(want.InBytes),
-		`fnatd_service_bytes_total{direction="out",service="web"}`:                               float64(want.OutBytes),
-		`fnatd_real_server_weight{real="198.19.0.101:8080",service="web"}`:                       1,
-		`fnatd_real_server_packets_total{direction="in",real="198.19.0.102:7",service="echo"}`:   3,
-		`fnatd_real_server_bytes_total{direction="out",real="198.19.0.102:7",service="echo"}`:    384,
-		`fnatd_real_server_connections{real="198.19.0.101:8080",service="web",state="active"}`:   1,
-		`fnatd_real_server_connections{real="198.19.0.101:8080",service="web",state="inactive"}`: 0,
-		`fnatd_client_address_not_inserted_total{cause="no_room",service="web"}`:                 0,
-		`fnatd_notices_total{event="acknowledged",service="echo"}`:                               1,
-		`fnatd_drops_total{reason="no_conn"}`:                                                    1,
-		`fnatd_drops_total{reason="tx_full"}`:                                                    0,
-		`fnatd_config_last_reload_successful`:                                                    1,
-		fmt.Sprintf(`fnatd_interface_info{interface=%q,mode="copy"}`, b.ClientSide()):            1,
+		`fnatd_table_capacity`:                                                                                 100_000,
+		`fnatd_table_connections`:                                                                              2,
+		`fnatd_service_connections_total{service="web"}`:                                                       1,
+		`fnatd_service_packets_total{direction="in",service="web"}`:                                            float64(want.InPackets),
+		`fnatd_service_packets_total{direction="out",service="web"}`:                                           float64(want.OutPackets),
+		`fnatd_service_bytes_total{direction="in",service="web"}`:                                              float64(want.InBytes),
+		`fnatd_service_bytes_total{direction="out",service="web"}`:                                             float64(want.OutBytes),
+		`fnatd_real_server_weight{real="` + b.rip(0, 8080).String() + `",service="web"}`:                       1,
+		`fnatd_real_server_packets_total{direction="in",real="` + b.rip(1, 7).String() + `",service="echo"}`:   3,
+		`fnatd_real_server_bytes_total{direction="out",real="` + b.rip(1, 7).String() + `",service="echo"}`:    float64(3 * b.datagramLen(b.server)),
+		`fnatd_real_server_connections{real="` + b.rip(0, 8080).String() + `",service="web",state="active"}`:   1,
+		`fnatd_real_server_connections{real="` + b.rip(0, 8080).String() + `",service="web",state="inactive"}`: 0,
+		`fnatd_client_address_not_inserted_total{cause="no_room",service="web"}`:                               0,
+		`fnatd_notices_total{event="acknowledged",service="echo"}`:                                             1,
+		`fnatd_drops_total{reason="no_conn"}`:                                                                  1,
+		`fnatd_drops_total{reason="tx_full"}`:                                                                  0,
+		`fnatd_config_last_reload_successful`:                                                                  1,
+		fmt.Sprintf(`fnatd_interface_info{interface=%q,mode="copy"}`, b.ClientSide()):                          1,
 	} {
 		if v, ok := got[name]; !ok || v != value {
 			b.Errorf("metric %s: got %v (%t), want %v", name, v, ok, value)
 		}
 	}
-	inUse := got[`fnatd_local_ports_in_use{address="198.19.0.10",pool="lan"}`] + got[`fnatd_local_ports_in_use{address="198.19.0.11",pool="lan"}`]
+	inUse := got[fmt.Sprintf(`fnatd_local_ports_in_use{address="%v",pool="lan"}`, b.lip(0))] + got[fmt.Sprintf(`fnatd_local_ports_in_use{address="%v",pool="lan"}`, b.lip(1))]
 	if inUse != 2 || got[`fnatd_worker_batch_size_count{worker="0"}`] == 0 || got[`fnatd_client_address_inserted_total{service="web"}`] < 2 {
 		b.Errorf("metrics: got %v ports in use, %v batches, %v options", inUse,
 			got[`fnatd_worker_batch_size_count{worker="0"}`], got[`fnatd_client_address_inserted_total{service="web"}`])

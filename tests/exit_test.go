@@ -32,8 +32,8 @@ var documented = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_BPF, u
 // TestExit holds what fnatd says when it cannot run, and its exit code.
 func TestExit(t *testing.T) {
 	b := newBed(t, matrix[0], 1)
-	good := harness.Config(b.Rig, b.dir, "", web(0))
-	bad := web(0)
+	good := harness.Config(b.Rig, b.dir, "", b.web(0))
+	bad := b.web(0)
 	bad.Keys = "scheduler = \"best\"\ncolour = \"blue\""
 	bad.Servers[0].Keys = "weight = -1"
 	for _, test := range []struct {
@@ -118,9 +118,9 @@ func checkExit(t *testing.T, b *bed, cmd *exec.Cmd, code int, lines ...string) {
 
 func TestExitWhileAnotherRuns(t *testing.T) {
 	b := newBed(t, matrix[0], 1)
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
-	config := harness.Config(b.Rig, b.dir, "", web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
+	config := harness.Config(b.Rig, b.dir, "", b.web(0))
 	fnatd := func(config string) *exec.Cmd {
 		name := filepath.Join(b.dir, "second.toml")
 		if err := os.WriteFile(name, []byte(config), 0o644); err != nil {
@@ -139,7 +139,7 @@ func TestExitWhileAnotherRuns(t *testing.T) {
 func TestExitOnForeignProgram(t *testing.T) {
 	b := newBed(t, matrix[0], 1)
 	b.attach(b.Balancer, "lan0", asm.Mov.Imm(asm.R0, xdpPass), asm.Return())
-	cmd := b.Balancer.Command(t.Context(), filepath.Join(bin, "fnatd"), "-c", b.write(harness.Config(b.Rig, b.dir, "", web(0))))
+	cmd := b.Balancer.Command(t.Context(), filepath.Join(bin, "fnatd"), "-c", b.write(harness.Config(b.Rig, b.dir, "", b.web(0))))
 	checkExit(t, b, cmd, 1, `interface "lan0" already carries an XDP program (id `)
 	if out := b.run(b.Balancer, "ip", "link", "show", "lan0"); !strings.Contains(out, "xdp") {
 		t.Errorf("the foreign program has gone:\n%s", out)
@@ -150,13 +150,13 @@ func TestExitOnForeignProgram(t *testing.T) {
 // names. Where that user cannot write to the BPF file system it runs unpinned.
 func TestRunsWithoutRoot(t *testing.T) {
 	b := newBed(t, matrix[0], 1)
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
 	if err := os.Chown(b.dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
 	cmd := as(b.Balancer.Command(context.Background(), filepath.Join(bin, "fnatd"), "-c", harness.ConfigFile(b.dir)), documented...)
 	var err error
-	if b.lb, err = harness.StartCommand(b.Rig, cmd, b.dir, harness.Config(b.Rig, b.dir, "", web(0))); err != nil {
+	if b.lb, err = harness.StartCommand(b.Rig, cmd, b.dir, harness.Config(b.Rig, b.dir, "", b.web(0))); err != nil {
 		t.Fatal(err)
 	}
 	b.connect(accepted).exchange()
@@ -169,15 +169,15 @@ func TestCheckConfiguration(t *testing.T) {
 	b := newBed(t, matrix[0], 1)
 	// It needs no privilege and no interface.
 	cmd := as(b.Balancer.Command(t.Context(), filepath.Join(bin, "fnatd"), "-t", "-c",
-		b.write(strings.ReplaceAll(harness.Config(b.Rig, b.dir, "", web(0)), "wan0", "wan9"))))
+		b.write(strings.ReplaceAll(harness.Config(b.Rig, b.dir, "", b.web(0)), "wan0", "wan9"))))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := errors.Join(b.Balancer.Start(cmd), cmd.Wait()); err != nil {
 		t.Fatal(err)
 	}
 	b.contains(out.String(), "lb.toml: ok")
-	b.contains(out.String(), "web", "tcp", "198.18.0.100:80", "rr", 1, "lan", "toa")
-	b.contains(out.String(), "lan", "lan0", 2, "1024-65535", 2*(65535-1024+1))
+	b.contains(out.String(), "web", "tcp", b.vip(80), "rr", 1, "lan", "toa")
+	b.contains(out.String(), "lan", "lan0", 4, "1024-65535", 4*(65535-1024+1))
 	b.contains(out.String(), "connection table", "100000 connections of")
 	if traces := b.traces(); len(traces) > 0 {
 		t.Errorf("fnatd -t has left %q", traces)

@@ -13,11 +13,13 @@ import (
 	"github.com/fnatd/fnatd/internal/packettest"
 )
 
-// A segment is a captured TCP segment over IPv4, taken apart byte by byte: RFC
-// 791, section 3.1, and RFC 9293, section 3.1.
+// A segment is a captured TCP segment, taken apart byte by byte: RFC 791, section
+// 3.1, RFC 8200, section 3, and RFC 9293, section 3.1. Over IPv6 length is that of
+// the whole packet, and id and frag are zero.
 type segment struct {
 	sent             bool // by the host that captured it
 	tos, ttl         byte
+	label            uint32 // IPv6: flow label
 	length, id, frag uint16
 	src, dst         netip.AddrPort
 	seq, ack         uint32
@@ -30,34 +32,55 @@ func (s segment) String() string {
 	return fmt.Sprintf("%v > %v flags %#02x seq %d ack %d options [% x] payload %d bytes", s.src, s.dst, byte(s.flags), s.seq, s.ack, s.options, len(s.payload))
 }
 
-// datagram returns the IPv4 datagram of a frame, nil if there is none.
+// datagram returns the IP datagram of a frame, nil if there is none.
 func datagram(f netns.Frame) []byte {
-	b := f.Data
-	if binary.BigEndian.Uint16(b[12:]) != 0x0800 {
-		return nil
+	b := f.Data[14:]
+	switch binary.BigEndian.Uint16(f.Data[12:]) {
+	case 0x0800:
+		return b[:binary.BigEndian.Uint16(b[2:])]
+	case 0x86dd:
+		return b[:40+binary.BigEndian.Uint16(b[4:])]
 	}
-	return b[14 : 14+binary.BigEndian.Uint16(b[16:])]
+	return nil
+}
+
+// transport returns the protocol behind a datagram's IP header, and what it says.
+func transport(ip []byte) (proto byte, b []byte) {
+	if ip[0]>>4 == 6 {
+		return ip[6], ip[40:]
+	}
+	return ip[9], ip[int(ip[0]&15)*4:]
 }
 
 // segments returns the TCP segments among frames.
 func segments(frames []netns.Frame) (all []segment) {
 	for _, f := range frames {
 		ip := datagram(f)
-		if ip == nil || ip[9] != unix.IPPROTO_TCP {
+		if ip == nil {
+			continue
+		}
+		proto, tcp := transport(ip)
+		if proto != unix.IPPROTO_TCP {
 			continue
 		}
 		be := binary.BigEndian
-		tcp := ip[int(ip[0]&15)*4:]
 		data := int(tcp[12]>>4) * 4
-		all = append(all, segment{
-			sent: f.Sent,
-			tos:  ip[1], ttl: ip[8], length: be.Uint16(ip[2:]), id: be.Uint16(ip[4:]), frag: be.Uint16(ip[6:]),
-			src: netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:])), be.Uint16(tcp)),
-			dst: netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[16:])), be.Uint16(tcp[2:])),
+		s := segment{
+			sent: f.Sent, length: uint16(len(ip)),
 			seq: be.Uint32(tcp[4:]), ack: be.Uint32(tcp[8:]),
 			flags: packet.TCPFlags(tcp[13]), window: be.Uint16(tcp[14:]),
 			options: tcp[20:data], payload: tcp[data:],
-		})
+		}
+		var src, dst netip.Addr
+		if ip[0]>>4 == 6 {
+			s.tos, s.label, s.ttl = byte(be.Uint16(ip)>>4), be.Uint32(ip)&0xfffff, ip[7]
+			src, dst = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+		} else {
+			s.tos, s.ttl, s.id, s.frag = ip[1], ip[8], be.Uint16(ip[4:]), be.Uint16(ip[6:])
+			src, dst = netip.AddrFrom4([4]byte(ip[12:])), netip.AddrFrom4([4]byte(ip[16:]))
+		}
+		s.src, s.dst = netip.AddrPortFrom(src, be.Uint16(tcp)), netip.AddrPortFrom(dst, be.Uint16(tcp[2:]))
+		all = append(all, s)
 	}
 	return all
 }
@@ -110,7 +133,7 @@ type rawClient struct {
 
 func (b *bed) rawClient() *rawClient {
 	b.Helper()
-	r := &rawClient{bed: b, src: packettest.Endpoint("198.18.0.50:40000"), in: b.capture(b.Client)}
+	r := &rawClient{bed: b, src: packet.EndpointFrom(netip.AddrPortFrom(b.clientNumber(50), 40000)), in: b.capture(b.Client)}
 	mac := func(of *netns.Host, ifname string) net.HardwareAddr {
 		m, err := of.MAC(ifname)
 		if err != nil {
@@ -139,7 +162,7 @@ func (b *bed) rawClient() *rawClient {
 // send sends s to the VIP's port 80.
 func (r *rawClient) send(s packettest.TCP) {
 	r.Helper()
-	s.Link, s.Src, s.Dst = r.link, r.src, packet.EndpointFrom(vip(80))
+	s.Link, s.Src, s.Dst = r.link, r.src, packet.EndpointFrom(r.vip(80))
 	if err := unix.Sendto(r.fd, s.Frame().Bytes(), 0, &r.to); err != nil {
 		r.Fatal(err)
 	}

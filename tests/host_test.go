@@ -10,28 +10,26 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/fnatd/fnatd/internal/netns"
 )
 
 // hostKeepsEverythingElse checks what is the kernel's while fnatd runs.
 func hostKeepsEverythingElse(b *bed) {
-	b.listen(b.Servers[0], rip(0, 8080))
+	b.listen(b.Servers[0], b.rip(0, 8080))
 	b.hostServer()
-	b.start(web(0))
-	for _, at := range []string{netns.BalancerAddr.String(), netns.VIP(0).String()} {
+	b.start(b.web(0))
+	for _, at := range []string{b.balancerAddr().String(), b.vip(0).Addr().String()} {
 		b.run(b.Client, "ping", "-c", "3", "-i", "0.1", "-W", "5", at)
 	}
-	for _, at := range []string{netns.BalancerLANAddr.String(), netns.LIP(0).String(), netns.LIP(1).String()} {
+	for _, at := range []string{b.balancerLANAddr().String(), b.lip(0).String(), b.lip(1).String()} {
 		b.run(b.Servers[1], "ping", "-c", "3", "-i", "0.1", "-W", "5", at)
 	}
 	b.hostAnswers()
 	// Ports of the VIP that no service has are the host's, too: here closed ones.
-	if _, err := b.dial(vip(443), patience); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := b.dial(b.vip(443), patience); !errors.Is(err, syscall.ECONNREFUSED) {
 		b.Errorf("dial of another port of the VIP: got %v, want it refused by the kernel", err)
 	}
 	// And the host's own connections to servers.
-	if !b.answers(b.Balancer, rip(0, 8080))() {
+	if !b.answers(b.Balancer, b.rip(0, 8080))() {
 		b.Error("the balancer cannot connect to a server")
 	}
 	if got := b.service("web").Traffic.InPackets; got != 0 {
@@ -40,9 +38,9 @@ func hostKeepsEverythingElse(b *bed) {
 }
 
 func killAndReturn(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
 	b.hostServer()
-	b.start(web(0))
+	b.start(b.web(0))
 	old := b.connect(accepted)
 	old.exchange()
 
@@ -51,8 +49,8 @@ func killAndReturn(b *bed) {
 		b.Fatal(err)
 	}
 	b.lb.Kill()
-	// A program and a pin for each interface, their directory, a VIP and two LIPs.
-	if got, want := b.traces(), 2*len(b.Interfaces())+4; len(got) != want {
+	// A program and a pin for each interface, their directory, a VIP and four LIPs.
+	if got, want := b.traces(), 2*len(b.Interfaces())+6; len(got) != want {
 		b.Errorf("killed fnatd: got traces %q, want %d", got, want)
 	}
 	// Balanced packets are dropped: silence, on the old connection and on a new one.
@@ -61,23 +59,23 @@ func killAndReturn(b *bed) {
 	if _, err := old.client.Read(make([]byte, 1)); !os.IsTimeout(err) {
 		b.Errorf("old connection: got %v, want silence", err)
 	}
-	if _, err := b.dial(vip(80), 1500*time.Millisecond); err == nil || !os.IsTimeout(err) {
+	if _, err := b.dial(b.vip(80), 1500*time.Millisecond); err == nil || !os.IsTimeout(err) {
 		b.Errorf("new connection: got %v, want silence", err)
 	}
 	b.hostAnswers()
-	b.run(b.Client, "ping", "-c", "1", "-W", "5", netns.BalancerAddr.String())
+	b.run(b.Client, "ping", "-c", "1", "-W", "5", b.balancerAddr().String())
 
 	frames, err := seen.Stop()
 	if err != nil {
 		b.Fatal(err)
 	}
 	for _, s := range segments(frames) {
-		if s.src == vip(80) {
+		if s.src == b.vip(80) {
 			b.Errorf("fnatd is dead and the client got %v", s)
 		}
 	}
 
-	b.start(web(0))
+	b.start(b.web(0))
 	if !strings.Contains(b.lb.Log(), "took over the program that an earlier fnatd left") {
 		b.Errorf("the new fnatd does not say that it took over:\n%s", b.lb.Log())
 	}
@@ -98,7 +96,7 @@ const banner = "SSH-2.0-test"
 // of the balancer's.
 func (b *bed) hostServer() {
 	b.Helper()
-	accepted := b.listen(b.Balancer, netip.AddrPortFrom(netip.IPv4Unspecified(), 22))
+	accepted := b.listen(b.Balancer, netip.AddrPortFrom(netip.IPv6Unspecified(), 22))
 	go func() {
 		for {
 			select {
@@ -115,7 +113,7 @@ func (b *bed) hostServer() {
 // hostAnswers checks that the client still reaches it.
 func (b *bed) hostAnswers() {
 	b.Helper()
-	c, err := b.dial(netip.AddrPortFrom(netns.BalancerAddr, 22), patience)
+	c, err := b.dial(netip.AddrPortFrom(b.balancerAddr(), 22), patience)
 	if err != nil {
 		b.Errorf("the host's own server: %v", err)
 		return

@@ -19,8 +19,8 @@ import (
 )
 
 // web is port 80 of the VIP, spread in turn over port 8080 of these servers.
-func web(servers ...int) harness.Service {
-	return harness.Service{Name: "web", Virtual: vip(80), Keys: `scheduler = "rr"`, Servers: to(8080, servers...)}
+func (b *bed) web(servers ...int) harness.Service {
+	return harness.Service{Name: "web", Virtual: b.vip(80), Keys: `scheduler = "rr"`, Servers: b.to(8080, servers...)}
 }
 
 // An nginx is an unmodified nginx on port 8080 of a server. Below /slow/ it sends
@@ -68,11 +68,11 @@ func (b *bed) nginx(i int) *nginx {
 		b.Fatal(err)
 	}
 	config := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, rip(i, 8080), i), 0o644); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, b.rip(i, 8080), i), 0o644); err != nil {
 		b.Fatal(err)
 	}
 	s := b.Servers[i]
-	n.Process = b.background(s, b.answers(s, rip(i, 8080)), "nginx", "-c", config, "-e", "stderr")
+	n.Process = b.background(s, b.answers(s, b.rip(i, 8080)), "nginx", "-c", config, "-e", "stderr")
 	return n
 }
 
@@ -117,16 +117,16 @@ const hundredMB = 100 << 20
 func downloadAndUpload(b *bed) {
 	n := b.nginx(0)
 	want := n.file(b, "file", hundredMB)
-	b.start(web(0))
+	b.start(b.web(0))
 
 	down := filepath.Join(b.dir, "down")
-	b.curl("-o", down, "http://198.18.0.100/file")
+	b.curl("-o", down, b.url("/file"))
 	if got := b.hash(down); got != want {
 		b.Errorf("download: got a file with hash %s, want %s", got, want)
 	}
 	// Without "Expect: 100-continue" the server says nothing before it has the
 	// whole file: all of its segments carry the client-address option.
-	b.curl("-H", "Expect:", "-T", down, "http://198.18.0.100/up")
+	b.curl("-H", "Expect:", "-T", down, b.url("/up"))
 	if got := b.hash(filepath.Join(n.root, "up")); got != want {
 		b.Errorf("upload: the server got a file with hash %s, want %s", got, want)
 	}
@@ -143,7 +143,7 @@ func thousandConnections(b *bed) {
 	const n = 1000
 	b.nginx(0)
 	b.nginx(1)
-	b.start(web(0, 1))
+	b.start(b.web(0, 1))
 
 	conns := make([]net.Conn, n)
 	var all sync.WaitGroup
@@ -152,7 +152,7 @@ func thousandConnections(b *bed) {
 		all.Go(func() {
 			dialing <- struct{}{}
 			defer func() { <-dialing }()
-			c, err := b.Client.Dial(b.Context(), "tcp", vip(80).String())
+			c, err := b.Client.Dial(b.Context(), "tcp", b.vip(80).String())
 			if err != nil {
 				b.Error(err)
 				return
@@ -203,8 +203,8 @@ func keepAlive(b *bed) {
 	const n = 500
 	b.nginx(0)
 	b.nginx(1)
-	b.start(web(0, 1))
-	out := b.curl("-w", " %{num_connects}\n", fmt.Sprintf("http://198.18.0.100/echo/[1-%d]", n))
+	b.start(b.web(0, 1))
+	out := b.curl("-w", " %{num_connects}\n", b.url(fmt.Sprintf("/echo/[1-%d]", n)))
 	var want bytes.Buffer
 	for i := range n {
 		connects := 0

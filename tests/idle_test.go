@@ -33,8 +33,8 @@ func (b *bed) cpuTime() time.Duration {
 }
 
 func idleIsCheap(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	b.connect(accepted).exchange() // it has worked, and has a connection to keep
 	const idle = 5 * time.Second
 	before := b.cpuTime()
@@ -45,8 +45,8 @@ func idleIsCheap(b *bed) {
 }
 
 func busyPollUsesItsCore(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.startWith("busy_poll = true", web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.startWith("busy_poll = true", b.web(0))
 	before := b.cpuTime()
 	// An idle fnatd that sleeps would not use as much in all of our patience.
 	b.eventually("fnatd has used a second of its core", func() bool { return b.cpuTime()-before > time.Second })

@@ -9,8 +9,8 @@ import (
 
 // bulk is iperf3's port of the VIP. Its control connection and the one that it
 // measures belong to the same server, which persistence would see to as well.
-func bulk(server int) harness.Service {
-	return harness.Service{Name: "bulk", Virtual: vip(5201), Servers: to(5201, server)}
+func (b *bed) bulk(server int) harness.Service {
+	return harness.Service{Name: "bulk", Virtual: b.vip(5201), Servers: b.to(5201, server)}
 }
 
 // iperfServer runs iperf3 on server i for one measurement. Between two of them it
@@ -41,10 +41,10 @@ func (b *bed) iperfBytes(report string) float64 {
 }
 
 func iperfBothWays(b *bed) {
-	b.start(bulk(0))
+	b.start(b.bulk(0))
 	for _, args := range [][]string{{}, {"-R"}, {"--bidir"}} {
 		server := b.iperfServer(0)
-		b.iperfBytes(b.run(b.Client, "iperf3", append([]string{"-c", "198.18.0.100", "-t", "1", "-P", "4", "--json"}, args...)...))
+		b.iperfBytes(b.run(b.Client, "iperf3", append([]string{"-c", b.vip(0).Addr().String(), "-t", "1", "-P", "4", "--json"}, args...)...))
 		if err := server.Wait(); err != nil {
 			b.Error(err)
 		}
@@ -56,8 +56,8 @@ func iperfBothWays(b *bed) {
 func stopUnderLoad(b *bed) {
 	for range 3 {
 		server := b.iperfServer(0)
-		b.start(bulk(0))
-		iperf, err := b.Client.Background("iperf3", "-c", "198.18.0.100", "-t", "60", "-P", "8", "--bidir")
+		b.start(b.bulk(0))
+		iperf, err := b.Client.Background("iperf3", "-c", b.vip(0).Addr().String(), "-t", "60", "-P", "8", "--bidir")
 		if err != nil {
 			b.Fatal(err)
 		}

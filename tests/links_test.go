@@ -18,17 +18,17 @@ import (
 // echo servers of this process's own on server0.
 
 // echoes are a TCP and a UDP service that server0 answers with what it was sent.
-func echoes() []harness.Service {
+func (b *bed) echoes() []harness.Service {
 	return []harness.Service{
-		{Name: "tcp", Virtual: vip(7), Servers: to(7, 0)},
-		{Name: "udp", Protocol: "udp", Virtual: vip(7), Servers: to(7, 0)},
+		{Name: "tcp", Virtual: b.vip(7), Servers: b.to(7, 0)},
+		{Name: "udp", Protocol: "udp", Virtual: b.vip(7), Servers: b.to(7, 0)},
 	}
 }
 
 // echo runs the servers of echoes.
 func (b *bed) echo() {
 	b.Helper()
-	l, err := b.Servers[0].Listen("tcp", rip(0, 7).String())
+	l, err := b.Servers[0].Listen("tcp", b.rip(0, 7).String())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (b *bed) echo() {
 			}()
 		}
 	}()
-	p, err := b.Servers[0].ListenPacket("udp", rip(0, 7).String())
+	p, err := b.Servers[0].ListenPacket("udp", b.rip(0, 7).String())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func (b *bed) echo() {
 // dialEcho connects the client to a service of echoes.
 func (b *bed) dialEcho(network string) net.Conn {
 	b.Helper()
-	c, err := b.Client.Dial(b.Context(), network, vip(7).String())
+	c, err := b.Client.Dial(b.Context(), network, b.vip(7).String())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func (b *bed) echoDatagrams(sizes ...int) {
 // newJumboBed is newBed with another MTU, on every interface.
 func newJumboBed(t *testing.T, mtu int) *bed {
 	t.Helper()
-	b := &bed{T: t, Rig: netns.ForTest(t, netns.Topology{Servers: 1, MTU: mtu}), dir: t.TempDir()}
+	b := &bed{T: t, families: fourToFour, Rig: netns.ForTest(t, netns.Topology{Servers: 1, MTU: mtu}), dir: t.TempDir()}
 	t.Cleanup(b.stop)
 	return b
 }
@@ -128,7 +128,7 @@ func TestMTU(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.start(echoes()...)
+			b.start(b.echoes()...)
 			b.echoStream(8 << 20)
 			longest := mtu - 20 - 8
 			b.echoDatagrams(1, 1500, longest-1, longest, min(8000, longest))
@@ -154,7 +154,7 @@ func TestMTU(t *testing.T) {
 
 // TestChecksumOffload has the senders leave checksums undone, as containers do.
 func TestChecksumOffload(t *testing.T) {
-	b := newBed(t, variant{netns.TwoArm, 1}, 1)
+	b := newBed(t, matrix[0], 1)
 	b.echo()
 	var settings string
 	for _, name := range b.Interfaces() {
@@ -165,7 +165,7 @@ func TestChecksumOffload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.startWith(settings, echoes()...)
+	b.startWith(settings, b.echoes()...)
 	b.echoStream(1 << 20)
 	b.echoDatagrams(1, 2, 999, 1400)
 }

@@ -57,8 +57,8 @@ func loseOneIn(n int32) []asm.Instruction {
 // lossyLinks lose packets both ways, so that the ends tell each other by SACK
 // (RFC 2018) which have arrived.
 func lossyLinks(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	p := b.connect(accepted)
 	b.attach(b.Client, "eth0", loseOneIn(50)...)
 	b.attach(b.Servers[0], "eth0", loseOneIn(50)...)

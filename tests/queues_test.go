@@ -69,7 +69,7 @@ func (b *bed) talkers(n int) (finish func()) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	for i := range n {
-		c, err := b.Client.Dial(b.Context(), "tcp", vip(80).String())
+		c, err := b.Client.Dial(b.Context(), "tcp", b.vip(80).String())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestQueuesChange(t *testing.T) {
 			b := newBedOf(t, netns.Topology{Shape: shape, Servers: 2, Queues: 1, MaxQueues: 4})
 			b.nginx(0)
 			b.nginx(1)
-			b.start(web(0, 1))
+			b.start(b.web(0, 1))
 			finish := b.talkers(40)
 			before := b.stats()
 			for _, n := range []int{2, 4} {
@@ -153,7 +153,7 @@ func TestQueuesChange(t *testing.T) {
 func TestQueueInUseElsewhere(t *testing.T) {
 	b := newBedOf(t, netns.Topology{Servers: 1, Queues: 1, MaxQueues: 2})
 	b.nginx(0)
-	b.start(web(0))
+	b.start(b.web(0))
 	finish := b.talkers(10)
 	if err := b.lb.Signal(syscall.SIGSTOP); err != nil { // it shall not be first
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func TestQueuesDiffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.nginx(0)
-	b.start(web(0))
+	b.start(b.web(0))
 	b.talkers(60)()
 	rings := map[string]int{}
 	s := b.stats()

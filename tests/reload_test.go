@@ -17,7 +17,7 @@ func reloadInMidStream(b *bed) {
 	b.nginx(1)
 	b.iperfServer(0)
 	want := n.file(b, "file", hundredMB)
-	b.start(web(0), bulk(0))
+	b.start(b.web(0), b.bulk(0))
 
 	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
 	defer cancel()
@@ -34,25 +34,25 @@ func reloadInMidStream(b *bed) {
 		return done
 	}
 	down := filepath.Join(b.dir, "down")
-	curl := start("curl", "-sS", "--fail", "--limit-rate", "30M", "-o", down, "http://198.18.0.100/file")
-	iperf := start("iperf3", "-c", "198.18.0.100", "-t", "3", "-b", "200M", "--json")
+	curl := start("curl", "-sS", "--fail", "--limit-rate", "30M", "-o", down, b.url("/file"))
+	iperf := start("iperf3", "-c", b.vip(0).Addr().String(), "-t", "3", "-b", "200M", "--json")
 	b.eventually("both run", func() bool {
 		return b.service("web").Traffic.OutBytes > 1<<20 && b.service("bulk").Traffic.InBytes > 1<<20
 	})
 
-	added, weighted, drained := web(0, 1), web(0, 1), web(0, 1)
+	added, weighted, drained := b.web(0, 1), b.web(0, 1), b.web(0, 1)
 	weighted.Servers[1].Keys = "weight = 7"
 	drained.Servers[0].Keys = "weight = 0"
-	other := harness.Service{Name: "other", Virtual: vip(81), Servers: to(8080, 1)}
+	other := harness.Service{Name: "other", Virtual: b.vip(81), Servers: b.to(8080, 1)}
 	steps := []struct {
 		services []harness.Service
 		want     string // among what has changed
 	}{
-		{[]harness.Service{added, bulk(0)}, "+ service"},
-		{[]harness.Service{weighted, bulk(0)}, "weight 1 -> 7"},
-		{[]harness.Service{drained, bulk(0), other}, "weight 1 -> 0"},
-		{[]harness.Service{web(1), bulk(0), other}, "- service"}, // the download's server: its connection lives on
-		{[]harness.Service{web(0), bulk(0)}, "+ service"},
+		{[]harness.Service{added, b.bulk(0)}, "+ service"},
+		{[]harness.Service{weighted, b.bulk(0)}, "weight 1 -> 7"},
+		{[]harness.Service{drained, b.bulk(0), other}, "weight 1 -> 0"},
+		{[]harness.Service{b.web(1), b.bulk(0), other}, "- service"}, // the download's server: its connection lives on
+		{[]harness.Service{b.web(0), b.bulk(0)}, "+ service"},
 	}
 	reloads := 0
 	for running := true; running; reloads++ {
@@ -82,12 +82,12 @@ func reloadInMidStream(b *bed) {
 }
 
 func badReloadChangesNothing(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	p := b.connect(accepted)
 	p.exchange()
 
-	bad := web(1)
+	bad := b.web(1)
 	bad.Keys = "scheduler = \"best\"\ncolour = \"blue\""
 	bad.Servers[0].Keys = "weight = -1"
 	_, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "busy_poll = 1", bad))
@@ -103,10 +103,10 @@ func badReloadChangesNothing(b *bed) {
 		b.Errorf("fnatctl reload: got %v, want the same refused\n%s", err, out)
 	}
 	// What needs a restart is refused as well, and said.
-	if _, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "frames = 16384", web(1))); err == nil || !strings.Contains(err.Error(), "restart") {
+	if _, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "frames = 16384", b.web(1))); err == nil || !strings.Contains(err.Error(), "restart") {
 		b.Errorf("reload with other frames: got %v, want to be told to restart", err)
 	}
-	if got := b.service("web"); got.Scheduler != "rr" || len(got.Servers) != 1 || got.Servers[0].Real != rip(0, 8080) {
+	if got := b.service("web"); got.Scheduler != "rr" || len(got.Servers) != 1 || got.Servers[0].Real != b.rip(0, 8080) {
 		b.Errorf("after refused reloads: got %+v, want the first configuration", got)
 	}
 	if got := b.metrics()["fnatd_config_last_reload_successful"]; got != 0 {
@@ -119,7 +119,7 @@ func badReloadChangesNothing(b *bed) {
 	b.connect(accepted).exchange()
 
 	// A good one, by SIGHUP.
-	if err := b.lb.Configure(harness.Config(b.Rig, b.dir, "", web(0, 1))); err != nil {
+	if err := b.lb.Configure(harness.Config(b.Rig, b.dir, "", b.web(0, 1))); err != nil {
 		b.Fatal(err)
 	}
 	if err := b.lb.Signal(syscall.SIGHUP); err != nil {

@@ -15,7 +15,7 @@ import (
 //	                └──────── router1 ────────┘
 //	                  198.19.0.201
 //
-// It answers through router0, whichever its packets come by.
+// or 2001:db8:19::200, ::201 and 2001:db8:80::80. It answers through router0, whichever its packets come by.
 type farServer struct {
 	*netns.Host
 	routers [2]*netns.Host
@@ -36,42 +36,46 @@ func (b *bed) farServer() *farServer {
 		must(err)
 		return h
 	}
-	f := &farServer{Host: host("far"), addr: netip.MustParseAddrPort("192.0.2.80:8080")}
-	service := netip.PrefixFrom(f.addr.Addr(), 32)
-	must(f.AddAddress("lo", service))
+	addr := of(b.server, netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("2001:db8:80::80"))
+	f := &farServer{Host: host("far"), addr: netip.AddrPortFrom(addr, 8080)}
+	lan := netip.PrefixFrom(b.balancerLANAddr(), of(b.server, 24, 64)).Masked()
+	must(f.AddAddress("lo", single(addr)))
 	for i := range f.routers {
 		r := host(fmt.Sprintf("router%d", i))
 		f.routers[i] = r
-		f.gateway[i] = netip.AddrFrom4([4]byte{198, 19, 0, byte(200 + i)})
-		must(r.Sysctl("net/ipv4/ip_forward", "1"))
+		f.gateway[i] = of(b.server, netip.AddrFrom4([4]byte{198, 19, 0, byte(200 + i)}), netip.MustParseAddr(fmt.Sprintf("2001:db8:19::%d", 200+i)))
+		must(r.Forward())
 		must(b.Connect(r, "eth0", b.Switch, r.Name))
 		b.run(b.Switch, "ip", "link", "set", r.Name, "master", "br0")
-		must(r.AddAddress("eth0", netip.PrefixFrom(f.gateway[i], 24)))
+		must(r.AddAddress("eth0", netip.PrefixFrom(f.gateway[i], lan.Bits())))
 
-		far := netip.AddrFrom4([4]byte{10, 9, byte(i), 2})
+		far := of(b.server, netip.AddrFrom4([4]byte{10, 9, byte(i), 2}), netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::2", i)))
 		near := far.Prev()
 		must(b.Connect(r, "eth1", f.Host, r.Name))
-		must(r.AddAddress("eth1", netip.PrefixFrom(near, 24)))
-		must(f.AddAddress(r.Name, netip.PrefixFrom(far, 24)))
-		must(r.AddRoute(service, far))
+		must(r.AddAddress("eth1", netip.PrefixFrom(near, lan.Bits())))
+		must(f.AddAddress(r.Name, netip.PrefixFrom(far, lan.Bits())))
+		must(r.AddRoute(single(addr), far))
 		if i == 0 {
-			must(f.AddRoute(netip.MustParsePrefix("198.19.0.0/24"), near))
+			must(f.AddRoute(lan, near))
 		}
 	}
-	must(b.Balancer.AddRoute(service, f.gateway[0]))
+	must(b.Balancer.AddRoute(single(addr), f.gateway[0]))
 	return f
 }
+
+// single returns the network of a single address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // routeChanges moves a connection's route from one gateway to another.
 func routeChanges(b *bed) {
 	f := b.farServer()
 	accepted := b.listen(f.Host, f.addr)
-	s := web()
+	s := b.web()
 	s.Servers = []harness.Server{{Real: f.addr}}
 	b.start(s)
 	p := b.connect(accepted)
 	for _, i := range []int{0, 1, 0} {
-		if err := b.Balancer.AddRoute(netip.PrefixFrom(f.addr.Addr(), 32), f.gateway[i]); err != nil {
+		if err := b.Balancer.AddRoute(single(f.addr.Addr()), f.gateway[i]); err != nil {
 			b.Fatal(err)
 		}
 		seen := b.capture(f.routers[i])

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -11,15 +12,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/fnatd/fnatd/internal/netns"
 )
 
 // name makes servers tell their number to whoever connects to their port 8080.
 func (b *bed) name(servers ...int) {
 	b.Helper()
 	for _, i := range servers {
-		accepted := b.listen(b.Servers[i], rip(i, 8080))
+		accepted := b.listen(b.Servers[i], b.rip(i, 8080))
 		go func() {
 			for {
 				select {
@@ -44,7 +43,7 @@ var nextPort atomic.Uint32
 func (b *bed) ask(from netip.Addr) int {
 	b.Helper()
 	port := 10_000 + int(nextPort.Add(1))%20_000
-	c, err := b.Client.DialFrom(b.Context(), &net.TCPAddr{IP: from.AsSlice(), Port: port}, "tcp", vip(80).String())
+	c, err := b.Client.DialFrom(b.Context(), &net.TCPAddr{IP: from.AsSlice(), Port: port}, "tcp", b.vip(80).String())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -66,7 +65,7 @@ func (b *bed) tally(n, atATime int) []int {
 	for range atATime {
 		all.Go(func() {
 			for range n / atATime {
-				i := b.ask(netns.ClientAddr)
+				i := b.ask(b.clientAddr())
 				mu.Lock()
 				counts[i]++
 				mu.Unlock()
@@ -79,14 +78,14 @@ func (b *bed) tally(n, atATime int) []int {
 
 func roundRobinIsExact(b *bed) {
 	b.name(0, 1, 2)
-	b.start(web(0, 1, 2))
+	b.start(b.web(0, 1, 2))
 	if diff := cmp.Diff(b.tally(90, 1), []int{30, 30, 30}); diff != "" {
 		b.Errorf("rr, one connection after another: got - want +\n%s", diff)
 	}
 	if diff := cmp.Diff(b.tally(300, 10), []int{100, 100, 100}); diff != "" {
 		b.Errorf("rr, ten connections at a time: got - want +\n%s", diff)
 	}
-	s := web(0, 1, 2)
+	s := b.web(0, 1, 2)
 	s.Keys = `scheduler = "wrr"`
 	s.Servers[0].Keys, s.Servers[1].Keys = "weight = 3", "weight = 2"
 	b.reload(s)
@@ -96,14 +95,9 @@ func roundRobinIsExact(b *bed) {
 }
 
 func persistenceKeepsServer(b *bed) {
-	clients := []netip.Addr{netns.ClientAddr, netip.MustParseAddr("198.18.0.3"), netip.MustParseAddr("198.18.0.4")}
-	for _, c := range clients[1:] {
-		if err := b.Client.AddAddress("eth0", netip.PrefixFrom(c, 24)); err != nil {
-			b.Fatal(err)
-		}
-	}
+	clients := []netip.Addr{b.clientAddr(), b.addClient(3), b.addClient(4)}
 	b.name(0, 1, 2)
-	s := web(0, 1, 2)
+	s := b.web(0, 1, 2)
 	s.Keys += "\npersistence = \"60s\""
 	b.start(s)
 	seen := map[int]bool{}
@@ -125,7 +119,7 @@ func persistenceKeepsServer(b *bed) {
 	}
 
 	// For a service of another name and the whole network as one client.
-	s.Name, s.Keys = "network", s.Keys+"\npersistence_granularity = \"255.255.255.0\""
+	s.Name, s.Keys = "network", s.Keys+"\npersistence_granularity = "+fmt.Sprint(b.clientNetwork(clients[0]).Bits())
 	b.reload(s)
 	first := b.ask(clients[0])
 	for range 3 {
@@ -138,14 +132,14 @@ func persistenceKeepsServer(b *bed) {
 }
 
 func weightZeroDrains(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	other := b.listen(b.Servers[1], rip(1, 8080))
-	b.start(web(0, 1))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	other := b.listen(b.Servers[1], b.rip(1, 8080))
+	b.start(b.web(0, 1))
 	old := []*pair{b.connect(accepted, other), b.connect(accepted, other)}
 	if got := b.service("web").Servers; got[0].Active != 1 || got[1].Active != 1 {
 		b.Fatalf("got %+v, want one connection for each server", got)
 	}
-	s := web(0, 1)
+	s := b.web(0, 1)
 	s.Servers[0].Keys = "weight = 0"
 	if got := b.reload(s); len(got) != 1 || !strings.Contains(got[0], "weight") {
 		b.Errorf("changes: got %q, want the weight", got)
@@ -162,8 +156,8 @@ func weightZeroDrains(b *bed) {
 }
 
 func upperThresholdIsRespected(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	s := web(0)
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	s := b.web(0)
 	s.Timeout = "time_wait = \"1s\"\nclose = \"1s\""
 	s.Servers[0].Keys = "upper_threshold = 4"
 	b.start(s)
@@ -171,7 +165,7 @@ func upperThresholdIsRespected(b *bed) {
 	for range 4 {
 		pairs = append(pairs, b.connect(accepted))
 	}
-	if c, err := b.dial(vip(80), time.Second); err == nil {
+	if c, err := b.dial(b.vip(80), time.Second); err == nil {
 		c.Close()
 		b.Fatal("a fifth connection was made")
 	} else if !os.IsTimeout(err) {

@@ -43,14 +43,20 @@ func (b *bed) listen(on *netns.Host, at netip.AddrPort) <-chan *net.TCPConn {
 // one of the channels. Both ends have the test's patience.
 func (b *bed) connect(accepted ...<-chan *net.TCPConn) *pair {
 	b.Helper()
-	return b.connectTo(vip(80), netip.AddrPortFrom(netns.ClientAddr, 0), accepted...)
+	return b.connectTo(b.vip(80), netip.AddrPortFrom(b.clientAddr(), 0), accepted...)
 }
 
 // connectTo is connect to another port of the VIP, from an address and port of the
 // client's.
 func (b *bed) connectTo(to, from netip.AddrPort, accepted ...<-chan *net.TCPConn) *pair {
 	b.Helper()
-	c, err := b.Client.DialFrom(b.Context(), net.TCPAddrFromAddrPort(from), "tcp", to.String())
+	return b.connectFrom(b.Client, to, from, accepted...)
+}
+
+// connectFrom is connectTo from another host.
+func (b *bed) connectFrom(host *netns.Host, to, from netip.AddrPort, accepted ...<-chan *net.TCPConn) *pair {
+	b.Helper()
+	c, err := host.DialFrom(b.Context(), net.TCPAddrFromAddrPort(from), "tcp", to.String())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -102,8 +108,8 @@ var megabyte = func() string {
 }()
 
 func halfClose(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	for _, way := range []string{"client", "server"} {
 		p := b.connect(accepted)
 		first, second := p.client, p.server
@@ -126,8 +132,8 @@ func halfClose(b *bed) {
 }
 
 func resetReachesOtherEnd(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	for _, way := range []string{"client", "server"} {
 		p := b.connect(accepted)
 		p.exchange()
@@ -147,8 +153,8 @@ func resetReachesOtherEnd(b *bed) {
 }
 
 func idleConnectionIsReset(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	s := web(0)
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	s := b.web(0)
 	s.Timeout = `established = "2s"`
 	b.start(s)
 	p := b.connect(accepted)
@@ -173,8 +179,8 @@ func serverDies(b *bed) {
 	for _, n := range nginx {
 		n.file(b, "file", hundredMB)
 	}
-	b.start(web(0, 1))
-	download, err := b.Client.Background("curl", "-sS", "--fail", "-o", "/dev/null", "http://198.18.0.100/slow/file")
+	b.start(b.web(0, 1))
+	download, err := b.Client.Background("curl", "-sS", "--fail", "-o", "/dev/null", b.url("/slow/file"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -197,11 +203,11 @@ func serverDies(b *bed) {
 		b.Errorf("curl printed %q, want error 18 or 56", got)
 	}
 
-	s := web(0, 1)
+	s := b.web(0, 1)
 	s.Servers[dead].Keys = "weight = 0"
 	b.reload(s)
 	for range 10 {
-		if got, want := b.curl("http://198.18.0.100/echo/"), "/echo/ "+[]string{"1", "0"}[dead]; got != want {
+		if got, want := b.curl(b.url("/echo/")), "/echo/ "+[]string{"1", "0"}[dead]; got != want {
 			b.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -210,8 +216,8 @@ func serverDies(b *bed) {
 // linkDownAndUp takes each of fnatd's links down and up again, by the balancer's
 // operator and by the cable. A connection only waits.
 func linkDownAndUp(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	p := b.connect(accepted)
 	p.exchange()
 	type end struct {
@@ -251,16 +257,18 @@ func (b *bed) reads(c net.Conn, want string) {
 // newMACAddress exchanges the network card of the server, then of the client, and
 // then the balancer's own.
 func newMACAddress(b *bed) {
-	accepted := b.listen(b.Servers[0], rip(0, 8080))
-	b.start(web(0))
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
 	p := b.connect(accepted)
 	p.exchange()
 	for i, h := range []struct {
 		host *netns.Host
 		name string
 	}{{b.Servers[0], "eth0"}, {b.Client, "eth0"}, {b.Balancer, b.ServerSide()}} {
-		if err := h.host.Sysctl("net/ipv4/conf/all/arp_notify", "1"); err != nil { // tell the neighbours
-			b.Fatal(err)
+		for _, notify := range []string{"net/ipv4/conf/all/arp_notify", "net/ipv6/conf/all/ndisc_notify"} { // tell the neighbours
+			if err := h.host.Sysctl(notify, "1"); err != nil {
+				b.Fatal(err)
+			}
 		}
 		if err := h.host.SetMAC(h.name, net.HardwareAddr{2, 0, 0, 0, 0, byte(i + 1)}); err != nil {
 			b.Fatal(err)

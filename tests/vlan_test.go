@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/packettest"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -83,9 +82,9 @@ func (w wire) receive(want func(*packet.Packet) bool) *packet.Packet {
 
 // TestTaggedClient has a client in VLANs ask: the answer is in the same.
 func TestTaggedClient(t *testing.T) {
-	b := newBed(t, variant{netns.TwoArm, 1}, 1)
+	b := newBed(t, matrix[0], 1)
 	b.echo()
-	b.startWith("reflect_client_mac = true", echoes()...)
+	b.startWith("reflect_client_mac = true", b.echoes()...)
 	w := b.wire()
 	client, err := b.Client.MAC("eth0")
 	if err != nil {
@@ -95,7 +94,7 @@ func TestTaggedClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	virtual := packet.EndpointFrom(vip(7))
+	virtual := packet.EndpointFrom(b.vip(7))
 	for i, c := range []struct {
 		name string
 		tags []uint16
@@ -103,7 +102,7 @@ func TestTaggedClient(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			query := packettest.UDP{
 				Link: packettest.Link{SrcMAC: [6]byte(client), DstMAC: [6]byte(balancer), VLAN: c.tags},
-				Src:  packet.Endpoint{Addr: packet.AddrFromNetip(netns.ClientAddr), Port: 40000}, Dst: virtual,
+				Src:  packet.Endpoint{Addr: packet.AddrFromNetip(b.clientAddr()), Port: 40000}, Dst: virtual,
 				Payload: fmt.Appendf(nil, "query %d", i),
 			}
 			frame := query.Frame()
@@ -121,8 +120,8 @@ func TestTaggedClient(t *testing.T) {
 }
 
 func TestVLANThatIsNotThere(t *testing.T) {
-	b := newBed(t, variant{netns.TwoArm, 1}, 1)
-	lb, err := harness.Start(b.Rig, bin+"/fnatd", b.dir, harness.Config(b.Rig, b.dir, `vlans = ["wan0.5"]`, echoes()...))
+	b := newBed(t, matrix[0], 1)
+	lb, err := harness.Start(b.Rig, bin+"/fnatd", b.dir, harness.Config(b.Rig, b.dir, `vlans = ["wan0.5"]`, b.echoes()...))
 	if err == nil {
 		lb.Stop()
 		t.Fatal("fnatd runs")

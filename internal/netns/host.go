@@ -96,6 +96,11 @@ func (h *Host) Sysctl(name, value string) error {
 	})
 }
 
+// Forward makes the host a router.
+func (h *Host) Forward() error {
+	return errors.Join(h.Sysctl("net/ipv4/ip_forward", "1"), h.Sysctl("net/ipv6/conf/all/forwarding", "1"))
+}
+
 // Do calls f with the calling goroutine's thread in the namespace. Goroutines
 // that f starts are not. A socket stays in the namespace that it was made in, so
 // one that f opens may be used after Do has returned.

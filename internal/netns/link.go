@@ -96,6 +96,13 @@ func (h *Host) SetMAC(ifname string, mac net.HardwareAddr) error {
 	})
 }
 
+// SetMTU changes the longest IP packet that the interface sends.
+func (h *Host) SetMTU(ifname string, mtu int) error {
+	return h.setLink(ifname, fmt.Sprintf("mtu %d", mtu), func(l netlink.Link) error {
+		return h.nl.LinkSetMTU(l, mtu)
+	})
+}
+
 // MAC returns the interface's hardware address.
 func (h *Host) MAC(ifname string) (net.HardwareAddr, error) {
 	link, err := h.link(ifname)

@@ -238,3 +238,41 @@ func TestNewSweepsWhatADeadProcessLeft(t *testing.T) {
 	h.nl.Close()
 	h.ns.Close()
 }
+
+func TestForwardAndSetMTU(t *testing.T) {
+	r := ForTest(t, Topology{Servers: 1})
+	if err := r.Balancer.Forward(); err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []struct {
+		from *Host
+		to   netip.Prefix
+		by   netip.Addr
+	}{
+		{r.Client, ServerPrefix(0).Masked(), BalancerAddr},
+		{r.Client, ServerPrefix6(0).Masked(), BalancerAddr6},
+		{r.Servers[0], ClientPrefix.Masked(), BalancerLANAddr},
+		{r.Servers[0], ClientPrefix6.Masked(), BalancerLANAddr6},
+	} {
+		if err := way.from.AddRoute(way.to, way.by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := func(to netip.Addr) error {
+		_, err := r.Client.Run(t.Context(), "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1400", to.String())
+		return err
+	}
+	for _, to := range []netip.Addr{ServerAddr(0), ServerAddr6(0)} {
+		if err := whole(to); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.Balancer.SetMTU("lan0", 1400); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []netip.Addr{ServerAddr(0), ServerAddr6(0)} {
+		if err := whole(to); err == nil {
+			t.Errorf("more than 1400 bytes reach %v whole", to)
+		}
+	}
+}

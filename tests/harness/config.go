@@ -28,7 +28,7 @@ type Server struct {
 
 // Config returns a configuration for the rig: the tables that every fnatd
 // needs, with extra lines for [dataplane], and the services. The local pool
-// "lan" has two LIPs.
+// "lan" has two LIPs of either family.
 func Config(rig *netns.Rig, dir, dataplane string, services ...Service) string {
 	var interfaces []string
 	for _, name := range rig.Interfaces() {
@@ -47,9 +47,9 @@ max_connections = 100_000
 [[local_pool]]
 name      = "lan"
 interface = %q
-addresses = ["%s-%s"]
+addresses = ["%s-%s", "%s-%s"]
 ports     = "1024-65535"
-`, Socket(dir), Metrics, strings.Join(interfaces, ", "), dataplane, rig.ServerSide(), netns.LIP(0), netns.LIP(1))
+`, Socket(dir), Metrics, strings.Join(interfaces, ", "), dataplane, rig.ServerSide(), netns.LIP(0), netns.LIP(1), netns.LIP6(0), netns.LIP6(1))
 	for _, s := range services {
 		s.write(&b, rig.ClientSide())
 	}

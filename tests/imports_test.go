@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"cmd/fnatd":   {"internal/daemon"},
 	"internal/daemon": {
 		"config", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "lb",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
 	},
 	"internal/ctl": {"internal/packet"},
 

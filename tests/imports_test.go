@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
 	},
 	"internal/ctl": {"internal/packet"},
+	"realserver":   {"internal/unit"},
 
 	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb"},
 	"dataplane/bpf":   {"internal/packet"},

@@ -20,6 +20,7 @@ const module = "github.com/fnatd/fnatd/"
 var arrows = map[string][]string{
 	"cmd/fnatctl": {"internal/ctl"},
 	"cmd/fnatd":   {"internal/daemon"},
+	"cmd/fnatrs":  {"realserver"},
 	"internal/daemon": {
 		"config", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
 		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// findCgroup returns the root of the cgroup v2 tree.
-func findCgroup() (string, error) {
+// RootCgroup returns the root of the cgroup v2 tree, wherever it is mounted.
+func RootCgroup() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return "", fmt.Errorf("cgroup: %w", err)

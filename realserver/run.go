@@ -36,7 +36,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return errors.New("no trusted prefix: name the networks of the balancer's local addresses")
 	}
 	if o.Cgroup == "" {
-		if o.Cgroup, err = findCgroup(); err != nil {
+		if o.Cgroup, err = RootCgroup(); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 
 	// For tests and the demo; no package above may import them.
 	"internal/packettest": {"internal/packet"},
-	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet"},
+	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet", "realserver"},
 	"tests/demo":          {"internal/netns", "internal/packet", "tests/harness"},
 }
 

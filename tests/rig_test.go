@@ -35,6 +35,9 @@ var bin string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if addr := os.Getenv(httpServer); addr != "" {
+		return serveHTTP(addr)
+	}
 	var err error
 	if bin, err = os.MkdirTemp("", "fnatd-bin-"); err == nil {
 		defer os.RemoveAll(bin)

@@ -61,7 +61,7 @@ func newRealServer(t *testing.T) *realServer {
 	b := newBed(t, matrix[0], 1)
 	r := &realServer{bed: b, host: b.Servers[0]}
 	var err error
-	if r.cgroup, err = harness.NewCgroup(fmt.Sprintf("fnatrs-test-%d", os.Getpid())); err != nil {
+	if r.cgroup, err = harness.NewCgroup("fnatrs-test"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

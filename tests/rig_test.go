@@ -29,7 +29,7 @@ import (
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
-// bin is where TestMain has built fnatd and fnatctl.
+// bin is where TestMain has built fnatd, fnatctl and fnatrs.
 var bin string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }

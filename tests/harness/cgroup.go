@@ -22,13 +22,22 @@ type Cgroup struct {
 	dir  *os.File
 }
 
-// NewCgroup makes a control group below the root of the v2 tree.
+// NewCgroup makes a control group below the root of the v2 tree, called name and
+// this process's number. Those that killed processes left are removed first.
 func NewCgroup(name string) (*Cgroup, error) {
 	root, err := realserver.RootCgroup()
 	if err != nil {
 		return nil, err
 	}
-	c := &Cgroup{Path: filepath.Join(root, name)}
+	prefix := filepath.Join(root, name) + "-"
+	left, _ := filepath.Glob(prefix + "[0-9]*") // the pattern is well-formed
+	for _, path := range left {
+		pid, err := strconv.Atoi(strings.TrimPrefix(path, prefix))
+		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			_ = os.Remove(path) // its processes may not be gone yet: next time
+		}
+	}
+	c := &Cgroup{Path: prefix + strconv.Itoa(os.Getpid())}
 	if err := os.Mkdir(c.Path, 0o755); err != nil {
 		return nil, fmt.Errorf("cgroup: %w", err)
 	}

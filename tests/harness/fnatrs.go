@@ -46,6 +46,9 @@ func (f *Fnatrs) Status() (*realserver.Status, error) { return realserver.Ask(f.
 // Socket returns the path of the control socket.
 func (f *Fnatrs) Socket() string { return f.socket }
 
+// Log returns what fnatrs has printed so far.
+func (f *Fnatrs) Log() string { return f.proc.Output() }
+
 // Kill ends fnatrs at once, without giving it a chance to clean up.
 func (f *Fnatrs) Kill() { f.proc.Kill() }
 

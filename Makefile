@@ -1,4 +1,4 @@
-# make            build bin/fnatd and bin/fnatctl
+# make            build bin/fnatd, bin/fnatctl and bin/fnatrs
 # make demo       show it at work in network namespaces (root)
 # make test       every test; as root also those in network namespaces
 # make check      lint, test, and generated files that match their source
@@ -76,8 +76,8 @@ check: lint check-generated test
 
 .PHONY: install
 install: build
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin bin/fnatd bin/fnatctl
-	install -D -m 644 -t $(DESTDIR)/etc/systemd/system dist/fnatd.service
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin bin/fnatd bin/fnatctl bin/fnatrs
+	install -D -m 644 -t $(DESTDIR)/etc/systemd/system dist/fnatd.service dist/fnatrs.service
 
 .PHONY: clean
 clean:

@@ -20,11 +20,13 @@ const module = "github.com/fnatd/fnatd/"
 var arrows = map[string][]string{
 	"cmd/fnatctl": {"internal/ctl"},
 	"cmd/fnatd":   {"internal/daemon"},
+	"cmd/fnatrs":  {"realserver"},
 	"internal/daemon": {
 		"config", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "lb",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
 	},
 	"internal/ctl": {"internal/packet"},
+	"realserver":   {"internal/unit"},
 
 	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb"},
 	"dataplane/bpf":   {"internal/packet"},
@@ -37,7 +39,7 @@ var arrows = map[string][]string{
 
 	// For tests and the demo; no package above may import them.
 	"internal/packettest": {"internal/packet"},
-	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet"},
+	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet", "realserver"},
 	"tests/demo":          {"internal/netns", "internal/packet", "tests/harness"},
 }
 

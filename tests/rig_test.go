@@ -30,12 +30,15 @@ import (
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
-// bin is where TestMain has built fnatd and fnatctl.
+// bin is where TestMain has built fnatd, fnatctl and fnatrs.
 var bin string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if addr := os.Getenv(httpServer); addr != "" {
+		return serveHTTP(addr)
+	}
 	var err error
 	if bin, err = os.MkdirTemp("", "fnatd-bin-"); err == nil {
 		defer os.RemoveAll(bin)

@@ -21,6 +21,7 @@ import (
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/unit"
 	"github.com/fnatd/fnatd/lb"
 )
 
@@ -78,7 +79,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	var undo cleanup
 	defer func() { err = errors.Join(err, undo.run()) }()
-	unlock, err := lock(cfg.Daemon.Control)
+	unlock, err := unit.Lock("fnatd", cfg.Daemon.Control, "set control in [daemon] to another path")
 	if err != nil {
 		return err
 	}
@@ -148,12 +149,12 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	if err := d.openGates(d.engine.View().Table); err != nil {
 		cancel(err)
 	} else {
-		notify("READY=1")
+		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}
 	d.attend(ctx)
 
-	notify("STOPPING=1")
+	unit.Notify("STOPPING=1")
 	d.log.Info("stopping", "connections", d.conns.Stats().Connections)
 	d.closeGates()
 	close(quit)

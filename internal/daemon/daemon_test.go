@@ -92,26 +92,6 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-func TestLock(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "run", "fnatd.sock")
-	unlock, err := lock(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lock(socket); err == nil || !strings.Contains(err.Error(), "another fnatd (pid ") {
-		t.Errorf("second lock: got %v, want it refused", err)
-	}
-	if err := unlock(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := lock(socket)
-	if err != nil {
-		t.Errorf("after unlock: got %v", err)
-	} else {
-		again()
-	}
-}
-
 func TestParseCPUList(t *testing.T) {
 	for list, want := range map[string][]int{"0": {0}, "0-2,7": {0, 1, 2, 7}, "": nil, "x": nil} {
 		if diff := cmp.Diff(want, parseCPUList(list)); diff != "" {

@@ -9,14 +9,15 @@ import (
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/ctl"
+	"github.com/fnatd/fnatd/internal/unit"
 	"github.com/fnatd/fnatd/lb"
 )
 
 // Reload reads the configuration file again and puts it in force. On an error
 // nothing has changed.
 func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
-	notify("RELOADING=1")
-	defer notify("READY=1")
+	unit.Notify("RELOADING=1")
+	defer unit.Notify("READY=1")
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changes, err := d.reload()

@@ -40,7 +40,7 @@ func services() []harness.Service {
 func server(i int, port uint16) netip.AddrPort { return netip.AddrPortFrom(netns.ServerAddr(i), port) }
 
 func main() {
-	bin := flag.String("bin", "bin", "directory of fnatd and fnatctl")
+	bin := flag.String("bin", "bin", "directory of fnatd, fnatctl and fnatrs")
 	flag.Parse()
 	if err := run(*bin); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -57,6 +57,11 @@ func run(bin string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	cgroup, leave, err := enterCgroup()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leave()) }()
 	rig, err := netns.New(netns.Topology{Servers: 2})
 	if err != nil {
 		return err
@@ -77,6 +82,12 @@ func run(bin string) (err error) {
 	}
 	say("fnatd -c lb.toml")
 	fmt.Print(lb.Log())
+	rs, err := harness.StartFnatrs(rig.Servers[0], filepath.Join(bin, "fnatrs"), dir, cgroup.Path, "--trust", netns.BalancerLANPrefix.Masked().String())
+	if err != nil {
+		return err
+	}
+	say("fnatrs run --trust %s", netns.BalancerLANPrefix.Masked())
+	fmt.Print(rs.Log())
 	seen, err := rig.Servers[0].Capture("eth0")
 	if err != nil {
 		return err
@@ -96,14 +107,29 @@ func run(bin string) (err error) {
 	for _, what := range []string{"services", "connections", "drops"} {
 		d.show(rig.Balancer, filepath.Join(bin, "fnatctl"), "--socket", harness.Socket(dir), what)
 	}
-	if err := lb.Stop(); err != nil {
+	d.show(rig.Servers[0], filepath.Join(bin, "fnatrs"), "status", "--socket", rs.Socket())
+	if err := errors.Join(rs.Stop(), lb.Stop()); err != nil {
 		return err
 	}
-	say("fnatd has stopped cleanly")
+	say("fnatrs and fnatd have stopped cleanly")
 	return errors.Join(d.failed...)
 }
 
 func say(format string, args ...any) { fmt.Printf("\n== "+format+"\n", args...) }
+
+// enterCgroup moves this process into a cgroup of its own, so that fnatrs serves
+// the demo's servers and no other program of the machine.
+func enterCgroup() (*harness.Cgroup, func() error, error) {
+	c, err := harness.NewCgroup("fnatd-demo")
+	if err != nil {
+		return nil, nil, err
+	}
+	back, err := c.Enter()
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	return c, func() error { return errors.Join(back(), c.Close()) }, nil
+}
 
 // serve runs an HTTP and a UDP echo server on a host until the rig is closed.
 func serve(h *netns.Host, i int) error {

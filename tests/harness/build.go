@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Build compiles fnatd and fnatctl of the module at root into dir, where every
+// Build compiles fnatd, fnatctl and fnatrs of the module at root into dir, where every
 // user may run them.
 func Build(root, dir string) error {
 	if err := lookAtSources(root); err != nil {

@@ -1,4 +1,4 @@
-package daemon
+package unit
 
 import (
 	"errors"
@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock makes this process the only fnatd with the control socket at path, and
-// makes the socket's directory if need be. The lock is the kernel's and ends
-// with the process, however that ends. The file beside the socket names the
-// holder; it stays, since removing it would let two processes lock two files of
-// one name.
-func lock(path string) (unlock func() error, err error) {
+// Lock makes this process the only one of the program with the control socket at
+// path, and makes the socket's directory if need be. The lock is the kernel's
+// and ends with the process, however that ends. The file beside the socket names
+// the holder; it stays, since removing it would let two processes lock two files
+// of one name. The error says what else one may do, such as "name another path".
+func Lock(program, path, instead string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -28,8 +28,8 @@ func lock(path string) (unlock func() error, err error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		holder, _ := os.ReadFile(name)
 		f.Close()
-		return nil, fmt.Errorf("another fnatd (pid %s) holds %s: stop it first, or set control in [daemon] to another path",
-			strings.TrimSpace(string(holder)), name)
+		return nil, fmt.Errorf("another %s (pid %s) holds %s: stop it first, or %s",
+			program, strings.TrimSpace(string(holder)), name, instead)
 	}
 	if err != nil {
 		f.Close()

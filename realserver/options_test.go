@@ -1,0 +1,102 @@
+package realserver
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestKinds(t *testing.T) {
+	for list, want := range map[string]string{
+		"254":         "254",
+		"200, 253":    "200,253",
+		"254,254,200": "254,200",
+		"77":          `option kind "77": not supported (want some of 254, 253 and 200)`,
+		"254,":        `option kind "": not supported`,
+		"510":         `option kind "510": not supported`,
+		"-2":          `option kind "-2": not supported`,
+	} {
+		k := DefaultKinds
+		got := ""
+		if err := k.Set(list); err != nil {
+			got = err.Error()
+		} else {
+			got = k.String()
+		}
+		if !strings.HasPrefix(got, want) || want == "" {
+			t.Errorf("--kinds %q: got %q, want %q", list, got, want)
+		}
+	}
+	if got := DefaultKinds.String(); got != "254,253,200" {
+		t.Errorf("after Set on a copy the default is %q", got)
+	}
+}
+
+func TestPrefixes(t *testing.T) {
+	for list, want := range map[string]string{
+		"10.0.1.0/24":            "10.0.1.0/24",
+		"10.0.1.7, fd00:1::/64":  "10.0.1.7/32,fd00:1::/64",
+		"fd00::7":                "fd00::7/128",
+		"0.0.0.0/0":              "0.0.0.0/0",
+		"10.0.1.7/24":            `trusted prefix "10.0.1.7/24": has bits behind its length (want 10.0.1.0/24, or 10.0.1.7 alone)`,
+		"10.0.1.0/33":            `trusted prefix "10.0.1.0/33": not a network`,
+		"lan":                    `trusted prefix "lan": not a network`,
+		"":                       `trusted prefix "": not a network`,
+		"::ffff:10.0.1.0/120":    `trusted prefix "::ffff:10.0.1.0/120": not a network`,
+		"10.0.1.0/24,fe80::1%lo": `trusted prefix "fe80::1%lo": not a network`,
+	} {
+		var p Prefixes
+		got := ""
+		if err := p.Set(list); err != nil {
+			got = err.Error()
+		} else {
+			got = p.String()
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("--trust %q: got %q, want %q", list, got, want)
+		}
+	}
+}
+
+func TestTrustKeyIsInIPv6Form(t *testing.T) {
+	got := trustKey(netip.MustParsePrefix("10.0.1.0/24"))
+	want := peerTrustKey{Length: 120, Addr: [16]uint8{10: 0xff, 11: 0xff, 12: 10, 14: 1}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := trustKey(netip.MustParsePrefix("fd00:1::/64")); got.Length != 64 || got.Addr[0] != 0xfd {
+		t.Errorf("fd00:1::/64: got %+v", got)
+	}
+}
+
+func TestCgroupIn(t *testing.T) {
+	hybrid := "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
+	for mounts, want := range map[string]string{
+		"cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n":               "/sys/fs/cgroup",
+		hybrid + "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n":     "/sys/fs/cgroup/unified",
+		"none /mnt/my\\040groups cgroup2 rw 0 0\n":                     "/mnt/my groups",
+		"cgroup2 /first cgroup2 rw 0 0\nx /second cgroup2 rw 0 0\n":    "/first",
+		"proc /proc proc rw 0 0\ncgroup2 /only/a/device ext4 rw 0 0\n": "",
+		hybrid: "",
+	} {
+		got, err := cgroupIn(mounts)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("mounts %q: got %q, %v, want %q", mounts, got, err, want)
+		}
+	}
+}
+
+func TestCountersHaveNames(t *testing.T) {
+	seen := map[string]bool{}
+	for c := range Counter(NumCounters) {
+		if text := counterTexts[c]; text.name == "" || text.meaning == "" || seen[text.name] {
+			t.Errorf("counter %d: got %+v, want a name of its own and a meaning", c, text)
+		}
+		seen[c.String()] = true
+	}
+	if got := Counter(NumCounters).String(); got != "unknown" {
+		t.Errorf("beyond the last: got %q", got)
+	}
+}

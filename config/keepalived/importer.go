@@ -59,9 +59,13 @@ func (d *importer) others(s *statement) {
 	}
 }
 
+// maxKeyword is how much of an unknown keyword is looked at and printed.
+const maxKeyword = 40
+
 // unknown reports a keyword that nobody knows.
 func (d *importer) unknown(s *statement, context string, known []string) {
-	d.fail(s.at, "%s%q: unknown keyword (%s)", context, s.key(), config.Suggest(s.key(), known))
+	key := s.key()[:min(len(s.key()), maxKeyword)]
+	d.fail(s.at, "%s%q: unknown keyword (%s)", context, key, config.Suggest(key, known))
 }
 
 // arg returns the only argument of s; if there is none, or there are more, it

@@ -35,6 +35,7 @@ type service struct {
 	protocol string // "tcp" or "udp"
 	method   string // lb_kind in capitals, "" if there is none
 	pool     string // name of the pool
+	poolAt   pos    // of its name
 	ifname   string
 	ifAt     pos
 
@@ -59,4 +60,5 @@ type draft struct {
 	vlans      []string
 	pools      []*pool
 	services   []*service
+	incomplete bool // a pool or interface is missing, which is reported once for all that lack it
 }

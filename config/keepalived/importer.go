@@ -41,8 +41,10 @@ func (d *importer) draft(blocks []*statement) *draft {
 			d.others(s)
 		}
 	}
+	before := len(d.errors)
 	d.choosePools(out)
 	d.chooseInterfaces(out)
+	out.incomplete = len(d.errors) > before
 	return out
 }
 
@@ -106,10 +108,10 @@ func (d *importer) choosePools(out *draft) {
 		switch {
 		case given != nil:
 			given.used = true
-			s.pool = given.name
+			s.pool, s.poolAt = given.name, s.at
 		case len(d.order) == 1:
 			d.order[0].used = true
-			s.pool = d.order[0].name
+			s.pool, s.poolAt = d.order[0].name, s.at
 		case missing:
 		case len(d.order) == 0:
 			missing = true

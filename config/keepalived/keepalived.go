@@ -51,14 +51,16 @@ func parse(name string, data []byte, o Options, files files) (*Import, error) {
 	rep := &report{}
 	blocks := newReader(rep, files, o.ConfigID).read(name, data)
 	d := newImporter(rep, o, files.limits).draft(blocks)
-	if err := rep.err(); err != nil {
+	if err := rep.err(); err != nil && (d.incomplete || len(d.services) == 0) {
 		return &Import{Notes: rep.notes()}, err
 	}
 	text, origin := d.render(name)
 	c, err := config.Parse(name, text)
 	if err != nil {
 		rep.translate(err, origin)
-		return &Import{Notes: rep.notes()}, rep.err()
+	}
+	if err := rep.err(); err != nil {
+		return &Import{Notes: rep.notes()}, err
 	}
 	return &Import{Config: c, TOML: text, Notes: rep.notes()}, nil
 }
@@ -67,8 +69,13 @@ func parse(name string, data []byte, o Options, files files) (*Import, error) {
 var inLine = regexp.MustCompile(`\bin line (\d+)`)
 
 // translate reports the errors of the TOML that was made where their causes
-// stand: origin has the place that each of its lines came from.
+// stand: origin has the place that each of its lines came from. Where something
+// is wrong already, the TOML is wrong for that reason.
 func (r *report) translate(err error, origin []pos) {
+	known := map[pos]bool{}
+	for _, e := range r.errors {
+		known[e.at] = true
+	}
 	at := func(line int) pos { return origin[min(max(line, 1), len(origin))-1] }
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -79,6 +86,9 @@ func (r *report) translate(err error, origin []pos) {
 		var one *config.Error
 		if !errors.As(e, &one) {
 			r.fail(pos{}, "%v", e)
+			continue
+		}
+		if known[at(one.Line)] {
 			continue
 		}
 		text := inLine.ReplaceAllStringFunc(one.Text, func(s string) string {

@@ -168,10 +168,10 @@ func TestMessages(t *testing.T) {
 }
 
 func TestErrorsComeAllAtOnce(t *testing.T) {
-	_, err := parse("a.conf", []byte(pre+"lb_algo lblc\n"+"protocol SCTP\n"+"delay_lop 3\n"+post), Options{}, memory(nil))
+	_, err := parse("a.conf", []byte(pre+"lb_algo lblc\nprotocol SCTP\ndelay_lop 3\nreal_server 10.0.2.2 80 { weight heavy }\n"+post), Options{}, memory(nil))
 	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || len(joined.Unwrap()) != 3 {
-		t.Fatalf("got %v, want three errors", err)
+	if !ok || len(joined.Unwrap()) != 4 {
+		t.Fatalf("got %v, want four errors", err)
 	}
 	for _, e := range joined.Unwrap() {
 		if one := new(Error); !errors.As(e, &one) {

@@ -45,12 +45,26 @@ func tokens(line string) (all []token, closed bool) {
 			all = append(all, token{text, true})
 			line = rest
 		default:
-			end := strings.IndexAny(line, " \t\r\n\v\f\x00{}\"")
-			if end < 0 {
-				end = len(line)
-			}
-			all = append(all, token{text: line[:end]})
-			line = line[end:]
+			n := wordLen(line)
+			all = append(all, token{text: line[:n]})
+			line = line[n:]
 		}
 	}
+}
+
+// wordLen returns the length of the word that line begins with. A brace that ends
+// it is not part of it, unless it belongs to one inside: a regex has such.
+func wordLen(line string) int {
+	end := strings.IndexAny(line, " \t\r\n\v\f\x00\"")
+	if end < 0 {
+		end = len(line)
+	}
+	word := line[:end]
+	switch open := strings.IndexByte(word, '{'); {
+	case open == end-1 && open > 0:
+		return open
+	case open < 0:
+		return len(strings.TrimRight(word, "}"))
+	}
+	return end
 }

@@ -102,7 +102,7 @@ func (w *writer) service(s *service, t target, out *draft) {
 		w.line(s.ifAt, "interface = %s", quote(s.ifname))
 	}
 	if len(out.pools) > 1 {
-		w.line(s.at, "local_pool = %s", quote(s.pool))
+		w.line(s.poolAt, "local_pool = %s", quote(s.pool))
 	}
 	for _, k := range s.settings {
 		w.line(k.at, "%s = %s", k.key, k.value)

@@ -17,7 +17,7 @@ func (d *importer) virtualServer(s *statement) *service {
 	d.apply(v, s.block, virtualRules, "virtual_server: ")
 	switch {
 	case v.protocol == "":
-		d.note(s.at, "virtual_server: protocol is left out, taken for TCP")
+		d.note(s.at, "virtual_server: protocol is left out, taken for TCP (write protocol UDP if that is meant)")
 		v.protocol = "tcp"
 	case v.protocol == "udp":
 		for i := range v.targets {

@@ -112,7 +112,7 @@ func (d *importer) localPool(v *service, s *statement) {
 	if !ok {
 		return
 	}
-	v.pool = name
+	v.pool, v.poolAt = name, s.at
 	if d.pools[name] == nil {
 		d.fail(s.at, "virtual_server: laddr_group_name %q: there is no such local_address_group (add it, or correct the name)", name)
 	}

@@ -51,7 +51,7 @@ func (p *program) deliver(name string, data []byte) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".fnatctl-")
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer os.Remove(f.Name()) // gone already if all went well
 	_, err = f.Write(data)

@@ -51,6 +51,9 @@ func parse(name string, data []byte, o Options, files files) (*Import, error) {
 	rep := &report{}
 	blocks := newReader(rep, files, o.ConfigID).read(name, data)
 	d := newImporter(rep, o, files.limits).draft(blocks)
+	if len(d.services) == 0 && len(rep.errors) == 0 {
+		rep.fail(pos{file: name, line: 1}, "there is no virtual_server, so nothing to balance (is it the right file?)")
+	}
 	if err := rep.err(); err != nil && (d.incomplete || len(d.services) == 0) {
 		return &Import{Notes: rep.notes()}, err
 	}

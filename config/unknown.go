@@ -20,16 +20,22 @@ func (t *table) finish() {
 
 // advice says what the unknown key may have been meant to be.
 func (t *table) advice(key string) string {
+	return fmt.Sprintf("unknown key (%s)", Suggest(key, t.known))
+}
+
+// Suggest says what an unknown word may have been meant to be: "did you mean
+// weight?" if one of the known ones is near, else "want" and all of them.
+func Suggest(word string, known []string) string {
 	best, least := "", math.MaxInt
-	for _, known := range t.known {
-		if d := distance(strings.ToLower(key), known); d < least {
-			best, least = known, d
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {
+			best, least = k, d
 		}
 	}
-	if least <= 1+len(key)/4 {
-		return fmt.Sprintf("unknown key (did you mean %s?)", best)
+	if least <= 1+len(word)/4 {
+		return fmt.Sprintf("did you mean %s?", best)
 	}
-	return fmt.Sprintf("unknown key (want %s)", list(slices.Sorted(slices.Values(t.known)), "or"))
+	return "want " + list(slices.Sorted(slices.Values(known)), "or")
 }
 
 // distance returns how many letters have to be put in, taken out or changed to

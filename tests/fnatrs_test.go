@@ -78,7 +78,7 @@ func TestFnatrsShowsClients(t *testing.T) {
 			r.count(realserver.Answered), r.count(realserver.KeptLocal), r.count(realserver.Shown))
 	}
 	r.detach()
-	if got, _ := r.exchange(vip(portGo)); !isLIP([]any{netip.MustParseAddrPort(got).Addr().String(), 0}) {
+	if got, _ := r.exchange(r.vip(portGo)); !isLIP([]any{netip.MustParseAddrPort(got).Addr().String(), 0}) {
 		t.Errorf("after fnatrs has stopped: got %s, want a LIP", got)
 	}
 }
@@ -89,9 +89,9 @@ func (r *realServer) manyClients(t *testing.T) {
 	const workers, rounds = 20, 500
 	var all sync.WaitGroup
 	for i := range workers {
-		at := vip(portGo)
+		at := r.vip(portGo)
 		if i%2 == 1 {
-			at = sixToFour(portGo)
+			at = vip6to4(portGo)
 		}
 		all.Go(func() {
 			for range rounds {
@@ -119,7 +119,7 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	r.balance(portAsks)
 	check := func(when string, known bool) {
 		t.Helper()
-		got, client := r.ask(vip(portAsks))
+		got, client := r.ask(r.vip(portAsks))
 		want := told(client)
 		if !known {
 			want = untold()

@@ -152,7 +152,7 @@ func (r *realServer) lanEnd() *lanEnd {
 
 func (w *lanEnd) send(local netip.AddrPort, s packettest.TCP) {
 	w.Helper()
-	s.Link, s.Src, s.Dst = w.link, packet.EndpointFrom(local), packet.EndpointFrom(rip(0, portAsks))
+	s.Link, s.Src, s.Dst = w.link, packet.EndpointFrom(local), packet.EndpointFrom(w.rip(0, portAsks))
 	if err := unix.Sendto(w.fd, s.Frame().Bytes(), 0, &w.to); err != nil {
 		w.Fatal(err)
 	}

@@ -18,11 +18,11 @@ const module = "github.com/fnatd/fnatd/"
 // that its code may import. A package that is absent may import none. Test
 // files are free.
 var arrows = map[string][]string{
-	"cmd/fnatctl": {"internal/ctl"},
+	"cmd/fnatctl": {"config/keepalived", "internal/ctl"},
 	"cmd/fnatd":   {"internal/daemon"},
 	"cmd/fnatrs":  {"realserver"},
 	"internal/daemon": {
-		"config", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
+		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
 		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
 	},
 	"internal/ctl": {"internal/packet"},
@@ -36,6 +36,8 @@ var arrows = map[string][]string{
 	"lb":        {"config", "internal/packet", "lb/sched"},
 	"lb/sched":  {"internal/packet"},
 	"config":    {"lb/sched"}, // the names of the schedulers
+
+	"config/keepalived": {"config"},
 
 	// For tests and the demo; no package above may import them.
 	"internal/packettest": {"internal/packet"},

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -134,7 +133,7 @@ func (r *realServer) serve(env string, at []netip.AddrPort, name string, args ..
 }
 
 func server(port uint16) []netip.AddrPort {
-	return []netip.AddrPort{rip(0, port), netip.AddrPortFrom(netns.ServerAddr6(0), port)}
+	return []netip.AddrPort{fourToFour.rip(0, port), sixToSix.rip(0, port)}
 }
 
 // count returns one of fnatrs's counters.
@@ -153,30 +152,24 @@ func (r *realServer) balance(ports ...uint16) {
 	r.Helper()
 	var services []harness.Service
 	for _, port := range ports {
-		vip6 := netip.AddrPortFrom(netns.VIP6(0), port)
 		for _, s := range []harness.Service{
-			{Name: "4to4", Virtual: vip(port), Servers: to(port, 0)},
-			{Name: "6to6", Virtual: vip6, Servers: []harness.Server{{Real: server(port)[1]}}},
-			{Name: "6to4", Virtual: sixToFour(port), Servers: to(port, 0)},
+			{Name: "4to4", Virtual: fourToFour.vip(port), Servers: fourToFour.to(port, 0)},
+			{Name: "6to6", Virtual: sixToSix.vip(port), Servers: sixToSix.to(port, 0)},
+			{Name: "6to4", Virtual: vip6to4(port), Servers: sixToFour.to(port, 0)},
 		} {
 			s.Name += fmt.Sprintf("-%d", port)
 			services = append(services, s)
 		}
 	}
-	config := harness.Config(r.Rig, r.dir, "", services...)
-	config = strings.Replace(config, `addresses = ["`, fmt.Sprintf(`addresses = ["%s", "`, netns.LIP6(0)), 1)
-	var err error
-	if r.lb, err = harness.Start(r.Rig, bin+"/fnatd", r.dir, config); err != nil {
-		r.Fatal(err)
-	}
+	r.start(services...)
 }
 
-func sixToFour(port uint16) netip.AddrPort { return netip.AddrPortFrom(netns.VIP6(0), port+100) }
+func vip6to4(port uint16) netip.AddrPort { return sixToFour.vip(port + 100) }
 
 // ways are the VIPs of a port that balance has made.
 func ways(port uint16) map[string]netip.AddrPort {
 	return map[string]netip.AddrPort{
-		"4to4": vip(port), "6to6": netip.AddrPortFrom(netns.VIP6(0), port), "6to4": sixToFour(port),
+		"4to4": fourToFour.vip(port), "6to6": sixToSix.vip(port), "6to4": vip6to4(port),
 	}
 }
 

@@ -33,7 +33,7 @@ func (p *program) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&p.socket, "socket", ctl.DefaultSocket, "control socket of fnatd")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
-	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.reload(), p.version())
+	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.reload(), p.importFile(), p.version())
 	return root
 }
 

@@ -14,9 +14,13 @@ import (
 // Check reads the configuration and prints to w what fnatd would use with it:
 // services, local ports, memory. It changes nothing and needs no privilege.
 func Check(file string, w io.Writer) error {
-	cfg, table, err := load(file, nil)
+	l, err := load(file, nil)
 	if err != nil {
 		return err
+	}
+	cfg, table := l.cfg, l.table
+	for _, n := range l.notes {
+		fmt.Fprintln(w, n)
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "%s: ok\n", file)

@@ -22,7 +22,6 @@ import (
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/unit"
-	"github.com/fnatd/fnatd/lb"
 )
 
 // ErrConfig is what every error about the configuration file wraps.
@@ -67,11 +66,13 @@ type Daemon struct {
 
 // Run runs fnatd until ctx ends. It returns nil after a clean stop.
 func Run(ctx context.Context, o Options) (err error) {
-	cfg, table, err := load(o.ConfigFile, nil)
+	l, err := load(o.ConfigFile, nil)
 	if err != nil {
 		return err
 	}
+	cfg, table := l.cfg, l.table
 	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}}
+	d.tell(l.notes)
 
 	// First, or who lacks privileges would be told of the first file he may not write.
 	if err := bpf.Probe(bpf.Options{}); err != nil {
@@ -97,19 +98,6 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	return d.serve(ctx, control, metrics)
-}
-
-// load reads and compiles the configuration. prev is the table in force.
-func load(file string, prev *lb.Table) (*config.Config, *lb.Table, error) {
-	cfg, err := config.Load(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
-	}
-	table, err := lb.Compile(cfg, prev)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
-	}
-	return cfg, table, nil
 }
 
 // listenMetrics returns the listener of the metrics, or nil if there are to be

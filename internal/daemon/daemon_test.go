@@ -71,6 +71,37 @@ func TestCheck(t *testing.T) {
 	})
 }
 
+func TestCheckReadsKeepalived(t *testing.T) {
+	check := func(text string) (string, error) {
+		t.Helper()
+		name := filepath.Join(t.TempDir(), "keepalived.conf")
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		err := Check(name, &out)
+		return out.String(), err
+	}
+	service := "virtual_server 203.0.113.10 80 {\n protocol TCP\n lb_kind FNAT\n delay_loop 3\n real_server 10.0.2.11 80 {\n }\n}\n"
+	out, err := check(service + "local_address_group lan {\n 10.0.1.1 eth0\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"keepalived.conf:4: virtual_server: delay_loop: not supported yet", "203.0.113.10:80  tcp "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got\n%s\nwant it to contain %q", out, want)
+		}
+	}
+	if _, err = check(service); !errors.Is(err, ErrConfig) {
+		t.Fatalf("without a pool: got %v, want %v", err, ErrConfig)
+	}
+	for _, want := range []string{"keepalived.conf:1: virtual_server: there are no local addresses", "keepalived.conf:1: virtual_server: on which interface", "fnatctl import"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to contain %q", err, want)
+		}
+	}
+}
+
 func TestFixed(t *testing.T) {
 	parse := func(text string) *config.Config {
 		t.Helper()

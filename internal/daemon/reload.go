@@ -37,10 +37,11 @@ func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
 
 func (d *Daemon) reload() (changes []string, err error) {
 	old := d.engine.View().Table
-	cfg, table, err := load(d.opts.ConfigFile, old)
+	l, err := load(d.opts.ConfigFile, old)
 	if err != nil {
 		return nil, err
 	}
+	cfg, table := l.cfg, l.table
 	if err := fixed(d.cfg, cfg); err != nil {
 		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
@@ -58,7 +59,15 @@ func (d *Daemon) reload() (changes []string, err error) {
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
 	d.cfg = cfg
+	d.tell(l.notes)
 	return changes, nil
+}
+
+// tell logs what an import has left out.
+func (d *Daemon) tell(notes []string) {
+	for _, n := range notes {
+		d.log.Warn("keepalived.conf", "note", n)
+	}
 }
 
 // fixed refuses what cannot change while fnatd runs.

@@ -1,0 +1,134 @@
+package keepalived
+
+import (
+	"strings"
+
+	"github.com/fnatd/fnatd/config"
+)
+
+// An importer makes a draft of statements.
+type importer struct {
+	*report
+	limits
+	opts   Options
+	groups map[string]*group // virtual_server_group by name
+	pools  map[string]*pool  // local_address_group by name
+	order  []*pool           // in the order of the file
+}
+
+func newImporter(r *report, o Options, l limits) *importer {
+	return &importer{report: r, limits: l, opts: o, groups: map[string]*group{}, pools: map[string]*pool{}}
+}
+
+// draft makes the draft. Groups may stand behind the services that name them,
+// so they come first.
+func (d *importer) draft(blocks []*statement) *draft {
+	out := &draft{}
+	for _, s := range blocks {
+		switch s.key() {
+		case "virtual_server_group":
+			d.virtualGroup(s)
+		case "local_address_group":
+			d.localGroup(s)
+		}
+	}
+	for _, s := range blocks {
+		if s.key() == "virtual_server" {
+			if v := d.virtualServer(s); v != nil {
+				out.services = append(out.services, v)
+			}
+		} else {
+			d.others(s)
+		}
+	}
+	before := len(d.errors)
+	d.choosePools(out)
+	d.chooseInterfaces(out)
+	out.incomplete = len(d.errors) > before
+	return out
+}
+
+// others takes the statements of the outermost level that are no services.
+func (d *importer) others(s *statement) {
+	switch key := s.key(); {
+	case key == "virtual_server_group", key == "local_address_group":
+	case key == "deny_address_group", key == "allow_address_group", key == "tunnel_group":
+		d.note(s.at, "%s: not supported yet by this version, left out", key)
+	case foreign(key):
+		d.note(s.at, "%s: not a balancer's, passed over", strings.Join(s.words[:min(2, len(s.words))], " "))
+	default:
+		d.unknown(s, "", append(foreignBlocks(), "virtual_server", "virtual_server_group", "local_address_group", "include"))
+	}
+}
+
+// maxKeyword is how much of an unknown keyword is looked at and printed.
+const maxKeyword = 40
+
+// unknown reports a keyword that nobody knows.
+func (d *importer) unknown(s *statement, context string, known []string) {
+	key := s.key()[:min(len(s.key()), maxKeyword)]
+	d.fail(s.at, "%s%q: unknown keyword (%s)", context, key, config.Suggest(key, known))
+}
+
+// arg returns the only argument of s; if there is none, or there are more, it
+// reports what would be right.
+func (d *importer) arg(s *statement, want string) (string, bool) {
+	if len(s.args()) == 1 && !s.open {
+		return s.args()[0], true
+	}
+	d.fail(s.at, "%s: want %s", strings.Join(s.words, " "), want)
+	return "", false
+}
+
+// choosePools gives every service the pool that it is to use.
+func (d *importer) choosePools(out *draft) {
+	var given *pool
+	if d.opts.LocalPool != "" {
+		at := pos{file: "--local-pool"}
+		given = &pool{name: "local", table: table{at: at, source: d.opts.LocalPool}}
+		for d.pools[given.name] != nil {
+			given.name += "-pool"
+		}
+		for _, a := range strings.Split(d.opts.LocalPool, ",") {
+			given.addresses = append(given.addresses, setting{value: strings.TrimSpace(a), at: at})
+		}
+	}
+	missing := false
+	for _, s := range out.services {
+		if s.pool != "" {
+			if p := d.pools[s.pool]; p != nil {
+				p.used = true
+				continue
+			}
+			for _, p := range d.order { // one of them is meant
+				p.used = true
+			}
+			continue
+		}
+		switch {
+		case given != nil:
+			given.used = true
+			s.pool, s.poolAt = given.name, s.at
+		case len(d.order) == 1:
+			d.order[0].used = true
+			s.pool, s.poolAt = d.order[0].name, s.at
+		case missing:
+		case len(d.order) == 0:
+			missing = true
+			d.fail(s.at, "virtual_server: there are no local addresses for FULLNAT to use (add a local_address_group, or say fnatctl import --local-pool 10.9.0.1-10.9.0.4)")
+		default:
+			d.fail(s.at, "virtual_server: no laddr_group_name (add one that says which of the local_address_groups, or say fnatctl import --local-pool)")
+		}
+	}
+	for _, p := range append(d.order, given) {
+		switch {
+		case p == nil:
+		case p.used:
+			out.pools = append(out.pools, p)
+		case p == given:
+			d.note(p.at, "no virtual_server needs it, left out")
+		default:
+			d.note(p.at, "local_address_group %s: no virtual_server uses it, left out", p.name)
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/config/keepalived"
+	"github.com/fnatd/fnatd/lb"
+)
+
+// A reading is a configuration as it can be put in force.
+type reading struct {
+	cfg   *config.Config
+	table *lb.Table
+	notes []string // what an import has left out or read differently
+}
+
+// load reads and compiles the configuration. prev is the table in force.
+func load(file string, prev *lb.Table) (l reading, err error) {
+	if l.cfg, l.notes, err = readConfig(file); err != nil {
+		return reading{}, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	if l.table, err = lb.Compile(l.cfg, prev); err != nil {
+		return reading{}, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	return l, nil
+}
+
+// readConfig reads a file by its ending: .conf is a keepalived.conf, anything else
+// TOML.
+func readConfig(file string) (*config.Config, []string, error) {
+	if filepath.Ext(file) != ".conf" {
+		cfg, err := config.Load(file)
+		return cfg, nil, err
+	}
+	in, err := keepalived.Load(file, keepalived.Options{})
+	var wrong *keepalived.Error
+	if errors.As(err, &wrong) {
+		err = fmt.Errorf("%w\n%s is read as a keepalived.conf: what it does not say, fnatctl import %[2]s -o lb.toml takes as options; then fnatd -c lb.toml", err, file)
+	}
+	return in.Config, in.Notes, err
+}

@@ -18,9 +18,9 @@ const module = "github.com/fnatd/fnatd/"
 // that its code may import. A package that is absent may import none. Test
 // files are free.
 var arrows = map[string][]string{
-	"cmd/fnatctl": {"config/keepalived", "internal/ctl"},
+	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl"},
 	"cmd/fnatd":   {"internal/daemon"},
-	"cmd/fnatrs":  {"realserver"},
+	"cmd/fnatrs":  {"internal/cli", "realserver"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
 		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",

@@ -10,27 +10,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fnatd/fnatd/internal/cli"
 	"github.com/fnatd/fnatd/internal/ctl"
 )
 
 // A program is one run: the global flags and what the commands share.
 type program struct {
-	env     environment
-	socket  string
-	json    bool
-	started bool // arguments and flags were right; an error from here on is a failure
+	env    cli.Env
+	socket string
+	json   bool
 }
 
 func (p *program) root() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "fnatctl",
-		Short:         "Look at and steer a running fnatd",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		// Reached with a command only: cobra has checked its arguments by then.
-		PersistentPreRun: func(cmd *cobra.Command, _ []string) { p.started = cmd.HasParent() },
-		RunE:             func(*cobra.Command, []string) error { return errors.New("no command given") },
-	}
+	root := &cobra.Command{Use: "fnatctl", Short: "Look at and steer a running fnatd"}
 	root.PersistentFlags().StringVar(&p.socket, "socket", ctl.DefaultSocket, "control socket of fnatd")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
 	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.reload(), p.importFile(), p.version())
@@ -46,7 +38,7 @@ func (p *program) ask(use, short, path string, human func(context.Context, *ctl.
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if p.json {
-				return p.client().Copy(context.Background(), p.env.stdout, path)
+				return p.client().Copy(context.Background(), p.env.Stdout, path)
 			}
 			return p.print(human)
 		},
@@ -55,7 +47,7 @@ func (p *program) ask(use, short, path string, human func(context.Context, *ctl.
 
 // print calls human with a buffered standard output.
 func (p *program) print(human func(context.Context, *ctl.Client, *bufio.Writer) error) error {
-	w := bufio.NewWriter(p.env.stdout)
+	w := bufio.NewWriter(p.env.Stdout)
 	err := human(context.Background(), p.client(), w)
 	return errors.Join(err, w.Flush())
 }
@@ -80,12 +72,12 @@ func (p *program) connections() *cobra.Command {
 		Use: "connections", Short: "List connections", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if p.json {
-				return p.client().Copy(context.Background(), p.env.stdout, ctl.ConnectionsPath(f))
+				return p.client().Copy(context.Background(), p.env.Stdout, ctl.ConnectionsPath(f))
 			}
 			return p.print(func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 				err := printConnections(w, c.Connections(ctx, f))
 				if errors.Is(err, ctl.ErrMore) {
-					fmt.Fprintf(p.env.stderr, "fnatctl: there are more than the %d of --limit\n", f.Limit)
+					fmt.Fprintf(p.env.Stderr, "fnatctl: there are more than the %d of --limit\n", f.Limit)
 					return nil
 				}
 				return err
@@ -165,9 +157,9 @@ func (p *program) version() *cobra.Command {
 		Use: "version", Short: "Print the version of fnatctl; stats shows that of fnatd", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if p.json {
-				return json.NewEncoder(p.env.stdout).Encode(map[string]string{"version": version})
+				return json.NewEncoder(p.env.Stdout).Encode(map[string]string{"version": version})
 			}
-			_, err := fmt.Fprintln(p.env.stdout, "fnatctl", version)
+			_, err := fmt.Fprintln(p.env.Stdout, "fnatctl", version)
 			return err
 		},
 	}

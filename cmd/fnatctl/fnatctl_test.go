@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fnatd/fnatd/internal/cli"
 	"github.com/fnatd/fnatd/internal/ctl"
 )
 
@@ -126,7 +127,7 @@ func serve(t *testing.T, b ctl.Backend) string {
 // fnatctl runs the program and returns what it did.
 func fnatctl(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
-	code = run(environment{args, &out, &err})
+	code = run(cli.Env{Args: args, Stdout: &out, Stderr: &err})
 	return code, out.String(), err.String()
 }
 
@@ -177,7 +178,7 @@ func TestTables(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := fnatctl(append([]string{"--socket", socket}, args...)...)
-			if code != exitOK {
+			if code != cli.OK {
 				t.Errorf("got exit code %d (%s), want 0", code, stderr)
 			}
 			if strings.HasPrefix(name, "json_") && !json.Valid([]byte(stdout)) {
@@ -190,7 +191,7 @@ func TestTables(t *testing.T) {
 
 func TestLimitSaysThatThereAreMore(t *testing.T) {
 	code, stdout, stderr := fnatctl("--socket", serve(t, &fakeBackend{conns: 4}), "connections", "--limit", "3")
-	if lines := strings.Count(stdout, "\n"); code != exitOK || lines != 4 {
+	if lines := strings.Count(stdout, "\n"); code != cli.OK || lines != 4 {
 		t.Errorf("got exit code %d and %d lines, want 0 and 4", code, lines)
 	}
 	if want := "fnatctl: there are more than the 3 of --limit\n"; stderr != want {
@@ -201,7 +202,7 @@ func TestLimitSaysThatThereAreMore(t *testing.T) {
 // TestManyConnections has more rows than a table looks at before it prints.
 func TestManyConnections(t *testing.T) {
 	code, stdout, stderr := fnatctl("--socket", serve(t, &fakeBackend{conns: 10 * sample}), "connections")
-	if got := strings.Count(stdout, "\n"); code != exitOK || got != 10*sample+1 {
+	if got := strings.Count(stdout, "\n"); code != cli.OK || got != 10*sample+1 {
 		t.Errorf("got exit code %d (%s) and %d lines, want 0 and %d", code, stderr, got, 10*sample+1)
 	}
 }
@@ -214,26 +215,26 @@ func TestExitCodes(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"no_command":         {nil, exitUsage, "fnatctl: no command given\nsee fnatctl --help\n"},
-		"unknown_command":    {[]string{"sevices"}, exitUsage, "fnatctl: unknown command \"sevices\" for \"fnatctl\"\n\nDid you mean this?\n\tservices\n\nsee fnatctl --help\n"},
-		"unknown_flag":       {[]string{"stats", "--all"}, exitUsage, "fnatctl: unknown flag: --all\nsee fnatctl --help\n"},
-		"superfluous_word":   {[]string{"stats", "now"}, exitUsage, "fnatctl: unknown command \"now\" for \"fnatctl stats\"\nsee fnatctl --help\n"},
-		"bad_client":         {[]string{"connections", "--client", "bob"}, exitUsage, "fnatctl: invalid argument \"bob\" for \"--client\" flag: client \"bob\": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)\nsee fnatctl --help\n"},
-		"bad_state":          {[]string{"connections", "--state", "open"}, exitUsage, "fnatctl: invalid argument \"open\" for \"--state\" flag: state \"open\": no such state (want one of " + strings.Join(ctl.States[:], ", ") + ")\nsee fnatctl --help\n"},
-		"bad_limit":          {[]string{"connections", "--limit", "-1"}, exitUsage, "fnatctl: invalid argument \"-1\" for \"--limit\" flag: limit \"-1\": not a number of 0 or more\nsee fnatctl --help\n"},
-		"no_daemon":          {[]string{"--socket", none, "stats"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
-		"no_daemon_json":     {[]string{"--socket", none, "stats", "--json"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
-		"no_daemon_for_list": {[]string{"--socket", none, "connections"}, exitFailure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
-		"no_such_service":    {[]string{"--socket", socket, "connections", "--service", "wbe"}, exitFailure, "fnatctl: service \"wbe\": no such service\n"},
-		"refused_reload":     {[]string{"--socket", socket, "reload"}, exitFailure, "fnatctl: reload refused, the old configuration stays in use:\nlb.toml:3: bad\n"},
-		"help":               {[]string{"--help"}, exitOK, ""},
+		"no_command":         {nil, cli.Usage, "fnatctl: no command given\nsee fnatctl --help\n"},
+		"unknown_command":    {[]string{"sevices"}, cli.Usage, "fnatctl: unknown command \"sevices\" for \"fnatctl\"\n\nDid you mean this?\n\tservices\n\nsee fnatctl --help\n"},
+		"unknown_flag":       {[]string{"stats", "--all"}, cli.Usage, "fnatctl: unknown flag: --all\nsee fnatctl --help\n"},
+		"superfluous_word":   {[]string{"stats", "now"}, cli.Usage, "fnatctl: unknown command \"now\" for \"fnatctl stats\"\nsee fnatctl --help\n"},
+		"bad_client":         {[]string{"connections", "--client", "bob"}, cli.Usage, "fnatctl: invalid argument \"bob\" for \"--client\" flag: client \"bob\": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)\nsee fnatctl --help\n"},
+		"bad_state":          {[]string{"connections", "--state", "open"}, cli.Usage, "fnatctl: invalid argument \"open\" for \"--state\" flag: state \"open\": no such state (want one of " + strings.Join(ctl.States[:], ", ") + ")\nsee fnatctl --help\n"},
+		"bad_limit":          {[]string{"connections", "--limit", "-1"}, cli.Usage, "fnatctl: invalid argument \"-1\" for \"--limit\" flag: limit \"-1\": not a number of 0 or more\nsee fnatctl --help\n"},
+		"no_daemon":          {[]string{"--socket", none, "stats"}, cli.Failure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
+		"no_daemon_json":     {[]string{"--socket", none, "stats", "--json"}, cli.Failure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
+		"no_daemon_for_list": {[]string{"--socket", none, "connections"}, cli.Failure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
+		"no_such_service":    {[]string{"--socket", socket, "connections", "--service", "wbe"}, cli.Failure, "fnatctl: service \"wbe\": no such service\n"},
+		"refused_reload":     {[]string{"--socket", socket, "reload"}, cli.Failure, "fnatctl: reload refused, the old configuration stays in use:\nlb.toml:3: bad\n"},
+		"help":               {[]string{"--help"}, cli.OK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := fnatctl(test.args...)
 			if code != test.code || stderr != test.stderr {
 				t.Errorf("got %d, stderr %q, want %d, %q", code, stderr, test.code, test.stderr)
 			}
-			if code != exitOK && stdout != "" {
+			if code != cli.OK && stdout != "" {
 				t.Errorf("got %q on standard output, want nothing", stdout)
 			}
 		})
@@ -249,15 +250,15 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	socket := serve(t, &fakeBackend{conns: 1})
 	for _, args := range [][]string{{"services"}, {"services", "--json"}, {"connections"}, {"version"}} {
 		var stderr bytes.Buffer
-		if code := run(environment{append(args, "--socket", socket), fullDisk{}, &stderr}); code != exitFailure {
-			t.Errorf("%v: got exit code %d, want %d", args, code, exitFailure)
+		if code := run(cli.Env{Args: append(args, "--socket", socket), Stdout: fullDisk{}, Stderr: &stderr}); code != cli.Failure {
+			t.Errorf("%v: got exit code %d, want %d", args, code, cli.Failure)
 		}
 	}
 }
 
 func TestCompletionScripts(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if code, stdout, stderr := fnatctl("completion", shell); code != exitOK || !strings.Contains(stdout, "fnatctl") {
+		if code, stdout, stderr := fnatctl("completion", shell); code != cli.OK || !strings.Contains(stdout, "fnatctl") {
 			t.Errorf("%s: got exit code %d (%s) and %d bytes", shell, code, stderr, len(stdout))
 		}
 	}

@@ -22,10 +22,10 @@ func (p *program) importFile() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			in, err := keepalived.Load(args[0], options)
 			if p.json && err == nil && output == "" {
-				return json.NewEncoder(p.env.stdout).Encode(map[string]any{"toml": string(in.TOML), "notes": in.Notes})
+				return json.NewEncoder(p.env.Stdout).Encode(map[string]any{"toml": string(in.TOML), "notes": in.Notes})
 			}
 			for _, n := range in.Notes {
-				fmt.Fprintln(p.env.stderr, n)
+				fmt.Fprintln(p.env.Stderr, n)
 			}
 			if err != nil {
 				return fmt.Errorf("nothing imported:\n%w", err)
@@ -46,7 +46,7 @@ func (p *program) importFile() *cobra.Command {
 // file is there as a whole or not at all.
 func (p *program) deliver(name string, data []byte) error {
 	if name == "" {
-		_, err := p.env.stdout.Write(data)
+		_, err := p.env.Stdout.Write(data)
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".fnatctl-")

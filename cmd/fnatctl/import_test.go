@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/fnatd/fnatd/internal/cli"
 )
 
 // TestImport runs import in testdata and compares standard output, then standard
@@ -15,12 +17,12 @@ func TestImport(t *testing.T) {
 		args []string
 		code int
 	}{
-		"import":                   {[]string{"keepalived.conf", "--local-pool", "10.9.0.1-10.9.0.4,fd00::9", "--interface", "eth0"}, exitOK},
-		"import_without_options":   {[]string{"keepalived.conf"}, exitFailure},
-		"import_of_dr":             {[]string{"dr.conf", "--local-pool", "10.9.0.1", "--interface", "eth0"}, exitFailure},
-		"import_of_dr_converted":   {[]string{"dr.conf", "--local-pool", "10.9.0.1", "--interface", "eth0", "--convert"}, exitOK},
-		"import_of_nothing":        {nil, exitUsage},
-		"import_of_a_missing_file": {[]string{"none.conf"}, exitFailure},
+		"import":                   {[]string{"keepalived.conf", "--local-pool", "10.9.0.1-10.9.0.4,fd00::9", "--interface", "eth0"}, cli.OK},
+		"import_without_options":   {[]string{"keepalived.conf"}, cli.Failure},
+		"import_of_dr":             {[]string{"dr.conf", "--local-pool", "10.9.0.1", "--interface", "eth0"}, cli.Failure},
+		"import_of_dr_converted":   {[]string{"dr.conf", "--local-pool", "10.9.0.1", "--interface", "eth0", "--convert"}, cli.OK},
+		"import_of_nothing":        {nil, cli.Usage},
+		"import_of_a_missing_file": {[]string{"none.conf"}, cli.Failure},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := []string{"import"}
@@ -45,7 +47,7 @@ func TestImportToAFile(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "lb.toml")
 	code2, stdout, _ := fnatctl(append(args, "-o", output)...)
 	got, err := os.ReadFile(output)
-	if code != exitOK || code2 != exitOK || err != nil || stdout != "" || string(got) != want {
+	if code != cli.OK || code2 != cli.OK || err != nil || stdout != "" || string(got) != want {
 		t.Errorf("got codes %d and %d, error %v, %q on standard output, file\n%s\nwant\n%s", code, code2, err, stdout, got, want)
 	}
 	_, stdout, _ = fnatctl(append(args, "--json")...)
@@ -55,8 +57,8 @@ func TestImportToAFile(t *testing.T) {
 	}
 
 	// What cannot be imported leaves the file as it was.
-	if code, _, _ := fnatctl("import", "testdata/dr.conf", "-o", output); code != exitFailure {
-		t.Errorf("got exit code %d, want %d", code, exitFailure)
+	if code, _, _ := fnatctl("import", "testdata/dr.conf", "-o", output); code != cli.Failure {
+		t.Errorf("got exit code %d, want %d", code, cli.Failure)
 	}
 	if after, _ := os.ReadFile(output); string(after) != want {
 		t.Errorf("a failed import has changed the file:\n%s", after)

@@ -2,46 +2,18 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"os"
-)
 
-// Exit codes.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
+	"github.com/fnatd/fnatd/internal/cli"
 )
 
 // version is set by the linker; see the Makefile.
 var version = "unknown"
 
-// An environment is what the program takes from the outside.
-type environment struct {
-	args           []string // without the program's name
-	stdout, stderr io.Writer
-}
-
-func main() {
-	os.Exit(run(environment{os.Args[1:], os.Stdout, os.Stderr}))
-}
+func main() { os.Exit(run(cli.OSEnv())) }
 
 // run runs one command and returns the exit code.
-func run(env environment) int {
+func run(env cli.Env) int {
 	p := &program{env: env}
-	root := p.root()
-	root.SetArgs(append([]string{}, env.args...)) // nil would mean os.Args
-	root.SetOut(env.stdout)
-	root.SetErr(env.stderr)
-	err := root.Execute()
-	switch {
-	case err == nil:
-		return exitOK
-	case p.started:
-		fmt.Fprintf(env.stderr, "fnatctl: %v\n", err)
-		return exitFailure
-	}
-	fmt.Fprintf(env.stderr, "fnatctl: %v\nsee fnatctl --help\n", err)
-	return exitUsage
+	return cli.Run(env, p.root())
 }

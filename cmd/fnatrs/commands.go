@@ -15,15 +15,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fnatd/fnatd/internal/cli"
 	"github.com/fnatd/fnatd/realserver"
 )
 
 // A program is one run: the global flags and what the commands share.
 type program struct {
-	env     environment
-	socket  string
-	json    bool
-	started bool // arguments and flags were right; an error from here on is a failure
+	env    cli.Env
+	socket string
+	json   bool
 }
 
 func (p *program) root() *cobra.Command {
@@ -35,9 +35,6 @@ accept, getpeername and getsockopt, without a kernel module. The balancer must
 tell a client's address by a TCP option: client_address = "toa" in fnatd.
 
 TCP only: UDP servers see the balancer's local address.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(*cobra.Command, []string) error { return errors.New("no command given") },
 	}
 	root.PersistentFlags().StringVar(&p.socket, "socket", realserver.DefaultSocket, "control socket of fnatrs")
 	root.AddCommand(p.run(), p.status(), p.version())
@@ -47,13 +44,15 @@ TCP only: UDP servers see the balancer's local address.`,
 func (p *program) run() *cobra.Command {
 	o := realserver.Options{Kinds: realserver.DefaultKinds, Version: version}
 	cmd := &cobra.Command{
-		Use: "run --trust PREFIX[,PREFIX]", Short: "Show clients to TCP servers until SIGTERM", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Use: "run --trust PREFIX[,PREFIX]", Short: "Show clients to TCP servers until SIGTERM",
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(o.Trust) == 0 {
 				return errors.New("--trust is missing: name the networks of the balancer's local addresses, as --trust 10.0.1.0/24")
 			}
-			p.started = true
-			o.Socket, o.Log = p.socket, slog.New(slog.NewTextHandler(p.env.stderr, nil))
+			return cobra.NoArgs(cmd, args)
+		},
+		RunE: func(*cobra.Command, []string) error {
+			o.Socket, o.Log = p.socket, slog.New(slog.NewTextHandler(p.env.Stderr, nil))
 			ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer cancel()
 			return realserver.Run(ctx, o)
@@ -70,15 +69,14 @@ func (p *program) status() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show what a running fnatrs is attached to, and its counters", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			p.started = true
 			s, err := realserver.Ask(p.socket)
 			if err != nil {
 				return err
 			}
 			if p.json {
-				return json.NewEncoder(p.env.stdout).Encode(s)
+				return json.NewEncoder(p.env.Stdout).Encode(s)
 			}
-			return printStatus(p.env.stdout, s)
+			return printStatus(p.env.Stdout, s)
 		},
 	}
 	p.jsonFlag(cmd)
@@ -89,11 +87,10 @@ func (p *program) version() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			p.started = true
 			if p.json {
-				return json.NewEncoder(p.env.stdout).Encode(map[string]string{"version": version})
+				return json.NewEncoder(p.env.Stdout).Encode(map[string]string{"version": version})
 			}
-			_, err := fmt.Fprintln(p.env.stdout, "fnatrs", version)
+			_, err := fmt.Fprintln(p.env.Stdout, "fnatrs", version)
 			return err
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fnatd/fnatd/internal/cli"
 	"github.com/fnatd/fnatd/realserver"
 )
 
@@ -17,22 +18,22 @@ func TestExitCodes(t *testing.T) {
 		code int
 		want string // in what it prints
 	}{
-		{"", exitUsage, "no command given"},
-		{"mappings", exitUsage, "unknown command"},
-		{"run", exitUsage, "--trust is missing"},
-		{"run --trust lan", exitUsage, "not a network"},
-		{"run --trust 10.0.1.0/24 --kinds 28", exitUsage, `option kind "28": not supported`},
-		{"run --trust 10.0.1.0/24 --udp-timeout 9s", exitUsage, "unknown flag"},
-		{"run --trust 10.0.1.0/24 extra", exitUsage, "unknown command"},
-		{"run --trust 10.0.1.0/24 --cgroup /nowhere", exitFailure, `cgroup "/nowhere": no such file or directory`},
-		{"run --trust 10.0.1.0/24 --cgroup /proc", exitFailure, "not a directory of a cgroup v2 tree"},
-		{"status --socket " + nobody, exitFailure, "no fnatrs answers on " + nobody},
-		{"--help", exitOK, "TCP only"},
-		{"version", exitOK, "fnatrs unknown"},
-		{"version --json", exitOK, `{"version":"unknown"}`},
+		{"", cli.Usage, "no command given"},
+		{"mappings", cli.Usage, "unknown command"},
+		{"run", cli.Usage, "--trust is missing"},
+		{"run --trust lan", cli.Usage, "not a network"},
+		{"run --trust 10.0.1.0/24 --kinds 28", cli.Usage, `option kind "28": not supported`},
+		{"run --trust 10.0.1.0/24 --udp-timeout 9s", cli.Usage, "unknown flag"},
+		{"run --trust 10.0.1.0/24 extra", cli.Usage, "unknown command"},
+		{"run --trust 10.0.1.0/24 --cgroup /nowhere", cli.Failure, `cgroup "/nowhere": no such file or directory`},
+		{"run --trust 10.0.1.0/24 --cgroup /proc", cli.Failure, "not a directory of a cgroup v2 tree"},
+		{"status --socket " + nobody, cli.Failure, "no fnatrs answers on " + nobody},
+		{"--help", cli.OK, "TCP only"},
+		{"version", cli.OK, "fnatrs unknown"},
+		{"version --json", cli.OK, `{"version":"unknown"}`},
 	} {
 		var out bytes.Buffer
-		code := run(environment{strings.Fields(test.args), &out, &out})
+		code := run(cli.Env{Args: strings.Fields(test.args), Stdout: &out, Stderr: &out})
 		if code != test.code || !strings.Contains(out.String(), test.want) {
 			t.Errorf("fnatrs %s: got exit code %d and %q, want %d and %q", test.args, code, out.String(), test.code, test.want)
 		}

@@ -57,12 +57,17 @@ func TestExit(t *testing.T) {
 		},
 		{
 			name: "no_capability", config: good, code: 1, change: func(c *exec.Cmd) *exec.Cmd { return as(c) },
-			lines: []string{"missing CAP_NET_ADMIN, CAP_BPF, CAP_NET_RAW: run fnatd as root, or "},
+			lines: []string{"missing CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_NET_RAW: run fnatd as root, or "},
 		},
 		{
 			name: "no_CAP_BPF", config: good, code: 1,
-			change: func(c *exec.Cmd) *exec.Cmd { return as(c, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW) },
+			change: func(c *exec.Cmd) *exec.Cmd { return as(c, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_PERFMON) },
 			lines:  []string{"missing CAP_BPF: run fnatd as root, or "},
+		},
+		{
+			name: "no_CAP_PERFMON", config: good, code: 1,
+			change: func(c *exec.Cmd) *exec.Cmd { return as(c, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_BPF) },
+			lines:  []string{"missing CAP_PERFMON: run fnatd as root, or "},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

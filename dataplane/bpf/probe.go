@@ -11,7 +11,7 @@ import (
 )
 
 // minKernel is the first long-term kernel with bpf_link for XDP (5.9), by which a
-// program is replaced atomically and outlives its loader, and CAP_BPF (5.8).
+// program is replaced atomically and outlives its loader, CAP_BPF and CAP_PERFMON (5.8).
 var minKernel = [2]int{5, 10}
 
 // A capability is one that fnatd needs, with a wider one that would also do.
@@ -23,6 +23,7 @@ type capability struct {
 var capabilities = []capability{
 	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, unix.CAP_NET_ADMIN}, // attach XDP
 	{"CAP_BPF", unix.CAP_BPF, unix.CAP_SYS_ADMIN},             // load programs and maps
+	{"CAP_PERFMON", unix.CAP_PERFMON, unix.CAP_SYS_ADMIN},     // have them verified with pointer arithmetic
 	{"CAP_NET_RAW", unix.CAP_NET_RAW, unix.CAP_NET_RAW},       // open AF_XDP sockets
 }
 

@@ -22,7 +22,7 @@ func TestCheckKernel(t *testing.T) {
 }
 
 func TestCheckCaps(t *testing.T) {
-	const all = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_BPF
+	const all = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON
 	const remedy = ": run fnatd as root, or name them in AmbientCapabilities= of its systemd unit"
 	for _, tt := range []struct {
 		name string
@@ -30,10 +30,11 @@ func TestCheckCaps(t *testing.T) {
 		want string
 	}{
 		{"all", all, ""},
-		{"sys_admin_includes_bpf", all&^(1<<unix.CAP_BPF) | 1<<unix.CAP_SYS_ADMIN, ""},
+		{"sys_admin_includes_both", all&^(1<<unix.CAP_BPF|1<<unix.CAP_PERFMON) | 1<<unix.CAP_SYS_ADMIN, ""},
 		{"no_bpf", all &^ (1 << unix.CAP_BPF), "missing CAP_BPF" + remedy},
+		{"no_perfmon", all &^ (1 << unix.CAP_PERFMON), "missing CAP_PERFMON" + remedy},
 		{"no_net_raw", all &^ (1 << unix.CAP_NET_RAW), "missing CAP_NET_RAW" + remedy},
-		{"none", 0, "missing CAP_NET_ADMIN, CAP_BPF, CAP_NET_RAW" + remedy},
+		{"none", 0, "missing CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_NET_RAW" + remedy},
 	} {
 		checkError(t, tt.name, checkCaps(tt.caps), tt.want)
 	}

@@ -59,9 +59,7 @@ type variant struct {
 	brief bool // only scenarios that look at how packets are carried
 }
 
-// matrix has each of families on one arm and on two, and on two queues. Those go
-// with two arms: a bridge between client and balancer would put all that clients
-// send in one queue.
+// matrix has each of families on one arm and on two, and with two queues on either.
 var matrix = []variant{
 	{netns.TwoArm, 1, fourToFour, false},
 	{netns.OneArm, 1, sixToSix, false},
@@ -72,6 +70,10 @@ var matrix = []variant{
 	{netns.TwoArm, 2, sixToSix, true},
 	{netns.OneArm, 1, sixToFour, true},
 	{netns.TwoArm, 2, fourToSix, true},
+	{netns.OneArm, 2, fourToFour, true},
+	{netns.OneArm, 2, sixToSix, true},
+	{netns.OneArm, 2, sixToFour, true},
+	{netns.OneArm, 2, fourToSix, true},
 }
 
 func (v variant) String() string {

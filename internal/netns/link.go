@@ -43,6 +43,14 @@ func (r *Rig) plug(h *Host, ifname, port string) error {
 	if err := r.Connect(h, ifname, r.Switch, port); err != nil {
 		return err
 	}
+	// The bridge's port towards the balancer chooses a queue by flow only if a
+	// frame came from a host with one TX queue. From one with two it puts all in
+	// its first: it takes the host's choice for that of a card, less one.
+	if h != r.Balancer && r.Queues > 1 {
+		if err := h.setQueues(ifname, r.Queues, 1); err != nil {
+			return err
+		}
+	}
 	link, err := r.Switch.link(port)
 	if err != nil {
 		return err

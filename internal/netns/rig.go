@@ -32,7 +32,7 @@ func (s Shape) String() string {
 type Topology struct {
 	Shape   Shape
 	Servers int // real servers, at most 99
-	Queues  int // RX and TX queues of every veth end; 0 is 1
+	Queues  int // RX and TX queues of every veth end; 0 is 1. A host on the bridge has one TX queue.
 	MTU     int // of every interface; 0 is 1500
 	// MaxQueues is how many Host.SetQueues can give an end; less than Queues is as
 	// many as those.

@@ -3,7 +3,6 @@ package bpf
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fnatd/fnatd/dataplane/xsk"
+	testnet "github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
@@ -28,12 +28,8 @@ func must(t *testing.T, err error) {
 // is left locked, so that the thread, and the namespace, end with the test.
 func privateNetns(t *testing.T) {
 	t.Helper()
-	if err := Probe(Options{}); err != nil {
-		if os.Getenv("FNATD_TEST_ROOT") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testnet.RequireRoot(t)
+	must(t, Probe(Options{}))
 	runtime.LockOSThread()
 	ns, err := netns.New()
 	must(t, err)

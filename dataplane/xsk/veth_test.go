@@ -15,6 +15,7 @@ import (
 
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/xsk"
+	testnet "github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
@@ -44,14 +45,8 @@ var service = bpf.ServiceKey{
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	err := bpf.Probe(bpf.Options{})
-	switch {
-	case err == nil:
-	case os.Getenv("FNATD_TEST_ROOT") == "1":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
-	}
+	testnet.RequireRoot(t)
+	must(t, bpf.Probe(bpf.Options{}))
 }
 
 func must(t *testing.T, err error) {

@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"dataplane/route": {"internal/packet"},
 
 	"conntrack": {"internal/packet", "internal/siphash"},
+	"synproxy":  {"internal/packet", "internal/siphash"},
 	"lb":        {"config", "internal/packet", "lb/sched"},
 	"lb/sched":  {"internal/packet"},
 	"config":    {"lb/sched"}, // the names of the schedulers

@@ -71,6 +71,9 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		HashPort:        from.SHPort || from.MHPort,
 		Fallback:        from.SHFallback || from.MHFallback,
 	}
+	if s.Proto == packet.ProtoTCP {
+		s.SYNProxy = newSYNProxy(&from.SYNProxy, s.Virtual.Addr)
+	}
 	switch s.ClientAddress {
 	case TOA:
 		s.Option = packet.TOA(from.TOAKind6)

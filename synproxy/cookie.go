@@ -59,10 +59,7 @@ const (
 )
 
 // NoScale is the window scale of a SYN that offers none.
-const NoScale = 15
-
-// maxScale is the largest window scale (RFC 7323, section 2.3).
-const maxScale = 14
+const NoScale = packet.NoScale
 
 // Options are what a client offers in its SYN.
 type Options struct {

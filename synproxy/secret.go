@@ -3,8 +3,6 @@ package synproxy
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"time"
 
 	"github.com/fnatd/fnatd/internal/siphash"
@@ -25,27 +23,16 @@ const (
 // secret accept each other's cookies.
 type Secret siphash.Key
 
-// secretSize is the size of a Secret in bytes.
-const secretSize = 16
-
 // NewSecret returns a random Secret.
 func NewSecret() Secret {
-	var b [secretSize]byte
+	var b [16]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-	return secretFrom(b[:])
+	return SecretFrom(b)
 }
 
-// ParseSecret reads a Secret of 32 hexadecimal digits.
-func ParseSecret(s string) (Secret, error) {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != secretSize {
-		return Secret{}, fmt.Errorf("want %d hexadecimal digits, as `openssl rand -hex %d` prints", 2*secretSize, secretSize)
-	}
-	return secretFrom(b), nil
-}
-
-func secretFrom(b []byte) Secret {
-	return Secret{K0: binary.LittleEndian.Uint64(b), K1: binary.LittleEndian.Uint64(b[8:])}
+// SecretFrom returns the Secret that b is.
+func SecretFrom(b [16]byte) Secret {
+	return Secret{K0: binary.LittleEndian.Uint64(b[:8]), K1: binary.LittleEndian.Uint64(b[8:])}
 }
 
 // Uses of a Secret, so that what it gives for one says nothing about another.

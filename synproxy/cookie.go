@@ -113,6 +113,15 @@ func cover(k *Key, f *packet.Flow, isn uint32) uint32 {
 
 func is4(f *packet.Flow) bool { return f.Dst.Is4() }
 
+// Pack returns o in 9 bits, as a cookie to a client of that family says it.
+func (o *Options) Pack(is4 bool) uint16 { return uint16(o.bits(is4) >> checkBits) }
+
+// Unpack is the inverse of Pack.
+func Unpack(b uint16, is4 bool) Options { return optionsOf(uint32(b)<<checkBits, is4) }
+
+// Parity returns the parity of the epoch that a cookie was made in.
+func Parity(cookie uint32) uint32 { return cookie >> parityShift }
+
 // bits returns o as it stands in a cookie without its cover.
 func (o *Options) bits(is4 bool) uint32 {
 	b := mssIndex(o.MSS, is4)<<mssShift | uint32(min(o.Scale, NoScale))<<scaleShift

@@ -41,3 +41,24 @@ func leastScale(a, b uint8) uint8 {
 	}
 	return min(a, b)
 }
+
+// Pack returns f as one word, which is not zero, for whoever has to store it
+// atomically.
+func (f *Offer) Pack() uint64 {
+	word := uint64(f.MSS) | uint64(f.Window)<<16 | uint64(f.Scale)<<32 | 1<<63
+	if f.SACK {
+		word |= 1 << 40
+	}
+	if f.Timestamps {
+		word |= 1 << 41
+	}
+	return word
+}
+
+// UnpackOffer is the inverse of Offer.Pack.
+func UnpackOffer(word uint64) Offer {
+	return Offer{
+		MSS: uint16(word), Window: uint16(word >> 16), Scale: uint8(word >> 32),
+		SACK: word>>40&1 != 0, Timestamps: word>>41&1 != 0,
+	}
+}

@@ -33,3 +33,20 @@ func TestLeastOffer(t *testing.T) {
 		t.Errorf("scale %d of 7 and none, want none", got.Scale)
 	}
 }
+
+func TestPack(t *testing.T) {
+	for _, f := range []Offer{
+		{}, {MSS: 1460, Window: 64240, Scale: 7, SACK: true, Timestamps: true}, {MSS: 65535, Window: 65535, Scale: NoScale},
+		{SACK: true}, {Timestamps: true},
+	} {
+		if word := f.Pack(); word == 0 || UnpackOffer(word) != f {
+			t.Errorf("%+v: unpacked as %+v", f, UnpackOffer(word))
+		}
+	}
+	o := Options{MSS: 1440, Scale: 14, SACK: true, Timestamps: true}
+	for _, is4 := range []bool{true, false} {
+		if got := Unpack(o.Pack(is4), is4); got != o {
+			t.Errorf("got %+v, want %+v", got, o)
+		}
+	}
+}

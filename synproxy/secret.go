@@ -19,6 +19,9 @@ const (
 	lead = 4 // s
 )
 
+// Lifetime is the longest time that a cookie is good.
+const Lifetime = (2*period - lead) * time.Second
+
 // A Secret is what the keys of all epochs are derived from. Balancers with the same
 // secret accept each other's cookies.
 type Secret siphash.Key

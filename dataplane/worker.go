@@ -14,6 +14,7 @@ import (
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/synproxy"
 )
 
 // Our choices for the loop.
@@ -21,6 +22,7 @@ const (
 	batchSize   = 64                     // frames: more gain nothing, fewer cost a kick each
 	spin        = 100 * time.Microsecond // after the last packet, before waiting in poll(2)
 	nap         = 50 * time.Millisecond  // longest wait, so that timers and orders are served
+	heldNap     = time.Millisecond       // while segments are held
 	sweepPeriod = 128                    // ms in which every shard is visited once by its owner
 	sweepLimit  = 1024                   // connections expired per visit; the rest wait for the next
 
@@ -69,6 +71,8 @@ type Worker struct {
 	now            uint32 // ms since the table's epoch
 	isnClock       uint32 // 64 ns units, see isnShift
 	timestampClock uint32 // ms, no slower than any client's clock (RFC 7323, section 5.4)
+	cookies        *synproxy.Keys
+	cookieClock    uint32 // of the timestamps in SYN-ACKs, see Engine.cookieClock
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
 	late           job              // for fragments that have waited
@@ -80,9 +84,15 @@ type Worker struct {
 	aiming         conntrack.Aim // by sight; made once
 
 	inbox    inbox
-	errors   uint32    // ICMP errors that may be sent now; see mayReport
-	errorsAt uint32    // as of when
-	waiting  []waiting // early fragments
+	errors   uint32          // ICMP errors that may be sent now; see mayReport
+	errorsAt uint32          // as of when
+	waiting  []waiting       // early fragments
+	held     []held          // segments whose real server is being connected
+	kept     []held          // room for them, see releaseHeld
+	ready    []conntrack.Key // flows of those that need not wait any longer
+	decided  uint64          // Engine.decided, as of which held was looked through
+	own      packet.Packet   // that originateSegment makes
+	tally    guardTally
 	usedHops []bool
 	ledger   ledger
 	counts   Counts
@@ -133,6 +143,7 @@ func (w *Worker) Run(stop *atomic.Bool) {
 	w.inbox.open()
 	defer w.inbox.shut()
 	defer w.dropWaiting()
+	defer w.dropAllHeld()
 	last := time.Now()
 	for !stop.Load() {
 		w.inbox.serve()
@@ -144,10 +155,19 @@ func (w *Worker) Run(stop *atomic.Bool) {
 		if w.busyPoll || now.Sub(last) < spin {
 			continue
 		}
-		w.wait(nap)
+		w.wait(w.nap())
 		w.counts.Sleeps++
 		w.counts.Asleep += uint64(time.Since(now))
 	}
+}
+
+// nap returns how long an idle worker may wait: not long while it holds frames, which
+// another worker may have made ready to go.
+func (w *Worker) nap() time.Duration {
+	if len(w.held) > 0 {
+		return heldNap
+	}
+	return nap
 }
 
 // poll serves each port once and then the timers, and returns how many frames
@@ -159,6 +179,8 @@ func (w *Worker) poll(now time.Time) int {
 	w.now = w.shared.millis(now)
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
 	w.timestampClock = uint32(now.UnixMilli())
+	w.cookies = w.shared.cookies.Load()
+	w.cookieClock = w.shared.cookieClock(now)
 
 	frames := 0
 	for i, queues := range w.ports {
@@ -176,8 +198,12 @@ func (w *Worker) poll(now time.Time) int {
 		w.releaseWaiting()
 	}
 	w.sweep()
+	if len(w.held) > 0 {
+		w.releaseHeld()
+	}
 	w.transmit()
 	w.ledger.publish(w.index, w.view.targets)
+	w.tally.publish(w.index)
 	w.shown.store(&w.counts, &w.last)
 	return frames
 }
@@ -253,7 +279,10 @@ func (w *Worker) due(s *conntrack.Shard, c *conntrack.Conn) uint32 {
 		w.noticeDue(s, c)
 		return uint32(left)
 	}
-	if c.State == conntrack.Established {
+	switch {
+	case connecting(c):
+		return w.retry(s, c)
+	case c.State == conntrack.Established:
 		w.sendResets(c)
 	}
 	w.ended(c)

@@ -23,12 +23,12 @@ var arrows = map[string][]string{
 	"cmd/fnatrs":  {"internal/cli", "realserver"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "synproxy",
 	},
 	"internal/ctl": {"internal/packet"},
 	"realserver":   {"internal/unit"},
 
-	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb"},
+	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
 	"dataplane/bpf":   {"internal/packet"},
 	"dataplane/route": {"internal/packet"},
 

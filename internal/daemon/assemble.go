@@ -86,6 +86,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		Router:           d.router,
 		Epoch:            epoch,
 		ISNKey:           randomKey(),
+		CookieSecret:     cookieSecret(d.cfg.Dataplane.CookieSecret),
 		ReflectClientMAC: d.cfg.Dataplane.ReflectClientMAC,
 		BusyPoll:         d.cfg.Dataplane.BusyPoll,
 		Queues:           d.fleet.forEngine(),

@@ -129,6 +129,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	}
 
 	running.Go(func() { d.work(quit) })
+	running.Go(func() { d.guard(ctx) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -223,5 +224,21 @@ func TestClientAddressString(t *testing.T) {
 	got := []string{NoAddress.String(), TOA.String(), TTM.String(), ICMPEcho.String()}
 	if diff := cmp.Diff(got, []string{"none", "toa", "ttm", "icmp-echo"}); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestMSSThatIsOfferedFitsTheLongerHeader(t *testing.T) {
+	for _, test := range []struct {
+		virtual, real string
+		mss           uint16
+	}{
+		{"203.0.113.10:80", "10.0.2.11:80", 1460}, {"203.0.113.10:80", "[fd00::11]:80", 1440},
+		{"[2001:db8::10]:80", "10.0.2.11:80", 1440}, {"[2001:db8::10]:80", "[fd00::11]:80", 1440},
+	} {
+		s := &Service{Proto: packet.ProtoTCP, Virtual: packet.EndpointFrom(netip.MustParseAddrPort(test.virtual))}
+		s.Servers = []*Server{{Real: packet.EndpointFrom(netip.MustParseAddrPort(test.real))}}
+		if s.fitMSS(); s.SYNProxy.MSS != test.mss {
+			t.Errorf("%s to %s: got %d, want %d", test.virtual, test.real, s.SYNProxy.MSS, test.mss)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/packet"
@@ -63,21 +64,27 @@ const (
 	defaultWindow = 64240
 )
 
-func newSYNProxy(from *config.SYNProxy, virtual packet.Addr) SYNProxy {
-	y := SYNProxy{
+func newSYNProxy(from *config.SYNProxy) SYNProxy {
+	return SYNProxy{
 		Mode: modes[from.Mode], Answer: answers[from.Answer],
 		MSS: uint16(from.MSS), Window: defaultWindow, Scale: from.WindowScale, SACK: from.SACK, Timestamps: from.Timestamps,
 		Defer: from.Defer, Retries: from.SYNRetries, StormLimit: from.ACKStormLimit, SourceRate: from.SourceRate,
 		ResetBadACKs: from.BadACK == config.ResetBadACK, On: from.AdaptiveOn, Off: from.AdaptiveOff,
 	}
-	switch {
-	case y.MSS != 0:
-	case virtual.Is4():
-		y.MSS = defaultMSS4
-	default:
+}
+
+// fitMSS sets the MSS that is offered where none is configured: what fits a frame with
+// the longest header on the way, the client's or a real server's.
+func (s *Service) fitMSS() {
+	y := &s.SYNProxy
+	if s.Proto != packet.ProtoTCP || y.MSS != 0 {
+		return
+	}
+	y.MSS = defaultMSS4
+	is6 := func(server *Server) bool { return !server.Real.Addr.Is4() }
+	if !s.Virtual.Addr.Is4() || slices.ContainsFunc(s.Servers, is6) {
 		y.MSS = defaultMSS6
 	}
-	return y
 }
 
 var modes = map[config.SYNProxyMode]Mode{

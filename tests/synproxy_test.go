@@ -147,16 +147,23 @@ func lostThirdSegment(b *bed) {
 	}
 }
 
+// resetOf connects, and returns what becomes of the connection before anything is sent.
+func (b *bed) resetOf(to netip.AddrPort) error {
+	b.Helper()
+	c, err := b.dial(to, patience)
+	if err != nil { // so soon
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	_, err = c.Read(make([]byte, 1))
+	return err
+}
+
 func refusalReachesClient(b *bed) {
 	b.meet()
 	b.start(b.web(0)) // on whose port nobody listens
-	c, err := b.dial(b.vip(80), patience)
-	if err == nil { // the reset has not come yet
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(patience))
-		_, err = c.Read(make([]byte, 1))
-	}
-	if !errors.Is(err, syscall.ECONNRESET) {
+	if err := b.resetOf(b.vip(80)); !errors.Is(err, syscall.ECONNRESET) {
 		b.Errorf("got %v, want a reset", err)
 	}
 	if g := b.guardStats(); g.Count("refused") != 1 || g.Count("failed") != 1 {

@@ -83,7 +83,7 @@ struct {
  */
 struct source {
 	__u64 name; /* hash of source and guard */
-	__u64 free; /* ns of bpf_ktime_get_ns: by when all that it sent were paid for */
+	__u64 free; /* ns of clock: by when all that it sent were paid for */
 };
 
 struct {
@@ -124,7 +124,7 @@ static __always_inline __u64 source_name(struct xdp_md *ctx, __u32 l3, __u32 gua
  */
 static __always_inline bool over_limit(struct xdp_md *ctx, __u32 l3, __u32 guard, __u32 limit)
 {
-	__u64 name = source_name(ctx, l3, guard), share = SECOND / limit, now = bpf_ktime_get_ns();
+	__u64 name = source_name(ctx, l3, guard), share = SECOND / limit, now = clock();
 	__u32 place = name & (MAX_SOURCES - 1);
 	struct source *s = bpf_map_lookup_elem(&sources, &place);
 

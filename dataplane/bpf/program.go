@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -84,7 +86,11 @@ func Load(o Options) (*Program, error) {
 		log: log, pins: pins, ports: make(map[int]*port),
 		guards: guardSlots{of: make(map[ServiceKey]uint32), next: 1},
 	}
-	if err := loadXdpObjects(&p.objs, nil); err != nil {
+	spec, err := specFor(0)
+	if err == nil {
+		err = spec.LoadAndAssign(&p.objs, nil)
+	}
+	if err != nil {
 		p.pins.close()
 		return nil, fmt.Errorf("xdp program: load: %w", err)
 	}
@@ -114,12 +120,8 @@ func (p *Program) multiBuffer() (*ebpf.Program, error) {
 // another loads one more instance of the program, with the maps there are and more
 // flags than it has.
 func (p *Program) another(flags uint32) (*ebpf.Program, error) {
-	spec, err := loadXdp()
+	spec, err := specFor(flags)
 	if err != nil {
-		return nil, err
-	}
-	spec.Programs[xdpProgFnatdXdp].Flags |= flags
-	if err := spec.Variables[xdpVarMultiBuffer].Set(flags&unix.BPF_F_XDP_HAS_FRAGS != 0); err != nil {
 		return nil, err
 	}
 	var objs xdpPrograms
@@ -130,6 +132,21 @@ func (p *Program) another(flags uint32) (*ebpf.Program, error) {
 		xdpMapXsks: p.objs.Xsks,
 	}})
 	return objs.FnatdXdp, err
+}
+
+// specFor returns what to load for an instance of the program with these flags, on
+// this kernel.
+func specFor(flags uint32) (*ebpf.CollectionSpec, error) {
+	spec, err := loadXdp()
+	if err != nil {
+		return nil, err
+	}
+	spec.Programs[xdpProgFnatdXdp].Flags |= flags
+	coarse := features.HaveProgramHelper(ebpf.XDP, asm.FnKtimeGetCoarseNs) == nil
+	return spec, errors.Join(
+		spec.Variables[xdpVarMultiBuffer].Set(flags&unix.BPF_F_XDP_HAS_FRAGS != 0),
+		spec.Variables[xdpVarCoarseClock].Set(coarse),
+	)
 }
 
 // Pinned reports whether attached programs outlive the process.

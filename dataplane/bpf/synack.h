@@ -42,8 +42,18 @@ struct {
 	__type(value, struct cookie_secrets);
 } secrets SEC(".maps");
 
-/* Set in the instance for packets of several buffers. */
-const volatile bool multi_buffer;
+/* Set when the program is loaded: */
+const volatile bool multi_buffer; /* it is the instance for packets of several buffers */
+const volatile bool coarse_clock; /* the kernel has that, 5.11 */
+
+/*
+ * clock returns the time in nanoseconds, of the last tick if that can be had: the
+ * exact one can cost more than the cookie.
+ */
+static __always_inline __u64 clock(void)
+{
+	return coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+}
 
 /* What a SYN-ACK says: synproxy.Offer. */
 struct offer {
@@ -304,7 +314,7 @@ static __always_inline bool answer(struct xdp_md *ctx, __u32 l3, struct offer o)
 	if ((said >> SAID_AS_IN_COOKIE >> SCALE_SHIFT & NO_SCALE) == NO_SCALE)
 		o.scale = NO_SCALE;
 	if (o.timestamps)
-		now = (__u32)(bpf_ktime_get_ns() >> CLOCK_SHIFT) + secret->clock_offset;
+		now = (__u32)(clock() >> CLOCK_SHIFT) + secret->clock_offset;
 	return build(ctx, &s, &o, number, now, said);
 }
 

@@ -26,7 +26,7 @@ type guardedRig struct {
 	offset uint32
 }
 
-func newGuardedRig(t *testing.T, g Guard) *guardedRig {
+func newGuardedRig(t testing.TB, g Guard) *guardedRig {
 	t.Helper()
 	privateNetns(t)
 	p := mustLoad(t, pinDir(t))
@@ -38,13 +38,13 @@ func newGuardedRig(t *testing.T, g Guard) *guardedRig {
 	return r
 }
 
-func (r *guardedRig) setKeys(t *testing.T, keys synproxy.Keys) {
+func (r *guardedRig) setKeys(t testing.TB, keys synproxy.Keys) {
 	t.Helper()
 	r.keys = keys
 	must(t, r.SetCookieKeys(&r.keys, r.offset))
 }
 
-func (r *guardedRig) guard(t *testing.T, g Guard) {
+func (r *guardedRig) guard(t testing.TB, g Guard) {
 	t.Helper()
 	must(t, r.SetServices(map[ServiceKey]*Guard{tcp4: &g, tcp6: &g, udp4: nil}))
 }
@@ -186,7 +186,7 @@ func (r *guardedRig) synACK(s *clientSYN, offer *synproxy.Offer, now uint32) []b
 // clock returns that of the timestamps in SYN-ACKs.
 func (r *guardedRig) clock(t *testing.T) uint32 {
 	var now unix.Timespec
-	must(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
+	must(t, unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &now))
 	return uint32(now.Nano()>>synproxy.ClockShift) + r.offset
 }
 

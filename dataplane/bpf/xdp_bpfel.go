@@ -117,6 +117,7 @@ const (
 	xdpMapSources     = "sources"
 	xdpMapXsks        = "xsks"
 	xdpProgFnatdXdp   = "fnatd_xdp"
+	xdpVarCoarseClock = "coarse_clock"
 	xdpVarMultiBuffer = "multi_buffer"
 )
 
@@ -185,6 +186,7 @@ type xdpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpVariableSpecs struct {
+	CoarseClock *ebpf.VariableSpec `ebpf:"coarse_clock"`
 	MultiBuffer *ebpf.VariableSpec `ebpf:"multi_buffer"`
 }
 
@@ -239,6 +241,7 @@ func (m *xdpMaps) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpVariables struct {
+	CoarseClock *ebpf.Variable `ebpf:"coarse_clock"`
 	MultiBuffer *ebpf.Variable `ebpf:"multi_buffer"`
 }
 

@@ -214,7 +214,7 @@ func (p *Program) run(t *testing.T, frame []byte, verdict uint32, want Counter) 
 
 // loopback returns the index of lo, where Program.Run lets packets come in. It is 1 in
 // every namespace, so that subtests need not run in the test's own.
-func loopback(t *testing.T) int {
+func loopback(t testing.TB) int {
 	t.Helper()
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)

@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"realserver":   {"internal/unit"},
 
 	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
-	"dataplane/bpf":   {"internal/packet"},
+	"dataplane/bpf":   {"internal/packet", "synproxy"},
 	"dataplane/route": {"internal/packet"},
 
 	"conntrack": {"internal/packet", "internal/siphash"},

@@ -15,11 +15,11 @@ import (
 // the services and the LIPs' ports. What belongs to it no more is taken down.
 // LIPs that still carry connections stay.
 func (d *Daemon) openGates(table *lb.Table) error {
-	var services []bpf.ServiceKey
+	services := make(map[bpf.ServiceKey]*bpf.Guard)
 	var locals []bpf.LocalPorts
 	var addresses []route.Address
 	for _, s := range table.Services {
-		services = append(services, bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual})
+		services[bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual}] = nil
 		vip := route.Address{Interface: s.Interface, Addr: s.Virtual.Addr.Netip()}
 		if !slices.Contains(addresses, vip) { // several services may share a VIP
 			addresses = append(addresses, vip)

@@ -23,6 +23,7 @@ func opens(p *packet.Packet) bool {
 // that it does not know, and data, are left out.
 func (w *Worker) answer(j *job, svc *Service) packet.Reason {
 	p := &j.p
+	w.syns++
 	if j.why == packet.Fragment {
 		return packet.Fragment
 	}

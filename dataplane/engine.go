@@ -34,7 +34,15 @@ type Queue struct {
 	UMEM  *xsk.UMEM
 	Ports [][]Port // by interface: at least one queue, of which the first also sends
 	Wait  func(time.Duration)
+
+	// Budgets are those of the ports, in the same places; nil is none for any.
+	Budgets [][]Budget
 }
+
+// A Budget bounds the SYNs that wait in a port's ring: it is told, after each receive,
+// how many descriptors there were and how many of them were SYNs to services that
+// answer by cookies.
+type Budget interface{ Received(n, syns int) }
 
 // An Engine is all workers and the view they share. Apply and Retire are for
 // one control goroutine at a time; everything else is for any.

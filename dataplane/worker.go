@@ -53,11 +53,12 @@ type Worker struct {
 	router Router
 
 	// What it serves. These change only while it is at rest, see assign.
-	of    int // workers that serve, of which it is one
-	umem  *xsk.UMEM
-	ports [][]Port            // by interface: its queues there; the first one also sends
-	wait  func(time.Duration) // until a frame comes or the time is over
-	home  uint8               // its mark in a connection's Flags
+	of      int // workers that serve, of which it is one
+	umem    *xsk.UMEM
+	ports   [][]Port            // by interface: its queues there; the first one also sends
+	wait    func(time.Duration) // until a frame comes or the time is over
+	budgets [][]Budget          // of the ports, or nil
+	home    uint8               // its mark in a connection's Flags
 
 	reflect  bool
 	fullSums []bool // by port, see Config.FullChecksums
@@ -91,6 +92,7 @@ type Worker struct {
 	kept     []held          // room for them, see releaseHeld
 	ready    []conntrack.Key // flows of those that need not wait any longer
 	decided  uint64          // Engine.decided, as of which held was looked through
+	syns     int             // to guarded services, in this batch
 	own      packet.Packet   // that originateSegment makes
 	tally    guardTally
 	usedHops []bool
@@ -124,7 +126,7 @@ func newWorker(e *Engine, index int) *Worker {
 func (w *Worker) assign(q Queue, of int) {
 	w.inbox.ask(func() {
 		w.of = of
-		w.umem, w.ports, w.wait = q.UMEM, q.Ports, q.Wait
+		w.umem, w.ports, w.wait, w.budgets = q.UMEM, q.Ports, q.Wait, q.Budgets
 		w.out = make([][]xsk.Desc, len(q.Ports))
 		w.fullSums = make([]bool, len(q.Ports))
 		copy(w.fullSums, w.shared.cfg.FullChecksums)
@@ -184,11 +186,15 @@ func (w *Worker) poll(now time.Time) int {
 
 	frames := 0
 	for i, queues := range w.ports {
-		for _, port := range queues {
+		for k, port := range queues {
 			port.Complete()
+			w.syns = 0
 			n := port.Recv(w.descs[:])
 			if n > 0 {
 				w.batch(i, n)
+			}
+			if w.budgets != nil && w.view.guarded {
+				w.budgets[i][k].Received(n, w.syns)
 			}
 			port.Refill()
 			frames += n

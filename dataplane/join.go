@@ -244,8 +244,9 @@ func (w *Worker) abandon(s *conntrack.Shard, c *conntrack.Conn) {
 
 // returns reports whether an ACK that came by the flow of c begins another connection
 // of the same client: one whose host has lost the old one, and whose SYN was answered by
-// a cookie. That is looked at only if the numbers do not fit; by chance new ones fit once
-// in a million times, and then the real server's answer makes the client try again.
+// a cookie. A segment that acknowledges all that the real server has sent belongs to the
+// old one; of any other it is the cookie that says so, since new numbers may be near the
+// old ones: a client's initial ones grow with the clock.
 func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	if p.Flow.Proto != packet.ProtoTCP || p.Flags&(packet.SYN|packet.RST|packet.ACK) != packet.ACK {
 		return false
@@ -254,7 +255,7 @@ func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	switch {
 	case c.Flags&spliced != 0 && tcp.Ack() == c.FirstData: // its own cookie
 		return false
-	case !connecting(c) && near(tcp.Seq()+c.SeqDelta, c.RealAck) && near(tcp.Ack()-c.AckDelta, c.RealSeq):
+	case !connecting(c) && tcp.Ack()-c.AckDelta == c.RealSeq:
 		return false
 	}
 	svc := w.view.targets[c.Binding].Service
@@ -264,10 +265,6 @@ func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	_, _, ok := w.proof(p)
 	return ok
 }
-
-// near reports whether two sequence numbers are no further apart than what may be
-// under way, in either direction.
-func near(a, b uint32) bool { return a-b+errorWindow < 2*errorWindow }
 
 // retry is due for a connection whose real server has not answered: it sends the SYN
 // again, or to another real server, or gives up. It returns what due does.

@@ -547,6 +547,18 @@ func TestClientReturns(t *testing.T) {
 			}
 		})
 	}
+	t.Run("at_once_and_with_numbers_near_the_old_ones", func(t *testing.T) {
+		const clients = 2000 // of which some would have passed for the old connection by a window of numbers
+		w := newWorld(t, guarded(""))
+		for i := range uint16(clients) {
+			w.joined(at(i), "", "")
+			k, _ := w.knock(at(i), clientISN+1000, "")
+			w.exchange(wan, k.fromClient(packet.ACK, "", ""))
+		}
+		if got := w.guardCounts()[GuardReplaced]; got != clients {
+			t.Errorf("replaced: %d of %d", got, clients)
+		}
+	})
 	t.Run("but_a_copy_of_its_own_ack_does_not_count", func(t *testing.T) {
 		w := newWorld(t, guarded(""))
 		k := w.joined(client, synOptions, synOptions)

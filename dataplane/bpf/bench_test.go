@@ -120,3 +120,18 @@ func restoring(t testing.TB, frame []byte, prog *ebpf.Program) *ebpf.Program {
 	t.Cleanup(func() { again.Close() })
 	return again
 }
+
+// BenchmarkSYNBudget is what a worker pays for each batch.
+func BenchmarkSYNBudget(b *testing.B) {
+	r := newGuardedRig(b, Guard{})
+	budget, err := r.SYNBudget(loopback(b), 0, 2048)
+	must(b, err)
+	for name, syns := range map[string]int{"without_syns": 0, "with_syns": 3} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				budget.Received(64, syns)
+			}
+		})
+	}
+}

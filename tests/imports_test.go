@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet", "realserver"},
 	"tests/demo":          {"internal/netns", "internal/packet", "tests/harness"},
 	"tests/bench": {
-		"internal/netns", "internal/packet", "internal/packettest", "tests/bench/load", "tests/bench/traffic", "tests/harness",
+		"dataplane/xsk", "internal/netns", "internal/packet", "internal/packettest", "tests/bench/load", "tests/bench/traffic", "tests/harness",
 	},
 	"tests/bench/load":    {"internal/netns", "tests/bench/traffic"},
 	"tests/bench/traffic": {"internal/netns", "internal/packettest"},

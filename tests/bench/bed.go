@@ -60,6 +60,18 @@ func newBed(ctx context.Context, bin string) (b *bed, err error) {
 	return b, b.address()
 }
 
+// bedOf returns a bed with a contender that serves.
+func (r *run) bedOf(c contender) (*bed, error) {
+	b, err := newBed(r.ctx, r.bin)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.start(b); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
 // address gives the client its addresses, and makes neighbours permanent that
 // would otherwise be asked for in the middle of a flood.
 func (b *bed) address() error {
@@ -128,11 +140,7 @@ func locals() (all []netip.Addr) {
 
 // serve runs the servers on a processor until the bed is closed.
 func (b *bed) serve(cpu int) error {
-	addrs := make([]netip.Addr, len(b.Servers))
-	for i := range addrs {
-		addrs[i] = netns.ServerAddr(i)
-	}
-	s, err := load.NewServer(b.Servers, addrs)
+	s, err := load.NewServer(b.Servers)
 	if err != nil {
 		return err
 	}

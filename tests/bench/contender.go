@@ -15,19 +15,27 @@ import (
 
 // A contender carries the connections of a VIP to the real servers.
 type contender struct {
-	name  string
-	start func(*bed) error
-	// It answers by XDP, so that only an XDP program gets to see the answers.
-	xdp bool
+	name   string
+	start  func(*bed) error
+	target func(port uint16) netip.AddrPort // that clients connect to; nil: the VIP
+	kernel bool                             // carries packets in softirq, which is to be placed
+	xdp    bool                             // answers by XDP, which only an XDP program gets to see
+	oneArm bool                             // sends back by the interface that the frames came by
 }
 
-// vip is the virtual endpoint of the short connections. It has the servers' port,
-// as have the other two that servers know.
+func (c *contender) at(port uint16) netip.AddrPort {
+	if c.target != nil {
+		return c.target(port)
+	}
+	return vip(port)
+}
+
+// vip is the virtual endpoint of a service, which has the servers' own port.
 func vip(port uint16) netip.AddrPort { return netip.AddrPortFrom(netns.VIP(0), port) }
 
 // fnatd returns fnatd as a contender, with more lines in its services.
 func fnatd(name, keys string, xdp bool) contender {
-	return contender{name, func(b *bed) error { return b.startFnatd(keys) }, xdp}
+	return contender{name: name, xdp: xdp, start: func(b *bed) error { return b.startFnatd(keys) }}
 }
 
 func (b *bed) startFnatd(keys string) error {
@@ -92,24 +100,18 @@ func (b *bed) kernelAddresses() error {
 	return errors.Join(errs...)
 }
 
-// receiveOnOwnCore has the kernel do all its work for the client's packets on the
-// processor of what is measured. XDP frames are only taken by an end with NAPI.
-func (b *bed) receiveOnOwnCore() error {
-	pass, err := b.kit.Pass(b.Balancer, "wan0")
-	if err != nil {
-		return err
-	}
-	b.atClose(pass.Close)
-	return b.Balancer.ThreadNAPI(b.ctx, "wan0", balancerCPU)
+// nft returns the kernel's NAT as a contender.
+func nft() contender {
+	return contender{name: "nft DNAT+SNAT", kernel: true, start: func(b *bed) error { return b.startNFT(false) }}
 }
 
-// nft returns the kernel's NAT, and with synproxy its SYN cookies, as a contender.
-func nft(name string, synproxy bool) contender {
-	return contender{name, func(b *bed) error { return b.startNFT(synproxy) }, false}
+// nftSynproxy returns the same with SYN cookies.
+func nftSynproxy() contender {
+	return contender{name: "nft synproxy", kernel: true, start: func(b *bed) error { return b.startNFT(true) }}
 }
 
 func (b *bed) startNFT(synproxy bool) error {
-	if err := errors.Join(b.kernelAddresses(), b.receiveOnOwnCore()); err != nil {
+	if err := b.kernelAddresses(); err != nil {
 		return err
 	}
 	rules := fmt.Sprintf(`table ip bench {

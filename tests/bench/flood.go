@@ -37,7 +37,7 @@ balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on
 // floodContenders are who answers SYNs.
 func floodContenders() []contender {
 	return []contender{
-		nft("nft synproxy", true),
+		nftSynproxy(),
 		fnatd("fnatd userspace", `synproxy = { answer = "userspace" }`, false),
 		fnatd("fnatd xdp", `synproxy = { answer = "xdp" }`, true),
 		fnatd("fnatd without", "", false),
@@ -70,7 +70,7 @@ func (r *run) runFlood() error {
 
 // flooded measures one contender under one rate.
 func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
-	b, err := newBed(r.ctx, r.bin)
+	b, err := r.bedOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +78,10 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 	if err := b.serve(balancerCPU); err != nil {
 		return nil, err
 	}
-	if err := c.start(b); err != nil {
-		return nil, err
+	if c.kernel {
+		if err := b.receiveThreaded(); err != nil {
+			return nil, err
+		}
 	}
 	sink, err := b.kit.Sink(b.Client, "eth0", c.xdp)
 	if err != nil {
@@ -106,24 +108,12 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 			Rate: clientRate, Patience: clientPatience, Time: r.time,
 		}).Run(b.ctx, b.Client, loadCPU))
 	}()
-	before, err := b.kit.Counts()
-	if err != nil {
-		return nil, err
-	}
-	begin := time.Now()
-	if err := b.sleep(r.time); err != nil {
-		return nil, err
-	}
-	now, err := b.kit.Counts()
-	if err != nil {
-		return nil, err
-	}
-	seconds := time.Since(begin).Seconds()
+	n, seconds, err := b.counted(r.time)
 	got := <-clients
-	if got.err != nil {
-		return nil, got.err
+	if err := errors.Join(err, got.err); err != nil {
+		return nil, err
 	}
-	n, s := now.Minus(before), got.value
+	s := got.value
 	return []float64{
 		float64(n.Sent) / seconds, float64(n.SYNACK) / seconds, float64(n.Reset+n.OtherTCP) / seconds,
 		float64(s.Done) / float64(max(s.Begun, 1)),

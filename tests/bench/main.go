@@ -4,6 +4,10 @@
 //
 //	go run ./tests/bench [flags] SCENARIO...
 //
+//	packets  64-byte packets a second, at 1, 1,000 and 100,000 flows
+//	short    short connections a second
+//	latency  round trips on a kept connection, alone and beside others
+//	bulk     downloads
 //	flood    SYNs by the hundred thousand, and real clients beside them
 //
 // Figures of a virtual machine that others use too are lower bounds; what counts
@@ -43,6 +47,10 @@ var scenarios = []struct {
 	name string
 	run  func(*run) error
 }{
+	{"packets", (*run).runPackets},
+	{"short", (*run).runShort},
+	{"latency", (*run).runLatency},
+	{"bulk", (*run).runBulk},
 	{"flood", (*run).runFlood},
 }
 
@@ -54,6 +62,9 @@ func main() {
 }
 
 func bench() error {
+	if len(os.Args) == 3 && os.Args[1] == "reflect" {
+		return reflect(os.Args[2])
+	}
 	r := &run{report: newReport(runtime.Version()), rates: []float64{0, 240e3, 400e3, 800e3, -1}}
 	flag.IntVar(&r.count, "rounds", 6, "rounds, in each of which every contender has its turn")
 	flag.DurationVar(&r.time, "time", 3*time.Second, "time of one measurement")

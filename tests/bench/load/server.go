@@ -25,16 +25,16 @@ type Server struct {
 	conns     map[int]uint16
 }
 
-// NewServer returns a server that listens on the i-th address on the i-th host.
-func NewServer(hosts []*netns.Host, addrs []netip.Addr) (*Server, error) {
+// NewServer returns a server that listens on all addresses of the hosts.
+func NewServer(hosts []*netns.Host) (*Server, error) {
 	s := &Server{listeners: map[int]uint16{}, conns: map[int]uint16{}}
 	var err error
 	if s.poll, err = newEpoll(); err != nil {
 		return nil, err
 	}
-	for i, h := range hosts {
+	for _, h := range hosts {
 		for _, port := range []uint16{ShortPort, EchoPort, BulkPort} {
-			fd, err := listen(h, netip.AddrPortFrom(addrs[i], port))
+			fd, err := listen(h, netip.AddrPortFrom(netip.IPv4Unspecified(), port))
 			if err == nil {
 				s.listeners[fd] = port
 				err = s.poll.add(fd, unix.EPOLLIN)

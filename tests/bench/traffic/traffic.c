@@ -9,6 +9,7 @@
  *	sink_tc    counts and drops what comes of them, as an sk_buff
  *	sink_xdp   the same for frames that XDP has sent, before there is one
  *	pass       lets a veth end run NAPI, which XDP frames sent to it need
+ *	redirect   hands all frames to the AF_XDP socket of their queue
  *
  * The variables are set by traffic.go while generate does not run.
  */
@@ -225,6 +226,19 @@ SEC("xdp")
 int pass(struct xdp_md *ctx)
 {
 	return XDP_PASS;
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} xsks SEC(".maps");
+
+SEC("xdp")
+int redirect(struct xdp_md *ctx)
+{
+	return bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

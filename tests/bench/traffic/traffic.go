@@ -175,6 +175,15 @@ func (k *Kit) Pass(h *netns.Host, ifname string) (link.Link, error) {
 	return k.attachXDP(h, ifname, k.objs.Pass)
 }
 
+// Redirect makes the interface, of this thread's namespace and with one queue, hand
+// every frame to an AF_XDP socket.
+func (k *Kit) Redirect(ifindex, socket int) (link.Link, error) {
+	if err := k.objs.Xsks.Put(uint32(0), uint32(socket)); err != nil {
+		return nil, fmt.Errorf("redirect: %w", err)
+	}
+	return link.AttachXDP(link.XDPOptions{Program: k.objs.Redirect, Interface: ifindex, Flags: link.XDPDriverMode})
+}
+
 func (k *Kit) attachXDP(h *netns.Host, ifname string, prog *ebpf.Program) (link.Link, error) {
 	return k.attach(h, ifname, func(index int) (link.Link, error) {
 		return link.AttachXDP(link.XDPOptions{Program: prog, Interface: index, Flags: link.XDPDriverMode})

@@ -37,8 +37,10 @@ type trafficKind struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	trafficMapCounts     = "counts"
+	trafficMapXsks       = "xsks"
 	trafficProgGenerate  = "generate"
 	trafficProgPass      = "pass"
+	trafficProgRedirect  = "redirect"
 	trafficProgSinkTc    = "sink_tc"
 	trafficProgSinkXdp   = "sink_xdp"
 	trafficVarBurst      = "burst"
@@ -100,6 +102,7 @@ type trafficSpecs struct {
 type trafficProgramSpecs struct {
 	Generate *ebpf.ProgramSpec `ebpf:"generate"`
 	Pass     *ebpf.ProgramSpec `ebpf:"pass"`
+	Redirect *ebpf.ProgramSpec `ebpf:"redirect"`
 	SinkTc   *ebpf.ProgramSpec `ebpf:"sink_tc"`
 	SinkXdp  *ebpf.ProgramSpec `ebpf:"sink_xdp"`
 }
@@ -109,6 +112,7 @@ type trafficProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
 	Counts *ebpf.MapSpec `ebpf:"counts"`
+	Xsks   *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // trafficVariableSpecs contains global variables before they are loaded into the kernel.
@@ -151,11 +155,13 @@ func (o *trafficObjects) Close() error {
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
 	Counts *ebpf.Map `ebpf:"counts"`
+	Xsks   *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *trafficMaps) Close() error {
 	return _TrafficClose(
 		m.Counts,
+		m.Xsks,
 	)
 }
 
@@ -184,6 +190,7 @@ type trafficVariables struct {
 type trafficPrograms struct {
 	Generate *ebpf.Program `ebpf:"generate"`
 	Pass     *ebpf.Program `ebpf:"pass"`
+	Redirect *ebpf.Program `ebpf:"redirect"`
 	SinkTc   *ebpf.Program `ebpf:"sink_tc"`
 	SinkXdp  *ebpf.Program `ebpf:"sink_xdp"`
 }
@@ -192,6 +199,7 @@ func (p *trafficPrograms) Close() error {
 	return _TrafficClose(
 		p.Generate,
 		p.Pass,
+		p.Redirect,
 		p.SinkTc,
 		p.SinkXdp,
 	)

@@ -189,6 +189,9 @@ func (w *Worker) batch(port, n int) {
 		i += w.take(&w.jobs[packets], port, w.descs[i:n])
 	}
 	for i := range packets {
+		w.conns.PrefetchConn(w.jobs[i].key)
+	}
+	for i := range packets {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
 	}
 	w.counts.RxPackets += uint64(packets)

@@ -25,21 +25,23 @@ import (
 
 // A job is one frame on its way through a batch.
 type job struct {
-	p    packet.Packet
-	addr uint64     // of its frame in the UMEM
-	tail []xsk.Desc // the frames that follow, of a packet longer than one
-	port int        // interface it came in by; after process, the one it leaves by
-	mtu  int        // of the interface it leaves by
-	role role       // of its destination address
-	key  conntrack.Key
-	why  packet.Reason
-	way  way // of a first fragment: where the others are to follow it
+	p     packet.Packet
+	addr  uint64     // of its frame in the UMEM
+	tail  []xsk.Desc // the frames that follow, of a packet longer than one
+	port  int        // interface it came in by; after process, the one it leaves by
+	mtu   int        // of the interface it leaves by
+	role  role       // of its destination address
+	plain bool       // may go the short way
+	key   conntrack.Key
+	why   packet.Reason
+	way   way // of a first fragment: where the others are to follow it
 }
 
 // classify does everything about a frame that needs no connection, and asks for
 // the cache line that finding one will need. rest bytes of it are in j.tail.
 func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	p := &j.p
+	j.plain = false
 	if j.why = p.ParseHead(buf, start, end, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
@@ -58,6 +60,7 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 		j.why = packet.NotOurs
 		return
 	}
+	j.plain = j.why == packet.Kept && p.TTL() > 1 && p.Plain()
 	w.conns.Prefetch(j.key)
 }
 
@@ -118,7 +121,10 @@ func (w *Worker) inbound(j *job) packet.Reason {
 		s.Unlock()
 		return w.admit(j)
 	}
-	why := w.forward(s, c, j)
+	why := packet.Kept
+	if !j.plain || !w.shortInbound(s, c, j) {
+		why = w.forward(s, c, j)
+	}
 	s.Unlock()
 	return why
 }
@@ -212,6 +218,9 @@ func (w *Worker) outbound(j *job) packet.Reason {
 	c := s.Find(j.key, &p.Flow)
 	if c == nil {
 		return packet.NoConn
+	}
+	if j.plain && w.shortOutbound(s, c, j) {
+		return packet.Kept
 	}
 	t := w.view.targets[c.Binding]
 	hop, why := w.toClient(c)

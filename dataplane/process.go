@@ -52,14 +52,11 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	switch {
 	case isICMP(p):
 		return
-	case j.role == virtual:
-		j.key = w.conns.InboundKey(&p.Flow)
-	case j.role == local:
-		j.key = w.conns.OutboundKey(&p.Flow)
-	default:
+	case j.role == foreign:
 		j.why = packet.NotOurs
 		return
 	}
+	j.key = w.conns.FlowKey(&p.Flow, j.role == local)
 	j.plain = j.why == packet.Kept && p.TTL() > 1 && p.Plain()
 	w.conns.Prefetch(j.key)
 }

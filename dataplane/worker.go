@@ -88,6 +88,7 @@ type Worker struct {
 	counts   Counts
 	last     Counts // as last published
 	shown    published
+	told     uint32 // when they were last published
 	running  atomic.Bool
 	seen     atomic.Uint64 // generation of the view that the current batch uses
 
@@ -132,6 +133,7 @@ func (w *Worker) Counts() Counts { return w.shown.load() }
 func (w *Worker) Run(stop *atomic.Bool) {
 	w.inbox.open()
 	defer w.inbox.shut()
+	defer w.publish(0)
 	defer w.dropWaiting()
 	last := time.Now()
 	for !stop.Load() {
@@ -153,8 +155,11 @@ func (w *Worker) Run(stop *atomic.Bool) {
 // poll serves each port once and then the timers, and returns how many frames
 // there were.
 func (w *Worker) poll(now time.Time) int {
-	w.view = w.shared.view.Load()
-	w.seen.Store(w.view.generation)
+	if v := w.shared.view.Load(); v != w.view {
+		w.publish(0) // what was counted of the old view's bindings
+		w.view = v
+		w.seen.Store(v.generation)
+	}
 	w.hops = w.router.Table()
 	w.now = w.shared.millis(now)
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
@@ -177,9 +182,20 @@ func (w *Worker) poll(now time.Time) int {
 	}
 	w.sweep()
 	w.transmit()
+	w.publish(frames)
+	return frames
+}
+
+// publish lets others see what was counted. A worker that gets a batch's worth of
+// frames does so once a millisecond, since to add to counters that others read
+// costs as much as to look up a connection.
+func (w *Worker) publish(frames int) {
+	if w.view == nil || frames >= batchSize && w.now == w.told {
+		return
+	}
+	w.told = w.now
 	w.ledger.publish(w.index, w.view.targets)
 	w.shown.store(&w.counts, &w.last)
-	return frames
 }
 
 // batch takes n received frames through the passes that process.go describes.

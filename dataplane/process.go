@@ -211,13 +211,14 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 func (w *Worker) outbound(j *job) packet.Reason {
 	p := &j.p
 	s := w.conns.Lock(j.key)
-	defer s.Unlock()
 	c := s.Find(j.key, &p.Flow)
+	if c != nil && j.plain && w.shortOutbound(s, c, j) {
+		s.Unlock()
+		return packet.Kept
+	}
+	defer s.Unlock()
 	if c == nil {
 		return packet.NoConn
-	}
-	if j.plain && w.shortOutbound(s, c, j) {
-		return packet.Kept
 	}
 	t := w.view.targets[c.Binding]
 	hop, why := w.toClient(c)

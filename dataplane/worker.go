@@ -71,9 +71,10 @@ type Worker struct {
 	timestampClock uint32 // ms, no slower than any client's clock (RFC 7323, section 5.4)
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
-	late           job              // for fragments that have waited
-	cuts           [2]packet.Packet // for packets that are cut into pieces
-	out            [][]xsk.Desc     // by interface: rewritten frames that wait for the end of the batch
+	order          [2][batchSize]uint8 // in which jobs are carried; see batch
+	late           job                 // for fragments that have waited
+	cuts           [2]packet.Packet    // for packets that are cut into pieces
+	out            [][]xsk.Desc        // by interface: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
 	views          [][]byte // see tail
 	sight          sight
@@ -198,16 +199,30 @@ func (w *Worker) publish(frames int) {
 	w.shown.store(&w.counts, &w.last)
 }
 
-// batch takes n received frames through the passes that process.go describes.
+// batch takes n received frames through the passes that process.go describes. What
+// comes from real servers is carried after the rest: where both directions come by
+// one interface no processor can guess which the next packet is of. Packets of one
+// flow stay in order, and no packet of a batch answers another.
 func (w *Worker) batch(port, n int) {
-	packets := 0
+	packets, fromReals := 0, 0
 	for i := 0; i < n; packets++ {
-		i += w.take(&w.jobs[packets], port, w.descs[i:n])
+		j := &w.jobs[packets]
+		i += w.take(j, port, w.descs[i:n])
+		fromReal := 0 // by arithmetic, or it would be guessed here
+		if j.role == local {
+			fromReal = 1
+		}
+		w.order[0][packets-fromReals] = uint8(packets)
+		w.order[1][fromReals] = uint8(packets)
+		fromReals += fromReal
 	}
 	for i := range packets {
 		w.conns.PrefetchConn(w.jobs[i].key)
 	}
-	for i := range packets {
+	for _, i := range w.order[0][:packets-fromReals] {
+		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
+	}
+	for _, i := range w.order[1][:fromReals] {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
 	}
 	w.counts.RxPackets += uint64(packets)

@@ -2,7 +2,7 @@
 # make demo       show it at work in network namespaces (root)
 # make test       every test; as root also those in network namespaces
 # make check      lint, test, and generated files that match their source
-# make bench      benchmarks
+# make bench      measure it beside its rivals (root); about an hour
 # make generate   compile the BPF programs again (clang 14)
 # make install    into $(DESTDIR)$(PREFIX)
 #
@@ -45,8 +45,9 @@ demo: build
 	$(GO) run -buildvcs=false ./tests/demo
 
 .PHONY: bench
-bench:
-	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /tests)
+bench: build
+	@scripts/deps.sh bench
+	$(GO) run -buildvcs=false ./tests/bench -bin bin -out bin/bench
 
 .PHONY: lint
 lint:

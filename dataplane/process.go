@@ -26,21 +26,23 @@ import (
 
 // A job is one frame on its way through a batch.
 type job struct {
-	p    packet.Packet
-	addr uint64     // of its frame in the UMEM
-	tail []xsk.Desc // the frames that follow, of a packet longer than one
-	port int        // interface it came in by; after process, the one it leaves by
-	mtu  int        // of the interface it leaves by
-	role role       // of its destination address
-	key  conntrack.Key
-	why  packet.Reason
-	way  way // of a first fragment: where the others are to follow it
+	p     packet.Packet
+	addr  uint64     // of its frame in the UMEM
+	tail  []xsk.Desc // the frames that follow, of a packet longer than one
+	port  int        // interface it came in by; after process, the one it leaves by
+	mtu   int        // of the interface it leaves by
+	role  role       // of its destination address
+	plain bool       // may go the short way
+	key   conntrack.Key
+	why   packet.Reason
+	way   way // of a first fragment: where the others are to follow it
 }
 
 // classify does everything about a frame that needs no connection, and asks for
 // the cache line that finding one will need. rest bytes of it are in j.tail.
 func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	p := &j.p
+	j.plain = false
 	if j.why = p.ParseHead(buf, start, end, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
@@ -51,16 +53,14 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	switch {
 	case isICMP(p):
 		return
-	case j.role == virtual && w.view.guarded && opens(p):
-		return // a SYN is answered without looking for a connection
-	case j.role == virtual:
-		j.key = w.conns.InboundKey(&p.Flow)
-	case j.role == local:
-		j.key = w.conns.OutboundKey(&p.Flow)
-	default:
+	case j.role == foreign:
 		j.why = packet.NotOurs
 		return
+	case j.role == virtual && w.view.guarded && opens(p):
+		return // a SYN is answered without looking for a connection
 	}
+	j.key = w.conns.FlowKey(&p.Flow, j.role == local)
+	j.plain = j.why == packet.Kept && p.TTL() > 1 && p.Plain()
 	w.conns.Prefetch(j.key)
 }
 
@@ -132,7 +132,10 @@ func (w *Worker) inbound(j *job) packet.Reason {
 		s.Unlock()
 		return w.admit(j)
 	}
-	why := w.fromClient(s, c, j)
+	why := packet.Kept
+	if !j.plain || !w.shortInbound(s, c, j) {
+		why = w.fromClient(s, c, j)
+	}
 	s.Unlock()
 	return why
 }
@@ -154,14 +157,14 @@ func (w *Worker) admit(j *job) packet.Reason {
 	}
 	defer s.Unlock()
 	if made {
-		w.told(s, c, svc)
+		w.announce(s, c, svc)
 	}
 	return w.fromClient(s, c, j)
 }
 
-// told tells whoever has to know of a new connection that a packet of its client's
+// announce tells whoever has to know of a new connection that a packet of its client's
 // has begun.
-func (w *Worker) told(s *conntrack.Shard, c *conntrack.Conn, svc *Service) {
+func (w *Worker) announce(s *conntrack.Shard, c *conntrack.Conn, svc *Service) {
 	switch {
 	case svc.Guard != nil:
 		w.tally.of(svc)[GuardOpened]++
@@ -258,8 +261,12 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 func (w *Worker) outbound(j *job) packet.Reason {
 	p := &j.p
 	s := w.conns.Lock(j.key)
-	defer s.Unlock()
 	c := s.Find(j.key, &p.Flow)
+	if c != nil && j.plain && w.shortOutbound(s, c, j) {
+		s.Unlock()
+		return packet.Kept
+	}
+	defer s.Unlock()
 	if c == nil {
 		return packet.NoConn
 	}

@@ -76,9 +76,10 @@ type Worker struct {
 	cookieClock    uint32 // of the timestamps in SYN-ACKs, see Engine.cookieClock
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
-	late           job              // for fragments that have waited
-	cuts           [2]packet.Packet // for packets that are cut into pieces
-	out            [][]xsk.Desc     // by interface: rewritten frames that wait for the end of the batch
+	order          [2][batchSize]uint8 // in which jobs are carried; see batch
+	late           job                 // for fragments that have waited
+	cuts           [2]packet.Packet    // for packets that are cut into pieces
+	out            [][]xsk.Desc        // by interface: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
 	views          [][]byte // see tail
 	sight          sight
@@ -100,6 +101,7 @@ type Worker struct {
 	counts   Counts
 	last     Counts // as last published
 	shown    published
+	told     uint32 // when they were last published
 	running  atomic.Bool
 	seen     atomic.Uint64 // generation of the view that the current batch uses
 
@@ -144,6 +146,7 @@ func (w *Worker) Counts() Counts { return w.shown.load() }
 func (w *Worker) Run(stop *atomic.Bool) {
 	w.inbox.open()
 	defer w.inbox.shut()
+	defer w.publish(0)
 	defer w.dropWaiting()
 	defer w.dropAllHeld()
 	last := time.Now()
@@ -175,8 +178,11 @@ func (w *Worker) nap() time.Duration {
 // poll serves each port once and then the timers, and returns how many frames
 // there were.
 func (w *Worker) poll(now time.Time) int {
-	w.view = w.shared.view.Load()
-	w.seen.Store(w.view.generation)
+	if v := w.shared.view.Load(); v != w.view {
+		w.publish(0) // what was counted of the old view's bindings
+		w.view = v
+		w.seen.Store(v.generation)
+	}
 	w.hops = w.router.Table()
 	w.now = w.shared.millis(now)
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
@@ -208,19 +214,47 @@ func (w *Worker) poll(now time.Time) int {
 		w.releaseHeld()
 	}
 	w.transmit()
-	w.ledger.publish(w.index, w.view.targets)
-	w.tally.publish(w.index)
-	w.shown.store(&w.counts, &w.last)
+	w.publish(frames)
 	return frames
 }
 
-// batch takes n received frames through the passes that process.go describes.
+// publish lets others see what was counted. A worker that gets a batch's worth of
+// frames does so once a millisecond, since to add to counters that others read
+// costs as much as to look up a connection.
+func (w *Worker) publish(frames int) {
+	if w.view == nil || frames >= batchSize && w.now == w.told {
+		return
+	}
+	w.told = w.now
+	w.ledger.publish(w.index, w.view.targets)
+	w.tally.publish(w.index)
+	w.shown.store(&w.counts, &w.last)
+}
+
+// batch takes n received frames through the passes that process.go describes. What
+// comes from real servers is carried after the rest: where both directions come by
+// one interface no processor can guess which the next packet is of. Packets of one
+// flow stay in order, and no packet of a batch answers another.
 func (w *Worker) batch(port, n int) {
-	packets := 0
+	packets, fromReals := 0, 0
 	for i := 0; i < n; packets++ {
-		i += w.take(&w.jobs[packets], port, w.descs[i:n])
+		j := &w.jobs[packets]
+		i += w.take(j, port, w.descs[i:n])
+		fromReal := 0 // by arithmetic, or it would be guessed here
+		if j.role == local {
+			fromReal = 1
+		}
+		w.order[0][packets-fromReals] = uint8(packets)
+		w.order[1][fromReals] = uint8(packets)
+		fromReals += fromReal
 	}
 	for i := range packets {
+		w.conns.PrefetchConn(w.jobs[i].key)
+	}
+	for _, i := range w.order[0][:packets-fromReals] {
+		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
+	}
+	for _, i := range w.order[1][:fromReals] {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
 	}
 	w.counts.RxPackets += uint64(packets)

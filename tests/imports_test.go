@@ -44,6 +44,11 @@ var arrows = map[string][]string{
 	"internal/packettest": {"internal/packet"},
 	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet", "realserver"},
 	"tests/demo":          {"internal/netns", "internal/packet", "tests/harness"},
+	"tests/bench": {
+		"dataplane/xsk", "internal/netns", "internal/packet", "internal/packettest", "tests/bench/load", "tests/bench/traffic", "tests/harness",
+	},
+	"tests/bench/load":    {"internal/netns", "tests/bench/traffic"},
+	"tests/bench/traffic": {"internal/netns", "internal/packettest"},
 }
 
 // unsafeFiles are the files, or the packages, that may import unsafe.

@@ -62,11 +62,11 @@ func TestPrefixes(t *testing.T) {
 
 func TestTrustKeyIsInIPv6Form(t *testing.T) {
 	got := trustKey(netip.MustParsePrefix("10.0.1.0/24"))
-	want := peerTrustKey{Length: 120, Addr: [16]uint8{10: 0xff, 11: 0xff, 12: 10, 14: 1}}
+	want := peerTrustKey{Length: 120, Addr: words(netip.MustParseAddr("::ffff:10.0.1.0"))}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got := trustKey(netip.MustParsePrefix("fd00:1::/64")); got.Length != 64 || got.Addr[0] != 0xfd {
+	if got := trustKey(netip.MustParsePrefix("fd00:1::/64")); got.Length != 64 || address(got.Addr) != netip.MustParseAddr("fd00:1::") {
 		t.Errorf("fd00:1::/64: got %+v", got)
 	}
 }

@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # package=program or file by which it is known to be there
 case "${1:-}" in
 test)
-	needs=(iproute2=ip iputils-ping=ping python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound)
+	needs=(gcc=cc libc6-dev=/usr/include/stdio.h iproute2=ip iputils-ping=ping python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound)
 	;;
 generate)
 	needs=(clang-14=clang-14 llvm-14=llvm-strip-14 libbpf-dev=/usr/include/bpf/bpf_helpers.h linux-libc-dev=/usr/include/linux/bpf.h)

@@ -55,15 +55,13 @@ func (o *Options) features() []feature {
 		{Feature{Name: "syn", What: "options of SYNs", Kernel: "5.15"}, false, []hook{
 			{"fnatrs_syn", "inet_ingress", cgroup(ebpf.AttachCGroupInetIngress)},
 		}},
-		{Feature{Name: "udp", What: "recvmsg, sendmsg, connect, getpeername", Kernel: "5.15"}, false, []hook{
+		{Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, false, []hook{
 			{"fnatrs_recv4", "recvmsg4", cgroup(ebpf.AttachCGroupUDP4Recvmsg)},
 			{"fnatrs_recv6", "recvmsg6", cgroup(ebpf.AttachCGroupUDP6Recvmsg)},
 			{"fnatrs_send4", "sendmsg4", cgroup(ebpf.AttachCGroupUDP4Sendmsg)},
 			{"fnatrs_send6", "sendmsg6", cgroup(ebpf.AttachCGroupUDP6Sendmsg)},
 			{"fnatrs_connect4", "connect4", cgroup(ebpf.AttachCGroupInet4Connect)},
 			{"fnatrs_connect6", "connect6", cgroup(ebpf.AttachCGroupInet6Connect)},
-			{"fnatrs_udp_peer4", "getpeername4", cgroup(ebpf.AttachCgroupInet4GetPeername)},
-			{"fnatrs_udp_peer6", "getpeername6", cgroup(ebpf.AttachCgroupInet6GetPeername)},
 		}},
 		{Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, false, []hook{
 			{"fnatrs_mapping", "getsockopt", cgroup(ebpf.AttachCGroupGetsockopt)},

@@ -110,7 +110,7 @@ func (p *programs) listMappings() ([]Mapping, error) {
 // meanwhile: what they add or remove may be missed or come twice.
 func (p *programs) entries(f func(*entry)) error {
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil { // what bpf_ktime_get_ns reads
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil { // the programs read it, too
 		return err
 	}
 	for _, m := range []struct {

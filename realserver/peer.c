@@ -16,7 +16,6 @@
  *	fnatrs_recv4, 6     recvfrom, recvmsg, recvmmsg: tell the client
  *	fnatrs_send4, 6     sendto, sendmsg, sendmmsg to a client: go to its LIP
  *	fnatrs_connect4, 6  connect to a client: to its LIP
- *	fnatrs_udp_peer4, 6 getpeername of such a socket
  *	fnatrs_sockopt      getsockopt: answers the queries of kgwttm and of DPVS,
  *	                    also for an IPv6 client of an IPv4 socket
  *	fnatrs_mapping      getsockopt: answers DPVS's query for UDP
@@ -31,6 +30,7 @@
 #include "bpf/notice.h"
 #include "bpf/udp.h"
 #include "bpf/tcp.h"
+#include "bpf/peername.h"
 #include "bpf/query.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

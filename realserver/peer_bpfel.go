@@ -69,7 +69,7 @@ type peerMapping struct {
 	Seen   uint64
 	Client peerEndpoint
 	Rip    [4]uint32
-	BySyn  uint32
+	_      [4]byte
 }
 
 type peerTrustKey struct {
@@ -104,8 +104,6 @@ const (
 	peerProgFnatrsSockops  = "fnatrs_sockops"
 	peerProgFnatrsSockopt  = "fnatrs_sockopt"
 	peerProgFnatrsSyn      = "fnatrs_syn"
-	peerProgFnatrsUdpPeer4 = "fnatrs_udp_peer4"
-	peerProgFnatrsUdpPeer6 = "fnatrs_udp_peer6"
 	peerVarKinds           = "kinds"
 	peerVarOptvalRegister  = "optval_register"
 	peerVarTcpTimeout      = "tcp_timeout"
@@ -169,8 +167,6 @@ type peerProgramSpecs struct {
 	FnatrsSockops  *ebpf.ProgramSpec `ebpf:"fnatrs_sockops"`
 	FnatrsSockopt  *ebpf.ProgramSpec `ebpf:"fnatrs_sockopt"`
 	FnatrsSyn      *ebpf.ProgramSpec `ebpf:"fnatrs_syn"`
-	FnatrsUdpPeer4 *ebpf.ProgramSpec `ebpf:"fnatrs_udp_peer4"`
-	FnatrsUdpPeer6 *ebpf.ProgramSpec `ebpf:"fnatrs_udp_peer6"`
 }
 
 // peerMapSpecs contains maps before they are loaded into the kernel.
@@ -270,8 +266,6 @@ type peerPrograms struct {
 	FnatrsSockops  *ebpf.Program `ebpf:"fnatrs_sockops"`
 	FnatrsSockopt  *ebpf.Program `ebpf:"fnatrs_sockopt"`
 	FnatrsSyn      *ebpf.Program `ebpf:"fnatrs_syn"`
-	FnatrsUdpPeer4 *ebpf.Program `ebpf:"fnatrs_udp_peer4"`
-	FnatrsUdpPeer6 *ebpf.Program `ebpf:"fnatrs_udp_peer6"`
 }
 
 func (p *peerPrograms) Close() error {
@@ -290,8 +284,6 @@ func (p *peerPrograms) Close() error {
 		p.FnatrsSockops,
 		p.FnatrsSockopt,
 		p.FnatrsSyn,
-		p.FnatrsUdpPeer4,
-		p.FnatrsUdpPeer6,
 	)
 }
 

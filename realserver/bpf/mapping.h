@@ -27,10 +27,11 @@ struct flow {
 };
 
 struct mapping {
-	__u64 seen;             /* when it was told or used last, of bpf_ktime_get_ns */
+	__u64 seen;             /* when it was told or used last, of clock */
 	struct endpoint client; /* port 0: two of them, so none is told */
 	__be32 rip[4];
-	__u32 by_syn; /* 1: told by a SYN's option */
+	__u32 by_syn : 1;  /* told by a SYN's option */
+	__u32 replied : 1; /* replies leads here; to be looked at again after REFRESH */
 };
 
 /* User space sets max_entries of all four. */
@@ -49,16 +50,22 @@ struct { FLOWS(struct mapping); } handshakes SEC(".maps"); /* TCP */
 const volatile __s64 tcp_timeout;
 const volatile __s64 udp_timeout;
 
+/* clock is good to a few milliseconds, and cheaper than bpf_ktime_get_ns. */
+static __always_inline __u64 clock(void)
+{
+	return bpf_ktime_get_coarse_ns();
+}
+
 /* live returns m if it has not expired; another CPU may have touched it later than now. */
 static __always_inline struct mapping *live(struct mapping *m, __u64 now, __s64 timeout)
 {
 	return m && (__s64)(now - m->seen) < timeout ? m : NULL;
 }
 
-static __always_inline void touch(struct mapping *m, __u64 now)
+/* stale reports whether m was touched longer than REFRESH ago. */
+static __always_inline bool stale(const struct mapping *m, __u64 now)
 {
-	if ((__s64)(now - m->seen) > REFRESH)
-		m->seen = now;
+	return (__s64)(now - m->seen) > REFRESH;
 }
 
 /* find returns what is known of a UDP flow, NULL if nothing is. */

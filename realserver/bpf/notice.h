@@ -157,7 +157,7 @@ static __always_inline void read_notice(struct __sk_buff *skb)
 	count(verdict);
 	if (verdict != COUNTER_NOTICED)
 		return;
-	now = bpf_ktime_get_ns();
+	now = clock();
 	if (f.proto == IPPROTO_UDP) {
 		learn_datagrams(&f, &client, now);
 	} else {

@@ -122,7 +122,7 @@ const volatile __u32 optval_register;
 static __always_inline bool look_up(struct dpvs_mapping *q)
 {
 	struct flow f = { .peer.port = q->lport, .rport = q->rport, .proto = IPPROTO_UDP };
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns(); /* getsockopt has no coarse clock */
 	struct endpoint *local;
 	struct endpoint asked;
 	struct mapping *m;

@@ -64,7 +64,7 @@ static __always_inline void told_ahead(const struct flow *f, struct search *s)
 
 	if (!m)
 		return;
-	if (live(m, bpf_ktime_get_ns(), tcp_timeout)) {
+	if (live(m, clock(), tcp_timeout)) {
 		s->found = m->client;
 		s->verdict = COUNTER_LEARNED;
 		count(COUNTER_LEARNED_AHEAD);
@@ -163,7 +163,7 @@ int fnatrs_syn(struct __sk_buff *skb)
 	for (int i = 0; i < MAX_OPTIONS && off; i++)
 		off = syn_step(skb, off, at, &s);
 	if (s.verdict == COUNTER_LEARNED) {
-		told.seen = bpf_ktime_get_ns();
+		told.seen = clock();
 		told.client = s.found;
 		bpf_map_update_elem(&handshakes, &f, &told, BPF_ANY);
 		return 1;
@@ -180,32 +180,4 @@ int fnatrs_syn(struct __sk_buff *skb)
 static __always_inline struct endpoint *client_of(struct bpf_sock *sk)
 {
 	return sk ? bpf_sk_storage_get(&clients, sk, NULL, 0) : NULL;
-}
-
-SEC("cgroup/getpeername4")
-int fnatrs_peer4(struct bpf_sock_addr *ctx)
-{
-	struct endpoint *c = client_of(ctx->sk);
-
-	if (!c)
-		return 1;
-	if (!mapped(c->addr)) {
-		count(COUNTER_KEPT_LOCAL);
-		return 1;
-	}
-	tell4(ctx, c);
-	count(COUNTER_SHOWN);
-	return 1;
-}
-
-SEC("cgroup/getpeername6")
-int fnatrs_peer6(struct bpf_sock_addr *ctx)
-{
-	struct endpoint *c = client_of(ctx->sk);
-
-	if (!c)
-		return 1;
-	tell6(ctx, c);
-	count(COUNTER_SHOWN);
-	return 1;
 }

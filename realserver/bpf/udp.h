@@ -47,36 +47,72 @@ static __always_inline struct link *link_of(struct bpf_sock *sk)
 	return l && sk->dst_port == l->local.port ? l : NULL;
 }
 
+/* unlead has the mapping that a reply's entry leads to set the entry anew when it is used next. */
+static __always_inline void unlead(const struct flow *f, const struct endpoint *reply)
+{
+	struct flow local = *f;
+	struct mapping *m;
+
+	local.peer = *reply;
+	m = bpf_map_lookup_elem(&mappings, &local);
+	if (m)
+		m->replied = 0;
+}
+
+/* lead has what is sent to a client go to local, where it was heard of last. */
+static __always_inline void lead(struct flow *f, const struct endpoint *client, const struct endpoint *local)
+{
+	struct endpoint *reply;
+
+	f->peer = *client;
+	reply = bpf_map_lookup_elem(&replies, f);
+	if (reply && same(reply, local))
+		return;
+	if (reply)
+		unlead(f, reply);
+	bpf_map_update_elem(&replies, f, local, BPF_ANY);
+}
+
 /*
  * received puts the client in the place of the LIP that a datagram came from.
  * It reports whether there is one to be told.
  */
 static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 {
-	__u64 now = bpf_ktime_get_ns();
 	struct endpoint client, *reply;
+	bool replied = false;
 	struct flow f = {};
 	struct mapping *m;
 	struct link *l;
+	__u64 now;
 
 	if (!sk)
 		return false;
+	now = clock();
 	flow_of(&f, sk, from);
 	m = live(bpf_map_lookup_elem(&mappings, &f), now, udp_timeout);
-	if (m) {
-		touch(m, now);
-		client = m->client;
-	} else if ((m = live(bpf_map_lookup_elem(&noticed, &f), now, udp_timeout))) {
-		client = m->client;
+	if (!m && (m = live(bpf_map_lookup_elem(&noticed, &f), now, udp_timeout))) {
 		bpf_map_update_elem(&mappings, &f, m, BPF_ANY);
 		bpf_map_delete_elem(&noticed, &f);
+		m = bpf_map_lookup_elem(&mappings, &f);
+	}
+	if (m) {
+		replied = m->replied && !stale(m, now);
+		client = m->client;
+		if (!replied) {
+			m->seen = now;
+			m->replied = 1;
+		}
 	} else if ((l = link_of(sk)) && same(&l->local, from)) {
 		client = l->client;
 	} else {
 		/* It comes from nobody's LIP. If it comes from a known client past the
 		 * balancer, so does the answer go. */
-		if (bpf_map_lookup_elem(&replies, &f))
+		reply = bpf_map_lookup_elem(&replies, &f);
+		if (reply) {
+			unlead(&f, reply);
 			bpf_map_delete_elem(&replies, &f);
+		}
 		return false;
 	}
 	if (client.port == 0) {
@@ -89,10 +125,8 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 		count(COUNTER_KEPT_LOCAL);
 		return false;
 	}
-	f.peer = client;
-	reply = bpf_map_lookup_elem(&replies, &f);
-	if (!reply || !same(reply, from))
-		bpf_map_update_elem(&replies, &f, from, BPF_ANY);
+	if (!replied)
+		lead(&f, &client, from);
 	*from = client;
 	count(COUNTER_SHOWN);
 	return true;
@@ -101,21 +135,25 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 /* sent puts the LIP in the place of a client that a socket wants to reach. */
 static __always_inline bool sent(struct bpf_sock *sk, struct endpoint *to)
 {
-	__u64 now = bpf_ktime_get_ns();
 	struct endpoint *reply;
 	struct flow f = {};
 	struct mapping *m;
 	struct link *l;
+	__u64 now;
 
 	if (!sk)
 		return false;
 	flow_of(&f, sk, to);
 	reply = bpf_map_lookup_elem(&replies, &f);
 	if (reply) {
+		now = clock();
 		f.peer = *reply;
 		m = find(&f, now);
 		if (m && same(&m->client, to)) {
-			touch(m, now);
+			if (stale(m, now)) {
+				m->seen = now;
+				m->replied = 0;
+			}
 			*to = f.peer;
 			count(COUNTER_REDIRECTED);
 			return true;
@@ -151,8 +189,10 @@ static __always_inline bool peer_of(struct bpf_sock *sk, struct endpoint *peer)
 	struct mapping *m;
 	struct link *l;
 
+	if (!sk)
+		return false;
 	flow_of(&f, sk, peer);
-	m = find(&f, bpf_ktime_get_ns());
+	m = find(&f, clock());
 	if (m && m->client.port && mapped(m->client.addr) == mapped(peer->addr)) {
 		*peer = m->client;
 		return true;
@@ -262,36 +302,5 @@ int fnatrs_connect6(struct bpf_sock_addr *ctx)
 	e = address6(ctx);
 	if (connected(ctx->sk, &e))
 		tell6(ctx, &e);
-	return 1;
-}
-
-/* Of connected sockets. */
-SEC("cgroup/getpeername4")
-int fnatrs_udp_peer4(struct bpf_sock_addr *ctx)
-{
-	struct endpoint e;
-
-	if (ctx->protocol != IPPROTO_UDP || !ctx->sk)
-		return 1;
-	e = address4(ctx);
-	if (peer_of(ctx->sk, &e)) {
-		tell4(ctx, &e);
-		count(COUNTER_SHOWN);
-	}
-	return 1;
-}
-
-SEC("cgroup/getpeername6")
-int fnatrs_udp_peer6(struct bpf_sock_addr *ctx)
-{
-	struct endpoint e;
-
-	if (ctx->protocol != IPPROTO_UDP || !ctx->sk)
-		return 1;
-	e = address6(ctx);
-	if (peer_of(ctx->sk, &e)) {
-		tell6(ctx, &e);
-		count(COUNTER_SHOWN);
-	}
 	return 1;
 }

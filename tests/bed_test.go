@@ -16,7 +16,7 @@ import (
 
 // A bed is a rig for one test, and the fnatd that runs on it.
 type bed struct {
-	*testing.T
+	testing.TB
 	*netns.Rig
 	families
 	lb  *harness.Fnatd // nil: none
@@ -24,7 +24,7 @@ type bed struct {
 }
 
 // newBed returns a bed without fnatd.
-func newBed(t *testing.T, v variant, servers int) *bed {
+func newBed(t testing.TB, v variant, servers int) *bed {
 	t.Helper()
 	b := newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
 	b.families = v.families
@@ -32,10 +32,10 @@ func newBed(t *testing.T, v variant, servers int) *bed {
 }
 
 // newBedOf returns a bed on a rig of any topology, for IPv4.
-func newBedOf(t *testing.T, topology netns.Topology) *bed {
+func newBedOf(t testing.TB, topology netns.Topology) *bed {
 	t.Helper()
 	rig := netns.ForTest(t, topology)
-	b := &bed{T: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
+	b := &bed{TB: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
 	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ func showers() []*shower {
 		{name: "python_socketserver", protocol: "tcp", port: 8084, start: startSocketserver, shows: (*realServer).readTCP},
 		{name: "c_accept", protocol: "tcp", port: 8085, start: startC("accept"), shows: (*realServer).readTCP},
 		{name: "python_socketserver_udp", protocol: "udp", port: 9000, start: startSocketserver, shows: (*realServer).askUDP},
-		{name: "c_recvfrom", protocol: "udp", port: 9001, start: startC("recvfrom"), shows: (*realServer).askUDP},
+		{name: "c_recvfrom", protocol: "udp", port: portRecvfrom, start: startC("recvfrom"), shows: (*realServer).askUDP},
 		{name: "c_recvmsg", protocol: "udp", port: 9002, start: startC("recvmsg"), shows: (*realServer).askUDP},
 		{name: "c_recvmmsg", protocol: "udp", port: portRecvmmsg, start: startC("recvmmsg"), shows: (*realServer).askUDP},
 		{name: "c_recvfrom_dual_stack", protocol: "udp", port: 9004, start: startWildcardC("recvfrom"), shows: (*realServer).askUDP},

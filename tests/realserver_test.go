@@ -28,7 +28,8 @@ const (
 	portPython = 8082
 	portAsks   = 8083 // testdata/asks.py
 
-	portRecvmmsg = 9003 // testdata/servers.c
+	portRecvfrom = 9001 // testdata/servers.c
+	portRecvmmsg = 9003
 )
 
 // asksShower is for balance: it shows more than a shower can say.
@@ -47,7 +48,7 @@ type realServer struct {
 	at     map[uint16]*shower // by the ports of their VIPs
 }
 
-func newRealServer(t *testing.T) *realServer {
+func newRealServer(t testing.TB) *realServer {
 	b := newBed(t, matrix[0], 1)
 	r := &realServer{bed: b, host: b.Servers[0]}
 	var err error

@@ -47,31 +47,31 @@ func (o *Options) features() []feature {
 	}
 	return []feature{
 		{Feature{Name: "tcp", What: "accept, getpeername; getsockopt 1345 and 4096", Kernel: "5.15"}, true, []hook{
-			{"fnatrs_peer4", "getpeername4", cgroup(ebpf.AttachCgroupInet4GetPeername)},
-			{"fnatrs_peer6", "getpeername6", cgroup(ebpf.AttachCgroupInet6GetPeername)},
-			{"fnatrs_sockopt", "getsockopt", cgroup(ebpf.AttachCGroupGetsockopt)},
-			{"fnatrs_sockops", "sock_ops", cgroup(ebpf.AttachCGroupSockOps)},
+			{"fnatrs_peer4", "getpeername4", inCgroup(ebpf.AttachCgroupInet4GetPeername)},
+			{"fnatrs_peer6", "getpeername6", inCgroup(ebpf.AttachCgroupInet6GetPeername)},
+			{"fnatrs_sockopt", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
+			{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)},
 		}},
 		{Feature{Name: "syn", What: "options of SYNs", Kernel: "5.15"}, false, []hook{
-			{"fnatrs_syn", "inet_ingress", cgroup(ebpf.AttachCGroupInetIngress)},
+			{"fnatrs_syn", "inet_ingress", inCgroup(ebpf.AttachCGroupInetIngress)},
 		}},
 		{Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, false, []hook{
-			{"fnatrs_recv4", "recvmsg4", cgroup(ebpf.AttachCGroupUDP4Recvmsg)},
-			{"fnatrs_recv6", "recvmsg6", cgroup(ebpf.AttachCGroupUDP6Recvmsg)},
-			{"fnatrs_send4", "sendmsg4", cgroup(ebpf.AttachCGroupUDP4Sendmsg)},
-			{"fnatrs_send6", "sendmsg6", cgroup(ebpf.AttachCGroupUDP6Sendmsg)},
-			{"fnatrs_connect4", "connect4", cgroup(ebpf.AttachCGroupInet4Connect)},
-			{"fnatrs_connect6", "connect6", cgroup(ebpf.AttachCGroupInet6Connect)},
+			{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},
+			{"fnatrs_recv6", "recvmsg6", inCgroup(ebpf.AttachCGroupUDP6Recvmsg)},
+			{"fnatrs_send4", "sendmsg4", inCgroup(ebpf.AttachCGroupUDP4Sendmsg)},
+			{"fnatrs_send6", "sendmsg6", inCgroup(ebpf.AttachCGroupUDP6Sendmsg)},
+			{"fnatrs_connect4", "connect4", inCgroup(ebpf.AttachCGroupInet4Connect)},
+			{"fnatrs_connect6", "connect6", inCgroup(ebpf.AttachCGroupInet6Connect)},
 		}},
 		{Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, false, []hook{
-			{"fnatrs_mapping", "getsockopt", cgroup(ebpf.AttachCGroupGetsockopt)},
+			{"fnatrs_mapping", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
 		}},
 		notices,
 	}
 }
 
-// cgroup attaches a program to a hook of the cgroup.
-func cgroup(hook ebpf.AttachType) func(*Options, *ebpf.Program) ([]io.Closer, error) {
+// inCgroup attaches a program to a hook of the cgroup.
+func inCgroup(hook ebpf.AttachType) func(*Options, *ebpf.Program) ([]io.Closer, error) {
 	return func(o *Options, prog *ebpf.Program) ([]io.Closer, error) {
 		l, err := link.AttachCgroup(link.CgroupOptions{Path: o.Cgroup, Attach: hook, Program: prog})
 		if err != nil {

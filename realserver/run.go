@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/unit"
 )
 
@@ -42,6 +43,8 @@ type Options struct {
 	Metrics                string // where Prometheus finds /metrics; empty: nowhere
 	Version                string
 	Log                    *slog.Logger
+	// Beside lets another fnatrs serve the cgroup, too, as a self-test has to.
+	Beside bool
 }
 
 // Check is an error if the options contradict themselves.
@@ -65,11 +68,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	if o.Cgroup == "" {
-		if o.Cgroup, err = RootCgroup(); err != nil {
+		if o.Cgroup, err = cgroup.Root(); err != nil {
 			return err
 		}
 	}
-	if err := checkCgroup(o.Cgroup); err != nil {
+	if err := cgroup.Check(o.Cgroup); err != nil {
 		return err
 	}
 	unlock, err := unit.Lock("fnatrs", o.Socket, "name another path with --socket")
@@ -77,8 +80,10 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := checkFree(o.Cgroup); err != nil {
-		return err
+	if !o.Beside {
+		if err := checkFree(o.Cgroup); err != nil {
+			return err
+		}
 	}
 	p, err := load(&o)
 	if err != nil {

@@ -3,6 +3,7 @@ package tests
 import (
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -196,6 +197,20 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	check("with another kind of option", false)
 	if got := r.count(realserver.NoOption); got != 1 {
 		t.Errorf("no_option: got %d, want 1", got)
+	}
+	r.detach()
+}
+
+// TestFnatrsTestsItself runs the self-test as a user does, beside a fnatrs.
+func TestFnatrsTestsItself(t *testing.T) {
+	r := newRealServer(t)
+	r.attach("--trust", trustLIPs)
+	out := r.run(r.host, bin+"/fnatrs", "selftest")
+	if strings.Count(out, "pass  ") < 30 || strings.Contains(out, "FAIL") {
+		t.Errorf("got\n%s", out)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(r.cgroup.Path) + "/fnatrs-selftest-*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 	r.detach()
 }

@@ -129,7 +129,7 @@ func (r *realServer) lanEnd() *lanEnd {
 	copy(w.link.SrcMAC[:], mac(r.Balancer, ifname))
 	copy(w.link.DstMAC[:], mac(r.host, "eth0"))
 	for _, lip := range []string{trustedLIP, strangeLIP} {
-		r.run(r.host, "ip", "neigh", "add", lip, "lladdr", mac(r.Balancer, ifname).String(), "dev", "eth0")
+		r.must(r.host.AddNeighbour("eth0", netip.MustParseAddr(lip), mac(r.Balancer, ifname)))
 	}
 	index, err := r.Balancer.Index(ifname)
 	if err != nil {

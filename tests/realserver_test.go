@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 	bpflink "github.com/cilium/ebpf/link"
 
+	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/realserver"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -43,7 +44,7 @@ const trustLIPs = "198.19.0.0/26,2001:db8:19::/64"
 type realServer struct {
 	*bed
 	host   *netns.Host
-	cgroup *harness.Cgroup
+	cgroup *cgroup.Group
 	rs     *harness.Fnatrs
 	at     map[uint16]*shower // by the ports of their VIPs
 }
@@ -52,7 +53,7 @@ func newRealServer(t testing.TB) *realServer {
 	b := newBed(t, matrix[0], 1)
 	r := &realServer{bed: b, host: b.Servers[0]}
 	var err error
-	if r.cgroup, err = harness.NewCgroup("fnatrs-test"); err != nil {
+	if r.cgroup, err = cgroup.New("fnatrs-test"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

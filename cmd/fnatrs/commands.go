@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/fnatd/fnatd/internal/cli"
 	"github.com/fnatd/fnatd/realserver"
+	"github.com/fnatd/fnatd/realserver/selftest"
 )
 
 // A program is one run: the global flags and what the commands share.
@@ -34,7 +36,7 @@ ahead of a UDP flow. In fnatd that is client_address = "toa" (or "ttm") and
 "icmp-echo", its defaults.`,
 	}
 	root.PersistentFlags().StringVar(&p.socket, "socket", realserver.DefaultSocket, "control socket of fnatrs")
-	root.AddCommand(p.run(), p.status(), p.mappings(), p.version())
+	root.AddCommand(p.run(), p.status(), p.mappings(), p.selftest(), p.version())
 	return root
 }
 
@@ -99,6 +101,34 @@ func (p *program) mappings() *cobra.Command {
 				return json.NewEncoder(p.env.Stdout).Encode(all)
 			}
 			return printMappings(p.env.Stdout, all)
+		},
+	}
+	p.jsonFlag(cmd)
+	return cmd
+}
+
+func (p *program) selftest() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "selftest", Short: "Check on this machine what works, in namespaces of its own", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all := []selftest.Result{}
+			failed := 0
+			err := selftest.Run(func(r selftest.Result) {
+				all = append(all, r)
+				if !r.Passed {
+					failed++
+				}
+				if !p.json {
+					printResult(p.env.Stdout, r)
+				}
+			})
+			if p.json {
+				err = errors.Join(err, json.NewEncoder(p.env.Stdout).Encode(all))
+			}
+			if err == nil && failed > 0 {
+				err = fmt.Errorf("%d of %d checks failed", failed, len(all))
+			}
+			return err
 		},
 	}
 	p.jsonFlag(cmd)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/realserver"
+	"github.com/fnatd/fnatd/realserver/selftest"
 )
 
 func columns(to io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(to, 0, 0, 2, ' ', 0) }
@@ -58,4 +59,13 @@ func printMappings(to io.Writer, all []realserver.Mapping) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", m.Protocol, m.Local, m.Real, client, m.State, m.Idle.Round(time.Second))
 	}
 	return w.Flush()
+}
+
+// printResult prints a line of the self-test.
+func printResult(to io.Writer, r selftest.Result) {
+	if r.Passed {
+		fmt.Fprintf(to, "pass  %s\n", r.Name)
+		return
+	}
+	fmt.Fprintf(to, "FAIL  %s: %s\n", r.Name, r.Reason)
 }

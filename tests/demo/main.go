@@ -108,7 +108,9 @@ func run(bin string) (err error) {
 	for _, what := range []string{"services", "connections", "drops"} {
 		d.show(rig.Balancer, filepath.Join(bin, "fnatctl"), "--socket", harness.Socket(dir), what)
 	}
-	d.show(rig.Servers[0], filepath.Join(bin, "fnatrs"), "status", "--socket", rs.Socket())
+	for _, what := range []string{"mappings", "status"} {
+		d.show(rig.Servers[0], filepath.Join(bin, "fnatrs"), what, "--socket", rs.Socket())
+	}
 	if err := errors.Join(rs.Stop(), lb.Stop()); err != nil {
 		return err
 	}

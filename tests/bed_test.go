@@ -20,7 +20,7 @@ import (
 
 // A bed is a rig for one test, and the fnatd that runs on it.
 type bed struct {
-	*testing.T
+	testing.TB
 	*netns.Rig
 	families
 	guard string         // of TCP services: where SYNs are answered, or none
@@ -29,7 +29,7 @@ type bed struct {
 }
 
 // newBed returns a bed without fnatd.
-func newBed(t *testing.T, v variant, servers int) *bed {
+func newBed(t testing.TB, v variant, servers int) *bed {
 	t.Helper()
 	b := newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
 	b.families, b.guard = v.families, v.guard
@@ -40,10 +40,10 @@ func newBed(t *testing.T, v variant, servers int) *bed {
 }
 
 // newBedOf returns a bed on a rig of any topology, for IPv4.
-func newBedOf(t *testing.T, topology netns.Topology) *bed {
+func newBedOf(t testing.TB, topology netns.Topology) *bed {
 	t.Helper()
 	rig := netns.ForTest(t, topology)
-	b := &bed{T: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
+	b := &bed{TB: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
 	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)

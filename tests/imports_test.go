@@ -20,13 +20,15 @@ const module = "github.com/fnatd/fnatd/"
 var arrows = map[string][]string{
 	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl"},
 	"cmd/fnatd":   {"internal/daemon"},
-	"cmd/fnatrs":  {"internal/cli", "realserver"},
+	"cmd/fnatrs":  {"internal/cli", "realserver", "realserver/selftest"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
 		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "synproxy",
 	},
 	"internal/ctl": {"internal/packet"},
-	"realserver":   {"internal/unit"},
+	"realserver":   {"internal/cgroup", "internal/unit"},
+	// On a rig of its own, whose other end speaks TCP by hand.
+	"realserver/selftest": {"internal/cgroup", "internal/netns", "internal/packet", "realserver"},
 
 	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
 	"dataplane/bpf":   {"internal/packet", "synproxy"},
@@ -43,7 +45,7 @@ var arrows = map[string][]string{
 	// For tests and the demo; no package above may import them.
 	"internal/packettest": {"internal/packet"},
 	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet", "realserver"},
-	"tests/demo":          {"internal/netns", "internal/packet", "tests/harness"},
+	"tests/demo":          {"internal/cgroup", "internal/netns", "internal/packet", "tests/harness"},
 	"tests/bench": {
 		"dataplane/xsk", "internal/netns", "internal/packet", "internal/packettest", "tests/bench/load", "tests/bench/traffic", "tests/harness",
 	},

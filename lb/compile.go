@@ -24,14 +24,21 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		t.Pools = append(t.Pools, p)
 		pools[p.Name] = p
 	}
-	loads := prev.loads()
+	loads, verdicts := prev.loads(), prev.verdicts()
 	for i := range c.Services {
 		from := &c.Services[i]
 		s := newService(from, i, pools[from.Pool])
 		for j := range from.Servers {
 			s.Servers = append(s.Servers, newServer(s, j, &from.Servers[j], loads))
 		}
-		if err := s.schedule(prev.Service(s.Proto, s.Virtual)); err != nil {
+		if sorry := from.Failover.Sorry; sorry.IsValid() {
+			server := newServer(s, len(s.Servers), &config.RealServer{Address: sorry}, loads)
+			server.Sorry = true
+			s.Servers = append(s.Servers, server)
+		}
+		was := prev.Service(s.Proto, s.Virtual)
+		s.inherit(was, verdicts)
+		if err := s.schedule(was); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
 		}
 		t.Services = append(t.Services, s)
@@ -70,6 +77,7 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		StripTimestamps: from.Timestamps == config.Strip,
 		HashPort:        from.SHPort || from.MHPort,
 		Fallback:        from.SHFallback || from.MHFallback,
+		Failover:        from.Failover,
 	}
 	switch s.ClientAddress {
 	case TOA:
@@ -129,6 +137,11 @@ func newServer(s *Service, index int, from *config.RealServer, loads map[binding
 		Upper:   from.UpperThreshold,
 		Lower:   from.LowerThreshold,
 		Load:    load,
+
+		Configured: from.Weight,
+		Checks:     from.Checks,
+		NotifyUp:   from.NotifyUp,
+		NotifyDown: from.NotifyDown,
 	}
 }
 
@@ -136,7 +149,8 @@ func newServer(s *Service, index int, from *config.RealServer, loads map[binding
 // had one.
 func (s *Service) schedule(was *Service) (err error) {
 	spec := sched.Spec{Name: s.Scheduler, Virtual: s.Virtual.Addr, Port: s.HashPort, Fallback: s.Fallback}
-	for _, server := range s.Servers {
+	s.eligible = s.candidates()
+	for _, server := range s.eligible {
 		spec.Servers = append(spec.Servers, sched.Server{
 			Addr: server.Real.Addr, Port: server.Real.Port,
 			Weight: server.Weight, Upper: server.Upper, Lower: server.Lower, Load: server.Load,

@@ -124,6 +124,9 @@ func objects(t *Table) map[string]*object {
 		o := s.object()
 		all[id] = o
 		for _, server := range s.Servers {
+			if server.Sorry { // a property of the service
+				continue
+			}
 			all[fmt.Sprint(id, " ", server.Real)] = server.object(o)
 		}
 	}

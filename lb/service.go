@@ -3,6 +3,7 @@ package lb
 import (
 	"time"
 
+	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb/sched"
 )
@@ -32,8 +33,11 @@ type Service struct {
 	HashPort  bool   // sh and mh: the client's port is hashed too
 	Fallback  bool   // sh and mh: another server stands in for an overloaded one
 	Servers   []*Server
+	Failover  config.Failover
+	NoQuorum  bool // too few servers are up
 
 	scheduler *sched.Scheduler
+	eligible  []*Server // that the scheduler chooses among
 }
 
 // Pick returns the scheduler's choice for a new connection of client, or nil if
@@ -44,7 +48,7 @@ func (s *Service) Pick(client packet.Endpoint) *Server {
 	if i < 0 {
 		return nil
 	}
-	return s.Servers[i]
+	return s.eligible[i]
 }
 
 // Server returns the service's server at real, or nil.
@@ -71,10 +75,17 @@ type Server struct {
 	Service *Service
 	Index   int // in Service.Servers
 	Real    packet.Endpoint
-	Weight  int         // 0 takes no new connections
+	Weight  int         // in force; 0 takes no new connections
 	Upper   int         // connections at which it takes no more; 0 is no limit
 	Lower   int         // connections below which it takes some again; 0 is 3/4 of Upper
 	Load    *sched.Load // the same one in every Table that has this server
+
+	Configured int            // the weight in the configuration
+	Checks     []config.Check // of its health
+	NotifyUp   []string       // commands to run when it comes up or goes down
+	NotifyDown []string
+	Sorry      bool // it stands in when the others have no quorum
+	Verdict
 }
 
 // Available reports whether s may take a new connection: it has a weight and is

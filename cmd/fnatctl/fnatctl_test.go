@@ -101,6 +101,8 @@ func (*fakeBackend) Drops() []ctl.Drop {
 	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0), ctl.NewDrop("no_local_port", 1234567)}
 }
 
+func (*fakeBackend) Health() []ctl.ServiceHealth { return nil }
+
 func (f *fakeBackend) Reload(context.Context) (ctl.Reload, error) {
 	return ctl.Reload{ConfigFile: "/etc/fnatd/lb.toml", Changes: []string{`service "web": real_server 10.0.2.14:8080: added`}}, f.reloadErr
 }

@@ -66,6 +66,8 @@ func (fixedBackend) Drops() []ctl.Drop {
 	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0)}
 }
 
+func (fixedBackend) Health() []ctl.ServiceHealth { return nil }
+
 func (fixedBackend) Reload(context.Context) (ctl.Reload, error) { return ctl.Reload{}, nil }
 
 // TestMetrics compares the metrics that an operator builds on, word for word.

@@ -25,11 +25,14 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		pools[p.Name] = p
 	}
 	loads, verdicts := prev.loads(), prev.verdicts()
+	checks := checksOf{}
 	for i := range c.Services {
 		from := &c.Services[i]
 		s := newService(from, i, pools[from.Pool])
 		for j := range from.Servers {
-			s.Servers = append(s.Servers, newServer(s, j, &from.Servers[j], loads))
+			server := newServer(s, j, &from.Servers[j], loads)
+			server.Checks = checks.of(from.Servers[j].Checks)
+			s.Servers = append(s.Servers, server)
 		}
 		if sorry := from.Failover.Sorry; sorry.IsValid() {
 			server := newServer(s, len(s.Servers), &config.RealServer{Address: sorry}, loads)
@@ -139,7 +142,6 @@ func newServer(s *Service, index int, from *config.RealServer, loads map[binding
 		Load:    load,
 
 		Configured: from.Weight,
-		Checks:     from.Checks,
 		NotifyUp:   from.NotifyUp,
 		NotifyDown: from.NotifyDown,
 	}

@@ -34,11 +34,31 @@ func (o *object) failover(f *config.Failover) {
 	o.set("script_user", f.Scripts.User)
 }
 
+// checksOf has the checks that were made of configured ones, by the first of them.
+type checksOf map[*config.Check][]Check
+
+func (made checksOf) of(from []config.Check) []Check {
+	if len(from) == 0 {
+		return nil
+	}
+	all, ok := made[&from[0]]
+	if !ok {
+		for i := range from {
+			all = append(all, Check{&from[i], describeCheck(&from[i])})
+		}
+		made[&from[0]] = all
+	}
+	return all
+}
+
 // checks describes the checks of a server.
-func checks(all []config.Check) string {
+func checks(all []Check) string {
+	if len(all) == 1 {
+		return all[0].Text
+	}
 	var texts []string
-	for i := range all {
-		texts = append(texts, describeCheck(&all[i]))
+	for _, c := range all {
+		texts = append(texts, c.Text)
 	}
 	return strings.Join(texts, " + ")
 }

@@ -80,12 +80,19 @@ type Server struct {
 	Lower   int         // connections below which it takes some again; 0 is 3/4 of Upper
 	Load    *sched.Load // the same one in every Table that has this server
 
-	Configured int            // the weight in the configuration
-	Checks     []config.Check // of its health
-	NotifyUp   []string       // commands to run when it comes up or goes down
+	Configured int      // the weight in the configuration
+	Checks     []Check  // of its health
+	NotifyUp   []string // commands to run when it comes up or goes down
 	NotifyDown []string
 	Sorry      bool // it stands in when the others have no quorum
 	Verdict
+}
+
+// A Check is one check of a server. Servers that have theirs from the service
+// share them.
+type Check struct {
+	*config.Check
+	Text string // all that is configured of it, in one line
 }
 
 // Available reports whether s may take a new connection: it has a weight and is

@@ -72,7 +72,7 @@ func (s *Service) inherit(was *Service, verdicts map[binding]Verdict) {
 		case known:
 			server.Verdict = v
 		default:
-			server.Down = slices.ContainsFunc(server.Checks, func(c config.Check) bool { return c.Alpha })
+			server.Down = slices.ContainsFunc(server.Checks, func(c Check) bool { return c.Alpha })
 		}
 	}
 }

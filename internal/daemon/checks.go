@@ -13,6 +13,7 @@ import (
 // one without checks has a quorum.
 func checked(t *lb.Table) []health.Service {
 	all := make([]health.Service, 0, len(t.Services))
+	probes := map[*config.Check]health.Probe{} // servers that share a check share its probe
 	for _, s := range t.Services {
 		f := &s.Failover
 		service := health.Service{
@@ -24,8 +25,13 @@ func checked(t *lb.Table) []health.Service {
 				continue
 			}
 			r := health.Server{Real: server.Real, Weight: server.Configured}
-			for i := range server.Checks {
-				r.Checks = append(r.Checks, check(&server.Checks[i], server.Configured))
+			for _, c := range server.Checks {
+				p := probes[c.Check]
+				if p == nil {
+					p = probe(c.Check)
+					probes[c.Check] = p
+				}
+				r.Checks = append(r.Checks, check(c, p))
 			}
 			service.Servers = append(service.Servers, r)
 		}
@@ -36,11 +42,10 @@ func checked(t *lb.Table) []health.Service {
 
 func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtual: s.Virtual} }
 
-// check makes a check of its configuration, which is valid. weight is the
-// configured one of the server.
-func check(c *config.Check, weight int) health.Check {
+// check makes a check of its configuration, which is valid.
+func check(c lb.Check, p health.Probe) health.Check {
 	return health.Check{
-		Probe: probe(c, weight),
+		Key: c.Text, Probe: p,
 		Via: health.Via{
 			Addr: c.Address, Port: uint16(c.Port), Source: c.Source, SrcPort: uint16(c.SourcePort),
 			Interface: c.Interface, Mark: uint32(c.Mark),
@@ -52,7 +57,7 @@ func check(c *config.Check, weight int) health.Check {
 	}
 }
 
-func probe(c *config.Check, weight int) health.Probe {
+func probe(c *config.Check) health.Probe {
 	switch c.Type {
 	case config.CheckHTTP, config.CheckHTTPS:
 		return httpProbe(c)
@@ -68,7 +73,7 @@ func probe(c *config.Check, weight int) health.Probe {
 	case config.CheckExec:
 		return &health.Exec{Args: c.Command, User: c.User, Dynamic: c.Dynamic}
 	case config.CheckFile:
-		return &health.File{Path: c.File, Dynamic: c.Dynamic, Factor: c.Factor, Weight: weight}
+		return &health.File{Path: c.File, Dynamic: c.Dynamic, Factor: c.Factor}
 	}
 	return health.TCP{}
 }

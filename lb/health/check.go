@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"reflect"
 	"time"
 )
 
@@ -16,9 +15,8 @@ const hastenedPerInterval = 4
 // A check is a Check at work. The Monitor's lock guards it.
 type check struct {
 	Check
+	m      *Monitor
 	server *server
-	ctx    context.Context // ends with the check
-	cancel context.CancelFunc
 
 	passing  bool
 	fresh    bool // has no result yet
@@ -27,44 +25,33 @@ type check struct {
 	begun    time.Time // when the check under way, or the last one, began
 	attempt  int       // of the check under way
 	busy     bool      // an attempt is under way, or is about to be repeated
+	stopped  bool
+	cancel   context.CancelFunc // of the attempt under way, or nil
 	timer    *time.Timer
 	schedule uint64 // counts what the timer was set to, to know a stale one
 	last     CheckStatus
 }
 
-// newCheck returns a check of s that has not been asked yet.
-func newCheck(s *server, spec Check) *check {
-	c := &check{Check: spec, server: s, fresh: true}
-	c.ctx, c.cancel = context.WithCancel(s.monitor().ctx)
+// newCheck puts spec to work. Until there is a result, it counts as passing or not.
+func newCheck(s *server, spec Check, passing bool) *check {
+	c := &check{Check: spec, m: s.service.m, server: s, passing: passing, fresh: true}
+	c.in(upTo(c.Warmup))
 	return c
 }
 
-// start sets the first attempt's time.
-func (c *check) start() { c.in(upTo(c.Warmup)) }
-
-// adopt takes over what was, the check that stood in c's place before a reload,
-// was found out. If nothing has changed in it, c is asked when that would have been.
+// adopt takes over what was found out by the check that stood in c's place before
+// a reload changed it.
 func (c *check) adopt(was *check) {
 	c.passing, c.fresh, c.result, c.last = was.passing, was.fresh, was.result, was.last
-	if !reflect.DeepEqual(c.Check, was.Check) {
-		c.start()
-		return
-	}
-	c.streak, c.begun = was.streak, was.begun
-	if c.begun.IsZero() {
-		c.start()
-		return
-	}
-	c.in(time.Until(c.begun.Add(c.Interval)))
 }
 
 // stop ends c for good.
 func (c *check) stop() {
-	c.cancel()
-	c.schedule++
-	if c.timer != nil {
-		c.timer.Stop()
+	c.stopped = true
+	if c.cancel != nil {
+		c.cancel()
 	}
+	c.timer.Stop()
 }
 
 // in has the next attempt made after d.
@@ -86,9 +73,9 @@ func (c *check) hasten() {
 
 // run makes one attempt. It is called by the timer.
 func (c *check) run(due uint64) {
-	m := c.server.monitor()
+	m := c.m
 	m.mu.Lock()
-	if due != c.schedule || c.ctx.Err() != nil {
+	if due != c.schedule || c.stopped {
 		m.mu.Unlock()
 		return
 	}
@@ -96,15 +83,18 @@ func (c *check) run(due uint64) {
 	if !c.busy {
 		c.busy, c.begun, c.attempt = true, began, 0
 	}
+	ctx, cancel := context.WithTimeout(m.ctx, c.Timeout)
+	defer cancel()
+	c.cancel = cancel
 	to := c.endpoint()
 	m.mu.Unlock()
 
-	result, err := c.ask(to)
+	result, err := c.ask(ctx, to)
 	ended := time.Now()
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c.ctx.Err() != nil {
+	if c.cancel = nil; c.stopped {
 		return
 	}
 	c.last.At, c.last.Took, c.last.Error = ended, ended.Sub(began), ""
@@ -120,11 +110,9 @@ func (c *check) run(due uint64) {
 	c.in(time.Until(c.begun.Add(c.Interval)) + upTo(c.Jitter))
 }
 
-// ask makes an attempt and ends it in time. A probe that breaks is a probe that
-// failed: a server's strange answer must not end fnatd.
-func (c *check) ask(to Endpoint) (r Result, err error) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.Timeout)
-	defer cancel()
+// ask makes an attempt. A probe that breaks is a probe that failed: a server's
+// strange answer must not end fnatd.
+func (c *check) ask(ctx context.Context, to Endpoint) (r Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the check itself broke, a bug of fnatd's: %v", p)

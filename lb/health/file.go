@@ -16,7 +16,6 @@ type File struct {
 	Path    string
 	Dynamic bool
 	Factor  int
-	Weight  int // configured
 }
 
 // maxNumber is how long a file with a number may be.
@@ -48,12 +47,14 @@ func (f *File) Probe(context.Context, Endpoint) (Result, error) {
 	case err != nil:
 		return Result{}, fmt.Errorf("%s: %q is not a number", f.Path, strings.TrimSpace(string(text)))
 	case f.Dynamic:
-		return Result{Weighted: true, Weight: min(max(f.Weight+int(n)*f.Factor, 0), maxWeight)}, nil
+		return Result{Weighted: true, Relative: true, Weight: bound(int(n), maxWeight) * f.Factor}, nil
 	case n != 0:
 		return Result{}, fmt.Errorf("%s: holds %d", f.Path, n)
 	}
 	return Result{}, nil
 }
+
+func bound(n, most int) int { return min(max(n, -most), most) }
 
 // maxWeight is the largest weight that a real server may have.
 const maxWeight = 65535

@@ -42,6 +42,7 @@ type Server struct {
 // A Check is one question to a server, and when to ask it. A server is up while
 // it passes all of its checks; one without checks always is.
 type Check struct {
+	Key   string // says everything about it: checks with the same Key are the same
 	Probe Probe
 	Via   Via
 	Timing
@@ -73,6 +74,7 @@ type Probe interface {
 // A Result is what a passed check says besides.
 type Result struct {
 	Weighted bool // Weight takes the place of the configured one
+	Relative bool // or is added to it
 	Weight   int
 }
 

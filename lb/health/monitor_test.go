@@ -116,7 +116,7 @@ var every2s = Timing{Interval: 2 * time.Second, Timeout: time.Second, RetryDelay
 func serviceOf(timing Timing, probes ...Probe) Service {
 	s := Service{ID: web, Name: "web", Quorum: 1, Damping: 10 * time.Second}
 	for i, p := range probes {
-		s.Servers = append(s.Servers, Server{Real: real(uint16(i + 1)), Weight: 1, Checks: []Check{{Probe: p, Timing: timing}}})
+		s.Servers = append(s.Servers, Server{Real: real(uint16(i + 1)), Weight: 1, Checks: []Check{{Key: fmt.Sprint(timing), Probe: p, Timing: timing}}})
 	}
 	return s
 }
@@ -434,7 +434,7 @@ func TestSet(t *testing.T) {
 			timing := every2s
 			timing.Alpha = true
 			s := serviceOf(every2s, d, &dial{})
-			s.Servers[0].Checks = append(s.Servers[0].Checks, Check{Probe: &dial{err: errRefused}, Timing: timing})
+			s.Servers[0].Checks = append(s.Servers[0].Checks, Check{Key: "more", Probe: &dial{err: errRefused}, Timing: timing})
 			w.Set([]Service{s})
 			w.until(3 * time.Second)
 			w.expect()

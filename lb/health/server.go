@@ -97,8 +97,12 @@ func (c *check) reason() string {
 func (s *server) weigh() (weight int, weighted bool) {
 	weight = s.spec.Weight
 	for _, c := range s.checks {
-		if c.result.Weighted && (!weighted || c.result.Weight < weight) {
-			weight, weighted = c.result.Weight, true
+		w := c.result.Weight
+		if c.result.Relative {
+			w = min(max(s.spec.Weight+w, 0), maxWeight)
+		}
+		if c.result.Weighted && (!weighted || w < weight) {
+			weight, weighted = w, true
 		}
 	}
 	return weight, weighted

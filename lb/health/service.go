@@ -22,13 +22,16 @@ func newService(m *Monitor, spec Service, was *service) *service {
 	s := &service{m: m, spec: spec, quorum: true}
 	before := map[packet.Endpoint]*server{}
 	if was != nil {
-		was.stop()
 		for _, old := range was.servers {
 			before[old.spec.Real] = old
 		}
 	}
 	for _, r := range spec.Servers {
 		s.servers = append(s.servers, newServer(s, r, before[r.Real]))
+		delete(before, r.Real)
+	}
+	for _, gone := range before {
+		gone.stop()
 	}
 	for _, r := range s.servers { // now that the sum of all can be told
 		r.update()
@@ -45,25 +48,36 @@ func newService(m *Monitor, spec Service, was *service) *service {
 }
 
 // newServer puts spec to work. was is what the same server was before, or nil.
-// Checks take over what those in the same place had found out.
+// Checks that have not changed go on, others take over what those in the same
+// place had found out.
 func newServer(s *service, spec Server, was *server) *server {
 	r := &server{spec: spec, service: s, up: true, weight: spec.Weight}
-	if was != nil {
-		r.up, r.since, r.reason, r.flaps, r.held = was.up, was.since, was.reason, was.flaps, was.held
-	}
-	for i, c := range spec.Checks {
-		n := newCheck(r, c)
-		r.checks = append(r.checks, n)
-		switch {
-		case was != nil && i < len(was.checks):
-			n.adopt(was.checks[i])
-		case was != nil:
-			n.passing = was.up
-			n.start()
-		default:
-			n.passing = !c.Alpha
-			n.start()
+	if was == nil {
+		for _, c := range spec.Checks {
+			r.checks = append(r.checks, newCheck(r, c, !c.Alpha))
 		}
+		return r
+	}
+	was.stopHold()
+	r.up, r.since, r.reason, r.flaps, r.held = was.up, was.since, was.reason, was.flaps, was.held
+	for i, c := range spec.Checks {
+		if i >= len(was.checks) {
+			r.checks = append(r.checks, newCheck(r, c, was.up))
+			continue
+		}
+		old := was.checks[i]
+		if old.Key == c.Key {
+			old.server = r
+			r.checks = append(r.checks, old)
+			continue
+		}
+		old.stop()
+		n := newCheck(r, c, was.up)
+		n.adopt(old)
+		r.checks = append(r.checks, n)
+	}
+	for _, old := range was.checks[min(len(spec.Checks), len(was.checks)):] {
+		old.stop()
 	}
 	return r
 }

@@ -2,9 +2,11 @@ package health
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"time"
 )
 
@@ -118,7 +120,8 @@ func (c *check) ask(ctx context.Context, to Endpoint) (r Result, err error) {
 			err = fmt.Errorf("the check itself broke, a bug of fnatd's: %v", p)
 		}
 	}()
-	if r, err = c.Probe.Probe(ctx, to); err != nil && ctx.Err() == context.DeadlineExceeded {
+	r, err = c.Probe.Probe(ctx, to)
+	if err != nil && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded)) {
 		err = fmt.Errorf("no full answer within %v", c.Timeout)
 	}
 	return r, err

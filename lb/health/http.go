@@ -21,6 +21,7 @@ import (
 const (
 	maxHead = 64 << 10 // bytes of a status line and header
 	maxBody = 1 << 20  // bytes of a body that a digest or a regular expression is about
+	chunked = 8        // times as long it may be on the wire, in chunks of a byte
 )
 
 // HTTP is the check of what a web server answers. It follows no redirection.
@@ -57,8 +58,9 @@ func (h *HTTP) Probe(ctx context.Context, to Endpoint) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends every read and write
+	raw := conn
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { raw.Close() }) // ends every read and write
 	defer stop()
 	if h.TLS != nil {
 		if conn, err = h.TLS.over(ctx, conn, to); err != nil {
@@ -98,7 +100,7 @@ func (h *HTTP) exchange(conn net.Conn, to Endpoint) error {
 	if err != nil {
 		return explain(err, head)
 	}
-	head.N = maxBody + maxHead // what is in the buffer already does not matter
+	head.N = chunked * maxBody
 	defer resp.Body.Close()
 	if !h.good(resp.StatusCode) {
 		return fmt.Errorf("status %d, want %s", resp.StatusCode, codes(h.Status))

@@ -20,6 +20,8 @@ type Traffic struct {
 	NoticeAcked          uint64 // acknowledged by their echo reply
 	NoticeResent         uint64 // repeated: unanswered, or to keep the mapping alive
 	NoticeGivenUp        uint64 // unanswered after every resend
+	Refused              uint64 // connections that the real server, or a router, refused
+	Unanswered           uint64 // SYNs that a client sent again, as no answer had come
 }
 
 // fields returns every counter of t, in one fixed order.
@@ -28,10 +30,11 @@ func (t *Traffic) fields() [numTraffic]*uint64 {
 		&t.Connections, &t.InPackets, &t.InBytes, &t.OutPackets, &t.OutBytes,
 		&t.Inserted, &t.NoRoom, &t.TooLong, &t.Forged,
 		&t.NoticeSent, &t.NoticeAcked, &t.NoticeResent, &t.NoticeGivenUp,
+		&t.Refused, &t.Unanswered,
 	}
 }
 
-const numTraffic = 13
+const numTraffic = 15
 
 // A Meter sums up the Traffic of every worker. Each worker writes a cell of its
 // own, once per batch; anybody may read. Workers that came after the Meter share

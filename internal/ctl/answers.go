@@ -14,6 +14,8 @@ type Traffic struct {
 	OutPackets  uint64 `json:"out_packets"`
 	InBytes     uint64 `json:"in_bytes"`
 	OutBytes    uint64 `json:"out_bytes"`
+	Refused     uint64 `json:"refused"`    // connections that a real server, or a router, refused
+	Unanswered  uint64 `json:"unanswered"` // SYNs that clients sent again, as no answer had come
 }
 
 // A Service is a VIP, port and protocol, and the real servers behind it.

@@ -67,6 +67,7 @@ func traffic(t *dataplane.Traffic) ctl.Traffic {
 		Connections: t.Connections,
 		InPackets:   t.InPackets, OutPackets: t.OutPackets,
 		InBytes: t.InBytes, OutBytes: t.OutBytes,
+		Refused: t.Refused, Unanswered: t.Unanswered,
 	}
 }
 

@@ -143,6 +143,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}
 	d.startHealth()
+	running.Go(func() { d.watch(ctx) })
 	d.attend(ctx)
 
 	unit.Notify("STOPPING=1")

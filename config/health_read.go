@@ -254,8 +254,8 @@ func (t *table) command(key string, to *[]string) {
 			fail("want a string in quotes")
 		case strings.ContainsRune(s, 0):
 			fail("has a zero byte in it (remove it)")
-		case len(*to) == 0 && checkPath(s) != nil:
-			fail(checkPath(s).Error())
+		case len(*to) == 0 && (s == "" || strings.Contains(s, "/") && checkPath(s) != nil):
+			fail("want the absolute path of a program, or its name alone")
 		}
 		*to = append(*to, s)
 	})

@@ -30,7 +30,7 @@ const (
 
 // A Command is a program to run: of a check, or at a transition.
 type Command struct {
-	Args []string // the program's absolute path, and its arguments
+	Args []string // the program's name or absolute path, and its arguments
 	User string   // whose it runs as; "": fnatd's own
 	Env  []string // besides PATH
 }
@@ -48,8 +48,8 @@ func (c *Command) Run(ctx context.Context) (code int, said string, err error) {
 		return 0, "", fmt.Errorf("not begun: %d others run", maxCommands)
 	}
 	out := &bounded{}
-	cmd := exec.Command(c.Args[0], c.Args[1:]...)
-	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, c.Env...)
+	cmd := exec.Command(find(c.Args[0]), c.Args[1:]...)
+	cmd.Env = append([]string{"PATH=" + strings.Join(places, ":")}, c.Env...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = grace
@@ -79,6 +79,22 @@ func (c *Command) Run(ctx context.Context) (code int, said string, err error) {
 	default:
 		return 0, out.line(), err
 	}
+}
+
+// places are where programs are looked for, whatever fnatd's own PATH is.
+var places = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
+// find returns the path of a program.
+func find(name string) string {
+	if strings.Contains(name, "/") {
+		return name
+	}
+	for _, dir := range places {
+		if path, err := exec.LookPath(dir + "/" + name); err == nil {
+			return path
+		}
+	}
+	return places[0] + "/" + name // which says what is missing
 }
 
 // awaitExit returns when the process has ended, and leaves it for Wait.

@@ -79,6 +79,15 @@ func TestExec(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+	t.Run("by_its_name", func(t *testing.T) {
+		t.Setenv("PATH", "")
+		if _, got := ask(t, &Exec{Args: []string{"true"}}, netip.AddrPort{}, patience); got != "" {
+			t.Errorf("got %q, want it found", got)
+		}
+		if _, got := ask(t, &Exec{Args: []string{"no-such-program"}}, netip.AddrPort{}, patience); got != "fork/exec /usr/local/sbin/no-such-program: no such file or directory" {
+			t.Errorf("got %q", got)
+		}
+	})
 	t.Run("of_an_unknown_user", func(t *testing.T) {
 		if _, got := ask(t, &Exec{Args: []string{"/bin/true"}, User: "no such user"}, netip.AddrPort{}, patience); !strings.HasPrefix(got, `user "no such user": `) {
 			t.Errorf("got %q", got)

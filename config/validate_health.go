@@ -60,6 +60,6 @@ func (v *validator) checks(s *Service, r *RealServer) {
 			continue
 		}
 		v.fail(&c.Where, s.label+"health: ", "source", c.Source.String(), "cannot reach %s, which is of the other IP version (want an address of the same)", to)
-		c.bad["source"] = true
+		c.spoil("source")
 	}
 }

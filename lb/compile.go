@@ -24,7 +24,7 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		t.Pools = append(t.Pools, p)
 		pools[p.Name] = p
 	}
-	loads, verdicts := prev.loads(), prev.verdicts()
+	loads := prev.loads()
 	checks := checksOf{}
 	for i := range c.Services {
 		from := &c.Services[i]
@@ -40,7 +40,7 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 			s.Servers = append(s.Servers, server)
 		}
 		was := prev.Service(s.Proto, s.Virtual)
-		s.inherit(was, verdicts)
+		s.inherit(was)
 		if err := s.schedule(was); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // A Verdict is what health checks say of a server. The zero Verdict is that of a
@@ -63,10 +64,18 @@ func (s *Service) judge(verdict func(*Server) Verdict, noQuorum bool) (*Service,
 // inherit gives the servers of s the verdicts that they had, as a reload does not
 // change how they are. Of a new one nothing is known, which is bad only if a
 // check says so.
-func (s *Service) inherit(was *Service, verdicts map[binding]Verdict) {
-	s.NoQuorum = was != nil && was.NoQuorum
+func (s *Service) inherit(was *Service) {
+	before := map[packet.Endpoint]Verdict{}
+	if was != nil {
+		s.NoQuorum = was.NoQuorum
+		for _, server := range was.Servers {
+			if !server.Sorry {
+				before[server.Real] = server.Verdict
+			}
+		}
+	}
 	for _, server := range s.Servers {
-		v, known := verdicts[binding{s.Proto, s.Virtual, server.Real}]
+		v, known := before[server.Real]
 		switch {
 		case server.Sorry || len(server.Checks) == 0: // nobody judges it
 		case known:
@@ -75,19 +84,6 @@ func (s *Service) inherit(was *Service, verdicts map[binding]Verdict) {
 			server.Down = slices.ContainsFunc(server.Checks, func(c Check) bool { return c.Alpha })
 		}
 	}
-}
-
-// verdicts returns those on the servers of t.
-func (t *Table) verdicts() map[binding]Verdict {
-	all := make(map[binding]Verdict)
-	for _, s := range t.Services {
-		for _, server := range s.Servers {
-			if !server.Sorry {
-				all[binding{s.Proto, s.Virtual, server.Real}] = server.Verdict
-			}
-		}
-	}
-	return all
 }
 
 // candidates returns the servers that the scheduler is to know, and gives each

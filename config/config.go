@@ -158,6 +158,8 @@ type Service struct {
 	PersistenceGranularity int           // prefix length of client networks held together; 0 is the whole address
 
 	Timeouts Timeouts
+	Checks   []Check // of each real server that has none of its own
+	Failover Failover
 	Servers  []RealServer
 
 	label string // begins messages about the service
@@ -185,4 +187,8 @@ type RealServer struct {
 	Weight         int // 0 takes no new connections
 	UpperThreshold int // connections from which on it takes no more; 0 is no limit
 	LowerThreshold int // connections below which it takes some again; 0 is 3/4 of the upper
+
+	Checks     []Check // the service's, or its own
+	NotifyUp   []string
+	NotifyDown []string
 }

@@ -27,6 +27,9 @@ func Parse(name string, data []byte) (*Config, error) {
 		r.add(1, "not a text file (want TOML in UTF-8)")
 		return nil, r.err()
 	}
+	// Both take a while for a long file, and neither needs the other.
+	places := make(chan *place, 1)
+	go func() { places <- locate(string(data)) }()
 	var values map[string]any
 	if _, err := toml.Decode(string(data), &values); err != nil {
 		var syntax toml.ParseError
@@ -37,7 +40,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, r.err()
 	}
 	c := &Config{File: name}
-	c.read(r, values, locate(string(data)))
+	c.read(r, values, <-places)
 	c.validate(r)
 	if err := r.err(); err != nil {
 		return nil, err

@@ -131,7 +131,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
 			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: defaultSYNProxy,
-			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}},
+			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}}, Failover: DefaultFailover(),
 		}},
 	}
 	if diff := cmp.Diff(mustParse(t, minimal), want, ignoreLines); diff != "" {
@@ -231,17 +231,18 @@ toa_on_syn = true
 			},
 			Servers: []RealServer{{
 				Address: netip.MustParseAddrPort("10.0.9.11:8080"), UpperThreshold: 100, LowerThreshold: 100,
-			}},
+			}}, Failover: DefaultFailover(),
 		}, {
 			Name: "dns", Protocol: UDP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "sh", SHPort: true, SHFallback: true,
 			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate, SYNProxy: defaultSYNProxy,
 			Persistence: 480 * time.Hour, PersistenceGranularity: 24,
-			Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second},
+			Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second}, Failover: DefaultFailover(),
 		}, {
 			Name: "toa", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
 			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: defaultSYNProxy,
+			Failover: DefaultFailover(),
 		}},
 	}
 	if diff := cmp.Diff(got, want, ignoreLines); diff != "" {

@@ -204,7 +204,8 @@ func (s *Service) read(t *table) {
 	oneOf(t, "timestamps", &s.Timestamps, Translate, Strip)
 	s.readPersistence(t)
 	s.readSYNProxy(t)
-	t.unsupported("health")
+	readChecks(t, &s.Checks)
+	s.Failover.read(t)
 
 	if sub := t.sub("timeout", new(Where)); sub != nil {
 		s.Timeouts.read(sub, s.Protocol)
@@ -212,6 +213,8 @@ func (s *Service) read(t *table) {
 	t.subs("real_server", func(values map[string]any, p *place) {
 		s.Servers = append(s.Servers, RealServer{})
 		r := &s.Servers[len(s.Servers)-1]
+		r.Checks = s.Checks
+		r.NotifyUp, r.NotifyDown = s.Failover.Scripts.NotifyUp, s.Failover.Scripts.NotifyDown
 		r.read(newTable(t.report, "service.real_server", t.context+"real_server: ", values, p, &r.Where))
 	})
 	t.finish()
@@ -281,5 +284,12 @@ func (r *RealServer) read(t *table) {
 	if r.LowerThreshold > r.UpperThreshold {
 		t.fail("lower_threshold", fmt.Sprintf("above upper_threshold %d (want it lower)", r.UpperThreshold))
 	}
+	if t.where.has("health") {
+		readChecks(t, &r.Checks)
+	} else {
+		t.known = append(t.known, "health")
+	}
+	t.command("notify_up", &r.NotifyUp)
+	t.command("notify_down", &r.NotifyDown)
 	t.finish()
 }

@@ -21,7 +21,7 @@ type table struct {
 }
 
 func newTable(r *report, path, context string, values map[string]any, p *place, w *Where) *table {
-	w.Line, w.keys, w.bad = p.line, make(map[string]int), make(map[string]bool)
+	w.Line, w.keys = p.line, make(map[string]int, len(values))
 	for key := range values {
 		w.keys[key] = p.line
 		if at := p.table[key]; at != nil {
@@ -40,7 +40,7 @@ func (t *table) fail(key, text string) {
 }
 
 func (t *table) failAt(line int, key string, value any, text string) {
-	t.where.bad[key] = true
+	t.where.spoil(key)
 	t.report.add(line, message(t.context, key, value, text))
 }
 
@@ -223,15 +223,6 @@ func (t *table) inside(key string) *place {
 		return p
 	}
 	return t.place
-}
-
-// unsupported reports key, which the next versions know, if it is there. It is
-// not among the keys that finish advises.
-func (t *table) unsupported(key string) {
-	if t.where.has(key) {
-		t.fail(key, "not supported yet by this version (remove it)")
-		delete(t.values, key)
-	}
 }
 
 // require reports each key that is absent, with an example of its value.

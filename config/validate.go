@@ -88,6 +88,7 @@ func (v *validator) service(s *Service, names map[string]int, addresses map[stri
 	v.pool(s)
 	v.flags(s)
 	v.realServers(s)
+	v.health(s)
 }
 
 func (v *validator) knownInterface(w *Where, context, name string) {
@@ -130,8 +131,11 @@ func (v *validator) families(s *Service, p *LocalPool) {
 	if p.bad["addresses"] {
 		return
 	}
+	real := []netip.Addr{s.Failover.Sorry.Addr()}
 	for i := range s.Servers {
-		rip := s.Servers[i].Address.Addr()
+		real = append(real, s.Servers[i].Address.Addr())
+	}
+	for _, rip := range real {
 		serves := func(lip netip.Addr) bool { return lip.Is4() == rip.Is4() }
 		if !rip.IsValid() || slices.ContainsFunc(p.Addresses, serves) {
 			continue

@@ -16,6 +16,14 @@ func (w *Where) LineOf(key string) int {
 	return w.Line
 }
 
+// spoil notes that the value of key could not be read.
+func (w *Where) spoil(key string) {
+	if w.bad == nil {
+		w.bad = make(map[string]bool)
+	}
+	w.bad[key] = true
+}
+
 // has reports whether the file gives key.
 func (w *Where) has(key string) bool {
 	_, ok := w.keys[key]

@@ -56,6 +56,8 @@ type Engine struct {
 	cookies     atomic.Pointer[synproxy.Keys]
 	cookieEpoch uint32
 	decided     atomic.Uint64 // real servers that have answered another worker than the one that holds their clients' segments
+	closes      chan struct{} // held by the Close under way
+	closing     atomic.Pointer[closing]
 
 	mu      sync.Mutex           // held by the control goroutine; workers never take it
 	ids     enrolled             // of the table in force
@@ -66,7 +68,7 @@ type Engine struct {
 
 // New makes an engine for the services of t, with its workers at rest.
 func New(cfg Config, t *lb.Table) (*Engine, error) {
-	e := &Engine{cfg: cfg, retired: map[packet.Addr]bool{}}
+	e := &Engine{cfg: cfg, retired: map[packet.Addr]bool{}, closes: make(chan struct{}, 1)}
 	e.fragments.key = cfg.ISNKey
 	e.cookieEpoch = uint32(cfg.Epoch.UnixNano()>>synproxy.ClockShift) + cfg.CookieSecret.ClockOffset()
 	keys := cfg.CookieSecret.Keys(time.Now())

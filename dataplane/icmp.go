@@ -85,9 +85,14 @@ func (w *Worker) errorToClient(j *job, f *packet.Flow) packet.Reason {
 	if c == nil {
 		return packet.NoConn
 	}
-	if seq, ok := j.p.QuotedSeq(); ok && !packet.SeqInWindow(seq, c.RealAck, errorWindow) {
+	first := c.RealAck
+	if !heardReal(c) { // RealAck is in expectation of the SYN's acknowledgement
+		first--
+	}
+	if seq, ok := j.p.QuotedSeq(); ok && !packet.SeqInWindow(seq, first, errorWindow) {
 		return packet.StaleQuote
 	}
+	w.noteError(c, &j.p)
 	hop, why := w.toClient(c)
 	if why != packet.Kept {
 		return why

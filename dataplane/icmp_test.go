@@ -168,3 +168,19 @@ func TestErrorsThatAreNotBelieved(t *testing.T) {
 		w.pass(lan, tooBig(lanRouter, data, 1400))
 	})
 }
+
+// TestErrorAboutASYN has a router say that a server cannot be reached: the client
+// is to learn of it at once.
+func TestErrorAboutASYN(t *testing.T) {
+	w := newWorld(t, tcpService)
+	_, syn := w.syn(client, clientISN)
+	m := packettest.ICMP{Src: real0.Addr, Dst: syn.Flow.Src, Type: packet.ICMPUnreachable, Code: packet.ICMPHostUnreachable, Body: quote(syn)}
+	p := w.pass(lan, m.Frame())
+	if p.Flow.Src != vip.Addr || p.Flow.Dst != client.Addr {
+		t.Errorf("got %v > %v, want %v > %v", p.Flow.Src, p.Flow.Dst, vip.Addr, client.Addr)
+	}
+	q, ok := p.Quoted()
+	if seq, _ := p.QuotedSeq(); !ok || q.Source() != client || q.Destination() != vip || seq != clientISN {
+		t.Errorf("quote: got %v > %v, seq %d, want %v > %v, seq %d", q.Source(), q.Destination(), seq, client, vip, uint32(clientISN))
+	}
+}

@@ -276,9 +276,10 @@ func (w *Worker) retry(s *conntrack.Shard, c *conntrack.Conn) uint32 {
 	case o.tries() < svc.SYNProxy.Retries:
 		c.AckDelta = uint32(o.tried())
 		tally[GuardRetried]++
+		w.ledger.row(c.Binding).Unanswered++
 	default:
 		tally[GuardSilent]++
-		w.ledger.row(c.Binding).Silent++
+		w.ledger.row(c.Binding).Unanswered++
 		if o.moves() >= maxMoves || !w.move(s, c, t) {
 			w.fail(s, c, t)
 			return svc.timeouts[conntrack.Closed]

@@ -20,8 +20,8 @@ type Traffic struct {
 	NoticeAcked          uint64 // acknowledged by their echo reply
 	NoticeResent         uint64 // repeated: unanswered, or to keep the mapping alive
 	NoticeGivenUp        uint64 // unanswered after every resend
-	Refused              uint64 // SYNs of fnatd's own that the real server refused
-	Silent               uint64 // and those that it did not answer, nor the repeated ones
+	Refused              uint64 // connections that the real server, or a router, refused
+	Unanswered           uint64 // SYNs that were sent again, as no answer had come
 }
 
 // fields returns every counter of t, in one fixed order.
@@ -30,7 +30,7 @@ func (t *Traffic) fields() [numTraffic]*uint64 {
 		&t.Connections, &t.InPackets, &t.InBytes, &t.OutPackets, &t.OutBytes,
 		&t.Inserted, &t.NoRoom, &t.TooLong, &t.Forged,
 		&t.NoticeSent, &t.NoticeAcked, &t.NoticeResent, &t.NoticeGivenUp,
-		&t.Refused, &t.Silent,
+		&t.Refused, &t.Unanswered,
 	}
 }
 

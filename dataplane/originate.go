@@ -47,7 +47,11 @@ func (w *Worker) originateSegment(hop *route.Hop, s *packet.Segment) {
 // numbers are the next that each end expects, so that RFC 5961 lets them pass.
 func (w *Worker) sendResets(c *conntrack.Conn) {
 	w.resetReal(c)
-	w.resetClient(c, c.RealSeq+c.AckDelta)
+	if connecting(c) {
+		w.resetClient(c, c.FirstData)
+	} else {
+		w.resetClient(c, c.RealSeq+c.AckDelta)
+	}
 }
 
 // resetReal ends the real server's half.

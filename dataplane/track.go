@@ -59,6 +59,7 @@ func (w *Worker) begin(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 	timeout := t.Service.timeouts[conntrack.SynReceived]
 	used := c.RealAck != 0
 	if used && c.State == conntrack.SynReceived && seq+c.SeqDelta+1 == c.RealAck {
+		w.noteRetry(c)
 		s.Touch(c, timeout, w.now)
 		return
 	}
@@ -114,6 +115,9 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 	tcp := p.TCP()
 	seq, ack := tcp.Seq(), tcp.Ack()
 	end := seq + p.SegmentLen()
+	if p.Flags.Has(packet.RST) {
+		w.noteReset(c)
+	}
 	if p.Flags.Has(packet.SYN) {
 		c.RealSeq = end
 		if p.Flags.Has(packet.ACK) {

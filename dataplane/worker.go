@@ -175,8 +175,8 @@ func (w *Worker) nap() time.Duration {
 	return nap
 }
 
-// poll serves each port once and then the timers, and returns how many frames
-// there were.
+// poll serves each port once and then the timers, and returns how much there was
+// to do: frames, and a slice of what is to be closed.
 func (w *Worker) poll(now time.Time) int {
 	if v := w.shared.view.Load(); v != w.view {
 		w.publish(0) // what was counted of the old view's bindings
@@ -190,7 +190,7 @@ func (w *Worker) poll(now time.Time) int {
 	w.cookies = w.shared.cookies.Load()
 	w.cookieClock = w.shared.cookieClock(now)
 
-	frames := 0
+	work := 0
 	for i, queues := range w.ports {
 		for k, port := range queues {
 			port.Complete()
@@ -203,19 +203,22 @@ func (w *Worker) poll(now time.Time) int {
 				w.budgets[i][k].Received(n, w.syns)
 			}
 			port.Refill()
-			frames += n
+			work += n
 		}
 	}
 	if len(w.waiting) > 0 {
 		w.releaseWaiting()
 	}
 	w.sweep()
+	if w.closeSome() {
+		work++
+	}
 	if len(w.held) > 0 {
 		w.releaseHeld()
 	}
 	w.transmit()
-	w.publish(frames)
-	return frames
+	w.publish(work)
+	return work
 }
 
 // publish lets others see what was counted. A worker that gets a batch's worth of

@@ -25,14 +25,24 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		pools[p.Name] = p
 	}
 	loads := prev.loads()
+	checks := checksOf{}
 	for i := range c.Services {
 		from := &c.Services[i]
 		s := newService(from, i, pools[from.Pool])
 		for j := range from.Servers {
-			s.Servers = append(s.Servers, newServer(s, j, &from.Servers[j], loads))
+			server := newServer(s, j, &from.Servers[j], loads)
+			server.Checks = checks.of(from.Servers[j].Checks)
+			s.Servers = append(s.Servers, server)
 		}
+		if sorry := from.Failover.Sorry; sorry.IsValid() {
+			server := newServer(s, len(s.Servers), &config.RealServer{Address: sorry}, loads)
+			server.Sorry = true
+			s.Servers = append(s.Servers, server)
+		}
+		was := prev.Service(s.Proto, s.Virtual)
+		s.inherit(was)
 		s.fitMSS()
-		if err := s.schedule(prev.Service(s.Proto, s.Virtual)); err != nil {
+		if err := s.schedule(was); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
 		}
 		t.Services = append(t.Services, s)
@@ -71,6 +81,7 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		StripTimestamps: from.Timestamps == config.Strip,
 		HashPort:        from.SHPort || from.MHPort,
 		Fallback:        from.SHFallback || from.MHFallback,
+		Failover:        from.Failover,
 	}
 	if s.Proto == packet.ProtoTCP {
 		s.SYNProxy = newSYNProxy(&from.SYNProxy)
@@ -133,6 +144,10 @@ func newServer(s *Service, index int, from *config.RealServer, loads map[binding
 		Upper:   from.UpperThreshold,
 		Lower:   from.LowerThreshold,
 		Load:    load,
+
+		Configured: from.Weight,
+		NotifyUp:   from.NotifyUp,
+		NotifyDown: from.NotifyDown,
 	}
 }
 
@@ -140,7 +155,8 @@ func newServer(s *Service, index int, from *config.RealServer, loads map[binding
 // had one.
 func (s *Service) schedule(was *Service) (err error) {
 	spec := sched.Spec{Name: s.Scheduler, Virtual: s.Virtual.Addr, Port: s.HashPort, Fallback: s.Fallback}
-	for _, server := range s.Servers {
+	s.eligible = s.candidates()
+	for _, server := range s.eligible {
 		spec.Servers = append(spec.Servers, sched.Server{
 			Addr: server.Real.Addr, Port: server.Real.Port,
 			Weight: server.Weight, Upper: server.Upper, Lower: server.Lower, Load: server.Load,

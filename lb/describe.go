@@ -47,6 +47,7 @@ func (s *Service) object() *object {
 	} {
 		o.set("timeout."+timeout.key, span(timeout.value))
 	}
+	o.failover(&s.Failover)
 	return o
 }
 
@@ -85,9 +86,12 @@ func (s *Server) object(of *object) *object {
 		title:   fmt.Sprintf("%s: real_server %s", of.title, s.Real),
 		ordinal: of.ordinal + number(s.Real),
 	}
-	o.set("weight", strconv.Itoa(s.Weight))
+	o.set("weight", strconv.Itoa(s.Configured))
 	o.set("upper_threshold", count(s.Upper))
 	o.set("lower_threshold", count(s.Lower))
+	o.set("health", checks(s.Checks))
+	o.set("notify_up", command(s.NotifyUp))
+	o.set("notify_down", command(s.NotifyDown))
 	return o
 }
 

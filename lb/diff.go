@@ -41,7 +41,7 @@ func (c Change) String() string {
 // table is an empty one. A service is the same one if its address and protocol
 // are, whatever its name: those are what connections hang on.
 func Diff(old, new *Table) []Change {
-	before, after := objects(old), objects(new)
+	before, after := objects(old, new), objects(new, old)
 	var changes []Change
 	for id, o := range before {
 		if _, stays := after[id]; !stays {
@@ -110,8 +110,10 @@ func (o *object) since(was *object) (changes []Change) {
 	return changes
 }
 
-// objects returns the parts of t by what identifies them from table to table.
-func objects(t *Table) map[string]*object {
+// objects returns the parts of t by what identifies them from table to table, but
+// for servers that are the same in other: there may be thousands, and to describe
+// each takes longer than to compile all.
+func objects(t, other *Table) map[string]*object {
 	all := make(map[string]*object)
 	if t == nil {
 		return all
@@ -124,8 +126,31 @@ func objects(t *Table) map[string]*object {
 		o := s.object()
 		all[id] = o
 		for _, server := range s.Servers {
+			if server.Sorry || other.has(server) { // the former is a property of the service
+				continue
+			}
 			all[fmt.Sprint(id, " ", server.Real)] = server.object(o)
 		}
 	}
 	return all
+}
+
+// has reports whether t has a server that is configured as s is.
+func (t *Table) has(s *Server) bool {
+	if t == nil {
+		return false
+	}
+	service := t.Service(s.Service.Proto, s.Service.Virtual)
+	if service == nil {
+		return false
+	}
+	var o *Server
+	if s.Index < len(service.Servers) && service.Servers[s.Index].Real == s.Real { // as nearly always
+		o = service.Servers[s.Index]
+	} else {
+		o = service.Server(s.Real)
+	}
+	return o != nil && !o.Sorry && o.Configured == s.Configured && o.Upper == s.Upper && o.Lower == s.Lower &&
+		slices.Equal(o.NotifyUp, s.NotifyUp) && slices.Equal(o.NotifyDown, s.NotifyDown) &&
+		slices.EqualFunc(o.Checks, s.Checks, func(a, b Check) bool { return a.Text == b.Text })
 }

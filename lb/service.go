@@ -3,6 +3,7 @@ package lb
 import (
 	"time"
 
+	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb/sched"
 )
@@ -33,8 +34,11 @@ type Service struct {
 	HashPort  bool   // sh and mh: the client's port is hashed too
 	Fallback  bool   // sh and mh: another server stands in for an overloaded one
 	Servers   []*Server
+	Failover  config.Failover
+	NoQuorum  bool // too few servers are up
 
 	scheduler *sched.Scheduler
+	eligible  []*Server // that the scheduler chooses among
 }
 
 // Pick returns the scheduler's choice for a new connection of client, or nil if
@@ -45,7 +49,7 @@ func (s *Service) Pick(client packet.Endpoint) *Server {
 	if i < 0 {
 		return nil
 	}
-	return s.Servers[i]
+	return s.eligible[i]
 }
 
 // Server returns the service's server at real, or nil.
@@ -72,10 +76,24 @@ type Server struct {
 	Service *Service
 	Index   int // in Service.Servers
 	Real    packet.Endpoint
-	Weight  int         // 0 takes no new connections
+	Weight  int         // in force; 0 takes no new connections
 	Upper   int         // connections at which it takes no more; 0 is no limit
 	Lower   int         // connections below which it takes some again; 0 is 3/4 of Upper
 	Load    *sched.Load // the same one in every Table that has this server
+
+	Configured int      // the weight in the configuration
+	Checks     []Check  // of its health
+	NotifyUp   []string // commands to run when it comes up or goes down
+	NotifyDown []string
+	Sorry      bool // it stands in when the others have no quorum
+	Verdict
+}
+
+// A Check is one check of a server. Servers that have theirs from the service
+// share them.
+type Check struct {
+	*config.Check
+	Text string // all that is configured of it, in one line
 }
 
 // Available reports whether s may take a new connection: it has a weight and is

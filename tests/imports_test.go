@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"cmd/fnatrs":  {"internal/cli", "realserver", "realserver/selftest"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "synproxy",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/health", "synproxy",
 	},
 	"internal/ctl": {"internal/packet"},
 	"realserver":   {"internal/cgroup", "internal/unit"},
@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"conntrack": {"internal/packet", "internal/siphash"},
 	"synproxy":  {"internal/packet", "internal/siphash"},
 	"lb":        {"config", "internal/packet", "lb/sched"},
+	"lb/health": {"internal/packet"},
 	"lb/sched":  {"internal/packet"},
 	"config":    {"lb/sched"}, // the names of the schedulers
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/netns"
@@ -22,7 +23,8 @@ local_address_group lan {
     %[2]s-%[3]s $LAN
 }
 virtual_server %[4]s 80 {
-    delay_loop 3
+    delay_loop 0.5
+    warmup 0
     lb_algo rr
     lb_kind FNAT
     protocol TCP
@@ -32,8 +34,17 @@ virtual_server %[4]s 80 {
         weight 1
         TCP_CHECK {
             connect_timeout 3
+            retry 1
+            delay_before_retry 0.2
         }
     }
+    real_server %[7]s 8080 {
+        weight 1
+        HTTP_GET {
+            url { path /echo/health }
+        }
+    }
+    syn_proxy
 }
 `
 
@@ -41,12 +52,13 @@ virtual_server %[4]s 80 {
 // a control socket, so fnatd gets a /run/fnatd of its own: others may be using
 // the host's.
 func TestKeepalivedConfRunsAsItIs(t *testing.T) {
-	b := newBed(t, matrix[0], 1)
+	b := newBed(t, matrix[0], 2)
 	n := b.nginx(0)
 	want := n.file(b, "file", 1<<20)
+	b.nginx(1).file(b, "file", 1<<20)
 
 	conf := filepath.Join(b.dir, "rig.conf")
-	text := fmt.Sprintf(keepalivedConf, b.ServerSide(), netns.LIP(0), netns.LIP(1), netns.VIP(0), b.ClientSide(), netns.ServerAddr(0))
+	text := fmt.Sprintf(keepalivedConf, b.ServerSide(), netns.LIP(0), netns.LIP(1), netns.VIP(0), b.ClientSide(), netns.ServerAddr(0), netns.ServerAddr(1))
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +74,12 @@ func TestKeepalivedConfRunsAsItIs(t *testing.T) {
 	if got := b.hash(down); got != want {
 		t.Errorf("got a file with hash %s, want %s", got, want)
 	}
-	for _, note := range []string{"rig.conf:2: global_defs: not a balancer's", "TCP_CHECK: not supported yet"} {
+	for _, note := range []string{"rig.conf:2: global_defs: not a balancer's", "syn_proxy: not supported yet"} {
 		b.contains(b.lb.Log(), note)
+	}
+	n.Kill()
+	b.eventually("the dead server is down", func() bool { return strings.Contains(b.lb.Log(), `msg="real server is down"`) })
+	if got := b.answersFrom(6); got["1"] != 6 {
+		t.Errorf("one server is dead: got answers %v, want 6 of the other", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +26,7 @@ func (p *program) root() *cobra.Command {
 	root := &cobra.Command{Use: "fnatctl", Short: "Look at and steer a running fnatd"}
 	root.PersistentFlags().StringVar(&p.socket, "socket", ctl.DefaultSocket, "control socket of fnatd")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
-	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.reload(), p.importFile(), p.version())
+	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.health(), p.reload(), p.importFile(), p.version())
 	return root
 }
 
@@ -138,6 +139,20 @@ func (p *program) drops() *cobra.Command {
 			return err
 		})
 	cmd.Flags().BoolVar(&all, "all", false, "also reasons that never occurred")
+	return cmd
+}
+
+func (p *program) health() *cobra.Command {
+	var all bool
+	cmd := p.ask("health", "Show which real servers are up, and why not", ctl.PathHealth,
+		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			services, err := c.Health(ctx)
+			if err == nil {
+				printHealth(w, services, all, time.Now())
+			}
+			return err
+		})
+	cmd.Flags().BoolVar(&all, "checks", false, "also each check, with what it last found")
 	return cmd
 }
 

@@ -112,6 +112,25 @@ func (*fakeBackend) Drops() []ctl.Drop {
 	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0), ctl.NewDrop("no_local_port", 1234567)}
 }
 
+func (*fakeBackend) Health() []ctl.ServiceHealth {
+	real := netip.MustParseAddrPort
+	return []ctl.ServiceHealth{{
+		Name: "web", Protocol: "tcp", Virtual: real("203.0.113.10:80"), Quorum: 3, Hysteresis: 1, Weight: 1,
+		Sorry: real("10.0.2.99:80"), Servers: []ctl.ServerHealth{
+			{Real: real("10.0.2.11:8080"), State: ctl.HealthUp, Weight: 1, Checks: []ctl.CheckHealth{
+				{Name: "http /healthz", Passing: true, Streak: 1, At: time.Unix(1, 0), TookSeconds: 2, Passed: 99, Failed: 1, Error: "no full answer within 2s"},
+				{Name: "tcp", Passing: true},
+			}},
+			{Real: real("10.0.2.12:8080"), State: ctl.HealthDown, Reason: "tcp: connection refused", HeldSeconds: 7.5, Flaps: 3, Checks: []ctl.CheckHealth{
+				{Name: "tcp", At: time.Unix(1, 0), TookSeconds: 0.0123, Passed: 3},
+			}},
+		},
+	}, {
+		Name: "dns", Protocol: "udp", Virtual: real("203.0.113.10:53"), Quorum: 1, Weight: 1, HasQuorum: true,
+		Servers: []ctl.ServerHealth{{Real: real("[2001:db8::11]:53"), State: ctl.HealthUnchecked, Weight: 1, Checks: []ctl.CheckHealth{}}},
+	}}
+}
+
 func (f *fakeBackend) Reload(context.Context) (ctl.Reload, error) {
 	return ctl.Reload{ConfigFile: "/etc/fnatd/lb.toml", Changes: []string{`service "web": real_server 10.0.2.14:8080: added`}}, f.reloadErr
 }
@@ -175,6 +194,9 @@ func TestTables(t *testing.T) {
 		"stats":                   {"stats"},
 		"drops":                   {"drops"},
 		"drops_all":               {"drops", "--all"},
+		"health":                  {"health"},
+		"health_checks":           {"health", "--checks"},
+		"json_health":             {"health", "--json"},
 		"reload":                  {"reload"},
 		"version":                 {"version"},
 		"json_services":           {"--json", "services"},

@@ -74,8 +74,16 @@ func describe(s *ctl.Service) string {
 // note says why a real server gets no new connections.
 func note(r *ctl.Server) string {
 	switch {
-	case r.Weight == 0:
+	case r.Health == ctl.HealthDown:
+		return "down: " + r.Reason
+	case r.Sorry && r.Weight == 0:
+		return "sorry server, stands by"
+	case r.Sorry:
+		return "sorry server, stands in"
+	case r.Weight == 0 && r.Configured == 0:
 		return "draining"
+	case r.Weight == 0:
+		return "no new connections"
 	case r.Overloaded:
 		return fmt.Sprintf("overloaded (upper %d, lower %d)", r.UpperThreshold, r.LowerThreshold)
 	}

@@ -42,8 +42,21 @@ type service struct {
 	persistent bool
 	granular   *statement // persistence_granularity
 	timeout    *statement // est_timeout
-	servers    []table
+	level      level
+	scripts    []*statement
+	checks     []*table // that all servers have
+	servers    []server
+	in         *server  // that is being read, or nil
 	leftOut    []string // keywords that have no counterpart yet
+}
+
+// A server is a real_server.
+type server struct {
+	table
+	level    level
+	checkers []*statement
+	scripts  []*statement
+	checks   []*table
 }
 
 // A target is one address of a virtual_server, and the name of its service.

@@ -14,10 +14,20 @@ type importer struct {
 	groups map[string]*group // virtual_server_group by name
 	pools  map[string]*pool  // local_address_group by name
 	order  []*pool           // in the order of the file
+
+	trackFiles map[string]*trackFile // by name
+	user       *statement            // script_user of global_defs, or nil
+}
+
+// A trackFile is a track_file block.
+type trackFile struct {
+	*statement
+	level level // what is in it
+	used  bool
 }
 
 func newImporter(r *report, o Options, l limits) *importer {
-	return &importer{report: r, limits: l, opts: o, groups: map[string]*group{}, pools: map[string]*pool{}}
+	return &importer{report: r, limits: l, opts: o, groups: map[string]*group{}, pools: map[string]*pool{}, trackFiles: map[string]*trackFile{}}
 }
 
 // draft makes the draft. Groups may stand behind the services that name them,
@@ -30,6 +40,14 @@ func (d *importer) draft(blocks []*statement) *draft {
 			d.virtualGroup(s)
 		case "local_address_group":
 			d.localGroup(s)
+		case "track_file", "vrrp_track_file":
+			if len(s.args()) == 1 {
+				d.trackFiles[s.args()[0]] = &trackFile{statement: s, level: levelOf(s.block)}
+			}
+		case "global_defs":
+			if u := levelOf(s.block)["script_user"]; u != nil {
+				d.user = u
+			}
 		}
 	}
 	for _, s := range blocks {
@@ -41,11 +59,25 @@ func (d *importer) draft(blocks []*statement) *draft {
 			d.others(s)
 		}
 	}
+	for _, f := range d.trackFiles {
+		if !f.used {
+			d.note(f.at, "%s: no FILE_CHECK uses it, passed over", strings.Join(f.words, " "))
+		}
+	}
 	before := len(d.errors)
 	d.choosePools(out)
 	d.chooseInterfaces(out)
 	out.incomplete = len(d.errors) > before
 	return out
+}
+
+// levelOf returns the last statement of each keyword in a block.
+func levelOf(block []*statement) level {
+	l := level{}
+	for _, s := range block {
+		l[s.key()] = s
+	}
+	return l
 }
 
 // others takes the statements of the outermost level that are no services.
@@ -54,6 +86,9 @@ func (d *importer) others(s *statement) {
 	case key == "virtual_server_group", key == "local_address_group":
 	case key == "deny_address_group", key == "allow_address_group", key == "tunnel_group":
 		d.note(s.at, "%s: not supported yet by this version, left out", key)
+	case (key == "track_file" || key == "vrrp_track_file") && len(s.args()) == 1: // told of when it is known whether it is used
+	case key == "global_defs" && d.user != nil:
+		d.note(s.at, "global_defs: not a balancer's but for script_user, passed over")
 	case foreign(key):
 		d.note(s.at, "%s: not a balancer's, passed over", strings.Join(s.words[:min(2, len(s.words))], " "))
 	default:

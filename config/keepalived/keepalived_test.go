@@ -24,6 +24,7 @@ var options = map[string]Options{
 	"upstream":  {LocalPool: "10.9.0.1-10.9.0.4,fd00::9", Interface: "eth0"},
 	"lvs":       {Interface: "eth0"},
 	"dpvs":      {Interface: "eth0"},
+	"checkers":  {LocalPool: "10.9.0.1", Interface: "eth0"},
 	"convert":   {LocalPool: "10.9.0.1", Interface: "eth0", Convert: true},
 	"language":  {ConfigID: "left"},
 	"bad_pool":  {LocalPool: "10.9.0.0.1,203.0.113.10", Interface: "eth0"},
@@ -149,8 +150,7 @@ func TestMessages(t *testing.T) {
 		"ops":                    {"ops", "a.conf:7: virtual_server: ops: fnatd keeps a connection for each flow and does not schedule single packets (remove it)"},
 		"flag_of_another":        {"lb_algo rr\nsh-port", `a.conf:8: service "203.0.113.10:80": sh_port: has no effect without scheduler = "sh" (add that or remove this)`},
 		"timeout":                {"est_timeout soon", `a.conf:7: est_timeout "soon": want a number of seconds`},
-		"check_left_out":         {"real_server 10.0.2.2 80 { TCP_CHECK { connect_timeout 3 } }", "note: a.conf:7: real_server: TCP_CHECK: not supported yet by this version, left out"},
-		"sorry_server_left_out":  {"sorry_server 10.0.2.9 80", "note: a.conf:7: virtual_server: sorry_server: not supported yet by this version, left out"},
+		"syn_proxy_left_out":     {"syn_proxy", "note: a.conf:7: virtual_server: syn_proxy: not supported yet by this version, left out"},
 		"later_one_counts":       {"lb_algo rr\nlvs_sched wrr", "note: a.conf:7: virtual_server: lb_algo: given again at a.conf:8, which counts"},
 		"granularity_of_nothing": {"persistence_granularity 255.255.255.0", "note: a.conf:7: virtual_server: persistence_granularity: has no effect without persistence_timeout, left out"},
 	} {
@@ -193,6 +193,81 @@ func TestIncludeIsRelativeToTheIncludingFile(t *testing.T) {
 	for _, want := range []string{"# pool.inc:1: local_address_group lan\n", "# conf.d/2.conf:1: virtual_server 203.0.113.10 80\n"} {
 		if !strings.Contains(string(in.TOML), want) {
 			t.Errorf("got\n%s\nwant it to contain %q", in.TOML, want)
+		}
+	}
+}
+
+// TestMessagesOfChecks has what is said of checkers; the server that has them
+// stands in line 7.
+func TestMessagesOfChecks(t *testing.T) {
+	for name, test := range map[string]struct{ fragment, want string }{
+		"bfd":                   {"BFD_CHECK { name x }", "a.conf:7: real_server: BFD_CHECK: fnatd does not speak BFD (write PING_CHECK or TCP_CHECK)"},
+		"http_without_url":      {"HTTP_GET { connect_timeout 3 }", "a.conf:7: real_server: HTTP_GET: there is no url (write url { path / })"},
+		"misc_without_path":     {"MISC_CHECK { misc_timeout 3 }", "a.conf:7: real_server: MISC_CHECK: there is no misc_path (write the program to run)"},
+		"misc_of_nothing":       {`MISC_CHECK { misc_path "" }`, `a.conf:7: misc_path "": not a command (close the quotes, and name a program)`},
+		"misc_with_open_quote":  {`MISC_CHECK { misc_path "/bin/a 'b" }`, `a.conf:7: misc_path "/bin/a 'b": not a command (close the quotes, and name a program)`},
+		"misc_relative":         {"MISC_CHECK { misc_path ./check }", `a.conf:7: service "203.0.113.10:80": real_server: health: command "./check": want the absolute path of a program, or its name alone`},
+		"file_without_block":    {"FILE_CHECK { track_file load }", `a.conf:7: real_server: FILE_CHECK: track_file "load": there is no such track_file block with a file (add it, or correct the name)`},
+		"file_without_name":     {"FILE_CHECK { weight 1 }", "a.conf:7: real_server: FILE_CHECK: there is no track_file (write the name of a track_file block)"},
+		"timer":                 {"TCP_CHECK { connect_timeout 0x3 }", `a.conf:7: connect_timeout "0x3": want a number of seconds`},
+		"timer_too_short":       {"delay_loop 0.01\nTCP_CHECK { }", `a.conf:7: service "203.0.113.10:80": real_server: health: interval "0.01s": want 100ms to 480h`},
+		"retry":                 {"TCP_CHECK { retry often }", `a.conf:7: service "203.0.113.10:80": real_server: health: retry "often": want a whole number from 0 to 100`},
+		"status":                {"HTTP_GET { url { path /\nstatus_code 2xx\n} }", `a.conf:8: service "203.0.113.10:80": real_server: health: status "2xx": not a status code or range (want 200 or "200-299")`},
+		"regex_of_pcre":         {"HTTP_GET { url { path /\nregex \"(?=ok)\"\n} }", "a.conf:8: service \"203.0.113.10:80\": real_server: health: regex \"(?=ok)\": not a regular expression: invalid or unsupported Perl syntax: `(?=` (want one of RE2: no back-references, no look-around)"},
+		"regex_option":          {"HTTP_GET { url { path /\nregex ok\nregex_options extended\n} }", "a.conf:9: real_server: HTTP_GET: url: regex_options extended: fnatd has caseless, multiline, dotall and ungreedy (remove it, and write the expression without)"},
+		"regex_offset":          {"HTTP_GET { url { path /\nregex ok\nregex_min_offset 10\n} }", "a.conf:9: real_server: HTTP_GET: url: regex_min_offset: fnatd looks at the whole body (remove it, and let the expression itself say where)"},
+		"dns_type":              {"DNS_CHECK { type PTR }", `a.conf:7: service "203.0.113.10:80": real_server: health: query "PTR": unknown query (want A, NS, CNAME, SOA, MX, TXT or AAAA)`},
+		"udp_payload":           {"UDP_CHECK { payload xyz }", `a.conf:7: service "203.0.113.10:80": real_server: health: payload "xyz": not the bytes of a datagram (want two hexadecimal digits for each byte, as "00 1f", at most 1472 bytes)`},
+		"alpha":                 {"alpha maybe\nTCP_CHECK { }", "a.conf:7: alpha maybe: want on or off"},
+		"two_users":             {"TCP_CHECK { }\nnotify_up /bin/up alice\nnotify_down /bin/down bob", `a.conf:9: notify_down: runs as "bob" and the script at a.conf:8 as "alice" (fnatd has one user for all scripts of a service: write the same for both)`},
+		"command_of_four_words": {"TCP_CHECK { }\nnotify_up /bin/up -a -b -c", "a.conf:8: notify_up /bin/up -a -b -c: want a command in quotes, and perhaps a user and a group"},
+		"ping_port":             {"PING_CHECK { connect_port 7 }", "note: a.conf:7: real_server: PING_CHECK: connect_port: a ping has no port, left out"},
+		"http_protocol":         {"HTTP_GET { http_protocol 1.0\nurl { path / } }", "note: a.conf:7: real_server: HTTP_GET: http_protocol 1.0: fnatd asks by HTTP/1.1, with Connection: close"},
+		"given_twice":           {"TCP_CHECK { retry 1\nnb_get_retry 2 }", "note: a.conf:7: real_server: TCP_CHECK: retry: given again at a.conf:8, which counts"},
+		"random_payload":        {"UDP_CHECK { }", "note: a.conf:7: real_server: UDP_CHECK: without payload fnatd sends an empty datagram, not random bytes"},
+		"reply_that_may_fail":   {"UDP_CHECK { payload 00\nmin_reply_length 3 }", "note: a.conf:8: real_server: UDP_CHECK: min_reply_length: has no effect without require_reply, left out"},
+		"group_of_a_script":     {"TCP_CHECK { }\nnotify_up /bin/up alice staff", "note: a.conf:8: notify_up: programs run with all groups of their user, the group is left out"},
+		"no_check":              {"delay_loop 3\nnotify_up /bin/up", "note: a.conf:7: real_server: delay_loop: has no effect without a checker, left out\nnote: a.conf:8: real_server: notify_up: has no effect without a checker, left out"},
+		"omega_of_nothing":      {"TCP_CHECK { }\n}\nomega\nreal_server 10.0.2.3 80 {", "note: a.conf:9: virtual_server: omega: has no effect without scripts, left out"},
+		"hysteresis":            {"}\nquorum 2\nhysteresis 2\nreal_server 10.0.2.3 80 {", "note: a.conf:9: virtual_server: hysteresis 2: is not from 0 to below the quorum, taken for 0, as keepalived does"},
+		"quorum":                {"}\nquorum 0\nreal_server 10.0.2.3 80 {", "note: a.conf:8: virtual_server: quorum 0: taken for 1, as keepalived does"},
+		"sorry_without_port":    {"}\nsorry_server 10.0.2.9\nreal_server 10.0.2.3 80 {", "a.conf:8: sorry_server 10.0.2.9: the port is left out (write the one that the server listens on)"},
+		"sorry_by_dr":           {"}\nsorry_server_lvs_method DR\nreal_server 10.0.2.3 80 {", "a.conf:8: sorry_server_lvs_method DR: fnatd forwards by FULLNAT (say fnatctl import --convert to make FULLNAT of it; real servers then need no VIP)"},
+		"one_inhibited":         {"inhibit_on_failure\nTCP_CHECK { }\n}\nreal_server 10.0.2.3 80 { TCP_CHECK { }", "note: a.conf:7: real_server: inhibit_on_failure: fnatd has it for all servers of a service or none, left out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, err := parse("a.conf", []byte(pre+"real_server 10.0.2.2 80 { "+test.fragment+"\n}\n"+post), Options{ConfigID: "left"}, memory(nil))
+			if err != nil {
+				in.Notes = nil
+			} else {
+				roundTrips(t, in)
+			}
+			got := strings.TrimSpace(strings.TrimPrefix(outcome(in, err), string(in.TOML)))
+			if got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for line, want := range map[string]string{
+		"/bin/a":                  "/bin/a",
+		`  /bin/a  -b	c `:         "/bin/a|-b|c",
+		`/bin/a 'b c' "d e" f\ g`: "/bin/a|b c|d e|f g",
+		`/bin/a "" ''`:            "/bin/a||",
+		`/bin/a b"c d"e`:          "/bin/a|bc de",
+		`/bin/a "it's" 'a\b' "\"`: "/bin/a|it's|a\\b|\"!",
+		`/bin/a $HOME`:            "/bin/a|$HOME",
+		"":                        "",
+	} {
+		words, closed := split(line)
+		got := strings.Join(words, "|")
+		if !closed {
+			got += "!"
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", line, got, want)
 		}
 	}
 }

@@ -13,7 +13,6 @@ type rule struct {
 	refuse  string                                // why it cannot be imported, and what to do
 	later   bool                                  // this version has no counterpart yet
 	foreign bool                                  // not a balancer's business
-	block   []string                              // the keywords in its block
 }
 
 // virtualRules are the keywords of a virtual_server.
@@ -46,44 +45,36 @@ var virtualRules = rules(map[string]rule{
 	"match":                   {refuse: noSourceNAT},
 	"fwmark":                  {refuse: noFwmark},
 	"real_server":             {take: (*importer).realServer},
-}, later("ha_suspend alpha omega quorum hysteresis quorum_up quorum_down sorry_server sorry_server_inhibit sorry_server_lvs_method "+
-	"syn_proxy inhibit_on_failure expire_quiescent_conn bps limit_proportion virtualhost nat_mask "+timers),
+	"sorry_server":            {take: (*importer).sorryServer, last: true},
+	"sorry_server_lvs_method": {take: (*importer).sorryKind, last: true},
+	"quorum_up":               {take: (*importer).script, last: true},
+	"quorum_down":             {take: (*importer).script, last: true},
+}, settings("quorum hysteresis omega alpha inhibit_on_failure virtualhost "+timers),
+	later("ha_suspend sorry_server_inhibit syn_proxy expire_quiescent_conn bps limit_proportion nat_mask"),
 	others("smtp_alert snmp_name ip_family"))
 
 // serverRules are the keywords of a real_server that are not the importer's
 // serverKeys.
 var serverRules = rules(map[string]rule{
-	"weight":     {last: true},
-	"uthreshold": {last: true},
-	"lthreshold": {last: true},
-	"lvs_method": {take: (*importer).kind, last: true},
-	"lb_kind":    {take: (*importer).kind, last: true},
-}, later("inhibit_on_failure notify_up notify_down virtualhost alpha "+timers), others("smtp_alert snmp_name"), checkers())
+	"weight":      {last: true},
+	"uthreshold":  {last: true},
+	"lthreshold":  {last: true},
+	"lvs_method":  {take: (*importer).kind, last: true},
+	"lb_kind":     {take: (*importer).kind, last: true},
+	"notify_up":   {take: (*importer).script, last: true},
+	"notify_down": {take: (*importer).script, last: true},
+	"BFD_CHECK":   {refuse: "fnatd does not speak BFD (write PING_CHECK or TCP_CHECK)"},
+}, settings("alpha inhibit_on_failure virtualhost "+timers), others("smtp_alert snmp_name"), checkerRules())
 
-// timers are the keywords of when to check, which stand at every level.
-const timers = "delay_loop connect_timeout retry delay_before_retry warmup"
+// settings returns rules that remember the last statement of each keyword.
+func settings(words string) map[string]rule {
+	return each(words, rule{take: (*importer).setting, last: true})
+}
 
-// connection are the keywords that all checkers of a connection have.
-const connection = "connect_ip connect_port bindto bind_if bind_port fwmark alpha log_all_failures nb_get_retry " + timers
-
-// checkers returns the rules of the checkers and of what is in them.
-func checkers() map[string]rule {
-	url := " url http_protocol fast_recovery virtualhost enable_sni sni_name tls_compliant path digest status_code regex" +
-		" regex_no_match regex_options regex_stack regex_min_offset regex_max_offset"
+func checkerRules() map[string]rule {
 	all := map[string]rule{}
-	for name, keys := range map[string]string{
-		"TCP_CHECK":  connection,
-		"HTTP_GET":   connection + url,
-		"SSL_GET":    connection + url,
-		"SMTP_CHECK": connection + " helo_name host",
-		"DNS_CHECK":  connection + " type name",
-		"MISC_CHECK": "misc_path misc_timeout misc_dynamic user alpha log_all_failures " + timers,
-		"BFD_CHECK":  "name alpha",
-		"PING_CHECK": connection,
-		"UDP_CHECK":  connection + " payload require_reply min_reply_length max_reply_length",
-		"FILE_CHECK": "track_file dynamic weight alpha " + timers,
-	} {
-		all[name] = rule{later: true, block: strings.Fields(keys)}
+	for name := range checkers {
+		all[name] = rule{take: (*importer).checker}
 	}
 	return all
 }
@@ -123,7 +114,7 @@ func foreign(key string) bool {
 }
 
 // aliases are keywords that are another's name.
-var aliases = map[string]string{"lvs_sched": "lb_algo", "lvs_method": "lb_kind", "establish_timeout": "est_timeout"}
+var aliases = map[string]string{"lvs_sched": "lb_algo", "lvs_method": "lb_kind", "establish_timeout": "est_timeout", "nb_get_retry": "retry"}
 
 // canonical returns the first name of a keyword.
 func canonical(key string) string {

@@ -113,18 +113,35 @@ func (w *writer) service(s *service, t target, out *draft) {
 		w.line(e.at, "  [service.timeout]")
 		w.line(e.at, "  %s = %s", key, quote(e.args()[0]+"s"))
 	}
+	w.checks("service.health", s.checks)
 	for i := range s.servers {
 		w.server(&s.servers[i])
 	}
 }
 
-func (w *writer) server(r *table) {
+// checks writes checks: a single one with one pair of brackets.
+func (w *writer) checks(name string, all []*table) {
+	if len(all) != 1 {
+		name = "[" + name + "]"
+	}
+	for _, c := range all {
+		w.line(c.at, "")
+		w.from("  ", c, "")
+		w.line(c.at, "  [%s]", name)
+		for _, k := range c.settings {
+			w.line(k.at, "  %s = %s", k.key, k.value)
+		}
+	}
+}
+
+func (w *writer) server(r *server) {
 	w.line(r.at, "")
-	w.from("  ", r, "")
+	w.from("  ", &r.table, "")
 	w.line(r.at, "  [[service.real_server]]")
 	for _, k := range r.settings {
 		w.line(k.at, "  %s = %s", k.key, k.value)
 	}
+	w.checks("service.real_server.health", r.checks)
 }
 
 // quote returns s as a TOML string.

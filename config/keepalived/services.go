@@ -9,7 +9,7 @@ import (
 // virtualServer makes a service of a virtual_server; nil if it has no addresses
 // that could be used, which is reported.
 func (d *importer) virtualServer(s *statement) *service {
-	v := &service{table: table{at: s.at, source: strings.Join(s.words, " ")}}
+	v := &service{table: table{at: s.at, source: strings.Join(s.words, " ")}, level: level{}}
 	v.targets = d.targets(s)
 	if !s.open {
 		d.fail(s.at, "%s: want a block behind it, as { real_server 10.0.2.11 80 { } }", v.source)
@@ -104,7 +104,6 @@ func (d *importer) apply(v *service, block []*statement, rules map[string]rule, 
 			d.note(s.at, "%s%s: not a balancer's, passed over", context, key)
 		case r.later:
 			d.leaveOut(v, s, context)
-			d.checkBlock(s, context+key+": ", r.block)
 		case r.take != nil:
 			r.take(d, v, s)
 		}
@@ -117,25 +116,5 @@ func (d *importer) leaveOut(v *service, s *statement, context string) {
 	d.note(s.at, "%s%s: not supported yet by this version, left out", context, s.key())
 	if !slices.Contains(v.leftOut, s.key()) {
 		v.leftOut = append(v.leftOut, s.key())
-	}
-}
-
-// checkBlock reports the keywords in a checker that no checker of its kind has:
-// a check that is misspelt now would be wrong when fnatd has checks.
-func (d *importer) checkBlock(s *statement, context string, known []string) {
-	if known == nil && s.open {
-		d.fail(s.at, "%sno block belongs here (remove it)", context)
-		return
-	}
-	for _, c := range s.block {
-		inner := known
-		switch {
-		case !slices.Contains(known, c.key()):
-			d.unknown(c, context, known)
-			continue
-		case c.key() != "url" && c.key() != "host":
-			inner = nil
-		}
-		d.checkBlock(c, context+c.key()+": ", inner)
 	}
 }

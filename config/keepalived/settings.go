@@ -95,6 +95,19 @@ func (d *importer) seconds(s *statement) (string, bool) {
 	return strconv.FormatUint(n, 10), err == nil
 }
 
+// decimal returns the argument of s, a number that may have a fraction.
+func (d *importer) decimal(s *statement) (string, bool) {
+	text, ok := d.arg(s, "a number of seconds")
+	if !ok {
+		return "", false
+	}
+	if f, err := strconv.ParseFloat(text, 64); err != nil || f < 0 || strings.ContainsAny(text, "eExXpPnN_+") {
+		d.fail(s.at, "%s %q: want a number of seconds", s.key(), text)
+		return "", false
+	}
+	return text, true
+}
+
 func (d *importer) granularity(v *service, s *statement) {
 	if _, ok := d.arg(s, "a netmask, or for IPv6 a prefix length"); ok {
 		v.granular = s
@@ -152,6 +165,39 @@ func (d *importer) dependent(v *service) {
 		d.note(s.at, "virtual_server: persistence_granularity: has no effect without persistence_timeout, left out")
 	} else if s != nil && s.args()[0] != "255.255.255.255" {
 		v.set("persistence_granularity", number(s.args()[0]), s.at)
+	}
+	d.quorum(v)
+	d.health(v)
+}
+
+// quorum writes quorum and hysteresis. What keepalived logs and does not follow
+// is a note.
+func (d *importer) quorum(v *service) {
+	quorum := int64(1)
+	if s := v.level["quorum"]; s != nil {
+		text, ok := d.arg(s, "a number")
+		switch n, err := strconv.ParseInt(text, 10, 32); {
+		case !ok:
+		case err == nil && n < 1:
+			d.note(s.at, "virtual_server: quorum %s: taken for 1, as keepalived does", text)
+		default:
+			quorum = n
+			v.set("quorum", number(text), s.at)
+		}
+	}
+	s := v.level["hysteresis"]
+	if s == nil {
+		return
+	}
+	text, ok := d.arg(s, "a number")
+	switch n, err := strconv.ParseInt(text, 10, 32); {
+	case !ok:
+	case err == nil && (n < 0 || n >= quorum):
+		if n != 0 {
+			d.note(s.at, "virtual_server: hysteresis %s: is not from 0 to below the quorum, taken for 0, as keepalived does", text)
+		}
+	default:
+		v.set("hysteresis", number(text), s.at)
 	}
 }
 

@@ -14,6 +14,8 @@ type Traffic struct {
 	OutPackets  uint64 `json:"out_packets"`
 	InBytes     uint64 `json:"in_bytes"`
 	OutBytes    uint64 `json:"out_bytes"`
+	Refused     uint64 `json:"refused"`    // connections that a real server, or a router, refused
+	Unanswered  uint64 `json:"unanswered"` // SYNs that clients sent again, as no answer had come
 }
 
 // A Service is a VIP, port and protocol, and the real servers behind it.
@@ -35,7 +37,12 @@ type Service struct {
 // A Server is a real server as one service uses it.
 type Server struct {
 	Real           netip.AddrPort `json:"real"`
-	Weight         int            `json:"weight"`          // 0: draining, no new connections
+	Weight         int            `json:"weight"`          // in force; 0: no new connections
+	Configured     int            `json:"configured"`      // weight in the configuration; 0: draining
+	Health         string         `json:"health"`          // up, down, or unchecked
+	Reason         string         `json:"reason"`          // why it is down
+	Removed        bool           `json:"removed"`         // it is down and, unlike with on_down = "inhibit", not of the service meanwhile
+	Sorry          bool           `json:"sorry"`           // stands in when the others have no quorum
 	UpperThreshold int            `json:"upper_threshold"` // connections; 0: none
 	LowerThreshold int            `json:"lower_threshold"` // connections; 0: three quarters of the upper one
 	Overloaded     bool           `json:"overloaded"`      // reached the upper threshold and not yet back below the lower one

@@ -64,6 +64,12 @@ func (c *Client) Drops(ctx context.Context) ([]Drop, error) {
 	return b.Drops, err
 }
 
+// Health asks for what health checks have found out.
+func (c *Client) Health(ctx context.Context) ([]ServiceHealth, error) {
+	b, err := ask[healthBody](ctx, c, http.MethodGet, PathHealth)
+	return b.Services, err
+}
+
 // Reload has the configuration file read again. The error is fnatd's list of
 // what is wrong with the file, one error a line.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {

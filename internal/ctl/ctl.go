@@ -19,6 +19,7 @@ const (
 	PathLocals      = "/v1/locals"
 	PathStats       = "/v1/stats"
 	PathDrops       = "/v1/drops"
+	PathHealth      = "/v1/health"
 	PathReload      = "/v1/reload" // POST
 )
 
@@ -39,6 +40,9 @@ type Backend interface {
 	// Drops returns one entry for each reason, zero counts included; NewDrop
 	// makes one.
 	Drops() []Drop
+	// Health returns what health checks have found out, service by service in
+	// the order of the configuration.
+	Health() []ServiceHealth
 	// Reload reads the configuration file again and puts it into use, or
 	// returns every reason why not and leaves the old one in use.
 	Reload(context.Context) (Reload, error)

@@ -27,6 +27,7 @@ type fakeBackend struct {
 	locals    []Local
 	stats     Stats
 	drops     []Drop
+	health    []ServiceHealth
 	reload    Reload
 	reloadErr error
 }
@@ -36,6 +37,7 @@ func (f *fakeBackend) Connections() iter.Seq[Connection]      { return f.conns }
 func (f *fakeBackend) Locals() []Local                        { return f.locals }
 func (f *fakeBackend) Stats() Stats                           { return f.stats }
 func (f *fakeBackend) Drops() []Drop                          { return f.drops }
+func (f *fakeBackend) Health() []ServiceHealth                { return f.health }
 func (f *fakeBackend) Reload(context.Context) (Reload, error) { return f.reload, f.reloadErr }
 
 // connections yields n connections of the services web and dns in turn.

@@ -29,6 +29,7 @@ func NewServer(b Backend) http.Handler {
 		PathLocals:      {http.MethodGet, s.locals},
 		PathStats:       {http.MethodGet, s.stats},
 		PathDrops:       {http.MethodGet, s.drops},
+		PathHealth:      {http.MethodGet, s.health},
 		PathReload:      {http.MethodPost, s.reload},
 	}
 	return s
@@ -82,6 +83,10 @@ func (s *server) stats(w http.ResponseWriter, _ *http.Request) {
 
 func (s *server) drops(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, dropsBody{orEmpty(s.b.Drops())})
+}
+
+func (s *server) health(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, healthBody{orEmpty(s.b.Health())})
 }
 
 // reload answers 422 when the configuration is refused: the request was fine

@@ -36,18 +36,23 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			ClientAddresses:    clientCounts(&t),
 		}
 		for _, server := range s.Servers {
-			svc.Servers = append(svc.Servers, serverAnswer(server, v.ServerMeter(s, server)))
+			svc.Servers = append(svc.Servers, serverAnswer(server, v.ServerMeter(s, server), d.downReason(server)))
 		}
 		all = append(all, svc)
 	}
 	return all
 }
 
-func serverAnswer(s *lb.Server, m *dataplane.Meter) ctl.Server {
+func serverAnswer(s *lb.Server, m *dataplane.Meter, reason string) ctl.Server {
 	t := m.Read()
 	return ctl.Server{
 		Real:           s.Real.Netip(),
 		Weight:         s.Weight,
+		Configured:     s.Configured,
+		Health:         healthOf(s),
+		Reason:         reason,
+		Removed:        s.Removed(),
+		Sorry:          s.Sorry,
 		UpperThreshold: s.Upper,
 		LowerThreshold: s.Lower,
 		Overloaded:     s.Load.Over(s.Upper, s.Lower),
@@ -62,6 +67,7 @@ func traffic(t *dataplane.Traffic) ctl.Traffic {
 		Connections: t.Connections,
 		InPackets:   t.InPackets, OutPackets: t.OutPackets,
 		InBytes: t.InBytes, OutBytes: t.OutBytes,
+		Refused: t.Refused, Unanswered: t.Unanswered,
 	}
 }
 

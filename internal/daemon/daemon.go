@@ -57,6 +57,7 @@ type Daemon struct {
 	steered   time.Time  // when nics were last read
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
+	ward      ward
 
 	epochTicks uint32 // monotonicTicks at the engine's epoch
 
@@ -132,6 +133,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		})
 	}
 
+	d.ward.open(d)
 	running.Go(func() { d.work(quit) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
@@ -145,10 +147,13 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}
+	d.startHealth()
+	running.Go(func() { d.watch(ctx) })
 	d.attend(ctx)
 
 	unit.Notify("STOPPING=1")
 	d.log.Info("stopping", "connections", d.conns.Stats().Connections)
+	d.stopHealth()
 	d.closeGates()
 	close(quit)
 	cancel(nil)

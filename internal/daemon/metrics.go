@@ -33,6 +33,14 @@ const (
 	realConnections
 	realPackets
 	realBytes
+	realSigns
+	realUp
+	realSince
+	realFlaps
+	checks
+	checkSeconds
+	checkPassing
+	quorumMet
 	optionsInserted
 	optionsNotInserted
 	optionsStripped
@@ -85,6 +93,15 @@ var families = [numFamilies]struct {
 	realConnections: {counter, desc("real_server_connections_total", "Connections made to a real server.", "service", "real")},
 	realPackets:     {counter, desc("real_server_packets_total", "Packets forwarded for a real server; in is from the client.", "service", "real", "direction")},
 	realBytes:       {counter, desc("real_server_bytes_total", "Bytes of IP datagrams forwarded for a real server.", "service", "real", "direction")},
+	realSigns:       {counter, desc("real_server_signs_total", "Signs in the traffic that a real server is down: connections refused, SYNs left unanswered.", "service", "real", "sign")},
+	realUp:          {gauge, desc("real_server_up", "1 if a real server passes its checks, or has none.", "service", "real")},
+	realSince:       {gauge, desc("real_server_since_time_seconds", "When a real server last came up or went down, in seconds since 1970; 0 if it never has.", "service", "real")},
+	realFlaps:       {gauge, desc("real_server_flaps", "Times that a real server went down soon after it had come up.", "service", "real")},
+
+	checks:       {counter, desc("checks_total", "Health checks made of a real server; one that was tried again counts once.", "service", "real", "check", "result")},
+	checkSeconds: {gauge, desc("check_duration_seconds", "How long the last attempt at a check took.", "service", "real", "check")},
+	checkPassing: {gauge, desc("check_passing", "1 while a real server passes a check.", "service", "real", "check")},
+	quorumMet:    {gauge, desc("service_quorum", "1 while enough of a service's real servers are up.", "service")},
 
 	optionsInserted:    {counter, desc("client_address_inserted_total", "Segments that carried a client-address option to a real server.", "service")},
 	optionsNotInserted: {counter, desc("client_address_not_inserted_total", "Segments that should have carried one and were forwarded without.", "service", "cause")},
@@ -145,6 +162,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	m.program(&s)
 	for _, service := range c.b.Services() {
 		m.service(&service)
+	}
+	for _, h := range c.b.Health() {
+		m.health(&h)
 	}
 	for _, l := range c.b.Locals() {
 		m.put(localInUse, float64(l.PortsInUse), l.Pool, l.Address.String())
@@ -224,6 +244,33 @@ func (m metrics) server(service string, r *ctl.Server) {
 	m.put(realConnections, float64(t.Connections), service, real)
 	m.twoWays(realPackets, t.InPackets, t.OutPackets, service, real)
 	m.twoWays(realBytes, t.InBytes, t.OutBytes, service, real)
+	m.put(realSigns, float64(t.Refused), service, real, "refused")
+	m.put(realSigns, float64(t.Unanswered), service, real, "unanswered")
+}
+
+func (m metrics) health(s *ctl.ServiceHealth) {
+	m.put(quorumMet, truth(s.HasQuorum), s.Name)
+	for _, r := range s.Servers {
+		real := r.Real.String()
+		m.put(realUp, truth(r.State != ctl.HealthDown), s.Name, real)
+		m.put(realFlaps, float64(r.Flaps), s.Name, real)
+		since := 0.0
+		if !r.Since.IsZero() {
+			since = float64(r.Since.UnixMilli()) / 1e3
+		}
+		m.put(realSince, since, s.Name, real)
+		seen := map[string]int{}
+		for _, c := range r.Checks {
+			name := c.Name
+			if seen[name]++; seen[name] > 1 {
+				name += " #" + strconv.Itoa(seen[c.Name])
+			}
+			m.put(checks, float64(c.Passed), s.Name, real, name, "passed")
+			m.put(checks, float64(c.Failed), s.Name, real, name, "failed")
+			m.put(checkSeconds, c.TookSeconds, s.Name, real, name)
+			m.put(checkPassing, truth(c.Passing), s.Name, real, name)
+		}
+	}
 }
 
 func (m metrics) worker(w *ctl.Worker) {

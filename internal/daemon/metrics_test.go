@@ -32,7 +32,7 @@ func (fixedBackend) Services() []ctl.Service {
 		},
 		Servers: []ctl.Server{{
 			Real: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 5, Overloaded: true, Active: 3, Inactive: 1,
-			Traffic: ctl.Traffic{Connections: 4, InPackets: 40, OutPackets: 30, InBytes: 4000, OutBytes: 3000},
+			Traffic: ctl.Traffic{Connections: 4, InPackets: 40, OutPackets: 30, InBytes: 4000, OutBytes: 3000, Refused: 5, Unanswered: 6},
 		}, {
 			Real: netip.MustParseAddrPort("[2001:db8::12]:8080"),
 		}},
@@ -67,11 +67,39 @@ func (fixedBackend) Drops() []ctl.Drop {
 	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0)}
 }
 
+func (fixedBackend) Health() []ctl.ServiceHealth {
+	return []ctl.ServiceHealth{{
+		Name: "web", HasQuorum: true, Servers: []ctl.ServerHealth{{
+			Real: netip.MustParseAddrPort("10.0.2.11:8080"), State: ctl.HealthDown, Since: time.Unix(1500, 0), Flaps: 2,
+			Checks: []ctl.CheckHealth{
+				{Name: "http /", Passing: true, TookSeconds: 0.25, Passed: 10, Failed: 2},
+				{Name: "http /", TookSeconds: 0.5, Failed: 3},
+			},
+		}, {
+			Real: netip.MustParseAddrPort("[2001:db8::12]:8080"), State: ctl.HealthUnchecked,
+		}},
+	}}
+}
+
 func (fixedBackend) Reload(context.Context) (ctl.Reload, error) { return ctl.Reload{}, nil }
 
 // TestMetrics compares the metrics that an operator builds on, word for word.
 func TestMetrics(t *testing.T) {
 	const want = `
+# HELP fnatd_check_duration_seconds How long the last attempt at a check took.
+# TYPE fnatd_check_duration_seconds gauge
+fnatd_check_duration_seconds{check="http /",real="10.0.2.11:8080",service="web"} 0.25
+fnatd_check_duration_seconds{check="http / #2",real="10.0.2.11:8080",service="web"} 0.5
+# HELP fnatd_check_passing 1 while a real server passes a check.
+# TYPE fnatd_check_passing gauge
+fnatd_check_passing{check="http /",real="10.0.2.11:8080",service="web"} 1
+fnatd_check_passing{check="http / #2",real="10.0.2.11:8080",service="web"} 0
+# HELP fnatd_checks_total Health checks made of a real server; one that was tried again counts once.
+# TYPE fnatd_checks_total counter
+fnatd_checks_total{check="http /",real="10.0.2.11:8080",result="failed",service="web"} 2
+fnatd_checks_total{check="http /",real="10.0.2.11:8080",result="passed",service="web"} 10
+fnatd_checks_total{check="http / #2",real="10.0.2.11:8080",result="failed",service="web"} 3
+fnatd_checks_total{check="http / #2",real="10.0.2.11:8080",result="passed",service="web"} 0
 # HELP fnatd_client_address_inserted_total Segments that carried a client-address option to a real server.
 # TYPE fnatd_client_address_inserted_total counter
 fnatd_client_address_inserted_total{service="web"} 6
@@ -120,6 +148,24 @@ fnatd_real_server_connections{real="[2001:db8::12]:8080",service="web",state="in
 # TYPE fnatd_real_server_overloaded gauge
 fnatd_real_server_overloaded{real="10.0.2.11:8080",service="web"} 1
 fnatd_real_server_overloaded{real="[2001:db8::12]:8080",service="web"} 0
+# HELP fnatd_real_server_flaps Times that a real server went down soon after it had come up.
+# TYPE fnatd_real_server_flaps gauge
+fnatd_real_server_flaps{real="10.0.2.11:8080",service="web"} 2
+fnatd_real_server_flaps{real="[2001:db8::12]:8080",service="web"} 0
+# HELP fnatd_real_server_signs_total Signs in the traffic that a real server is down: connections refused, SYNs left unanswered.
+# TYPE fnatd_real_server_signs_total counter
+fnatd_real_server_signs_total{real="10.0.2.11:8080",service="web",sign="refused"} 5
+fnatd_real_server_signs_total{real="10.0.2.11:8080",service="web",sign="unanswered"} 6
+fnatd_real_server_signs_total{real="[2001:db8::12]:8080",service="web",sign="refused"} 0
+fnatd_real_server_signs_total{real="[2001:db8::12]:8080",service="web",sign="unanswered"} 0
+# HELP fnatd_real_server_since_time_seconds When a real server last came up or went down, in seconds since 1970; 0 if it never has.
+# TYPE fnatd_real_server_since_time_seconds gauge
+fnatd_real_server_since_time_seconds{real="10.0.2.11:8080",service="web"} 1500
+fnatd_real_server_since_time_seconds{real="[2001:db8::12]:8080",service="web"} 0
+# HELP fnatd_real_server_up 1 if a real server passes its checks, or has none.
+# TYPE fnatd_real_server_up gauge
+fnatd_real_server_up{real="10.0.2.11:8080",service="web"} 0
+fnatd_real_server_up{real="[2001:db8::12]:8080",service="web"} 1
 # HELP fnatd_service_connections_total Connections made for a service.
 # TYPE fnatd_service_connections_total counter
 fnatd_service_connections_total{service="web"} 7
@@ -127,6 +173,9 @@ fnatd_service_connections_total{service="web"} 7
 # TYPE fnatd_service_packets_total counter
 fnatd_service_packets_total{direction="in",service="web"} 70
 fnatd_service_packets_total{direction="out",service="web"} 60
+# HELP fnatd_service_quorum 1 while enough of a service's real servers are up.
+# TYPE fnatd_service_quorum gauge
+fnatd_service_quorum{service="web"} 1
 # HELP fnatd_start_time_seconds When fnatd started, in seconds since 1970.
 # TYPE fnatd_start_time_seconds gauge
 fnatd_start_time_seconds 1000.5

@@ -59,6 +59,7 @@ func (d *Daemon) reload() (changes []string, err error) {
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
 	d.cfg = cfg
+	d.ward.monitor.Set(checked(table))
 	d.tell(l.notes)
 	return changes, nil
 }

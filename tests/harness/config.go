@@ -17,6 +17,7 @@ type Service struct {
 	Virtual  netip.AddrPort
 	Keys     string // further lines, as scheduler = "rr"
 	Timeout  string // lines of its [service.timeout]
+	Health   string // lines of its [service.health]
 	Servers  []Server
 }
 
@@ -65,6 +66,9 @@ func (s *Service) write(b *strings.Builder, ifname string) {
 		s.Name, protocol, s.Virtual, ifname, s.Keys)
 	if s.Timeout != "" {
 		fmt.Fprintf(b, "\n[service.timeout]\n%s\n", s.Timeout)
+	}
+	if s.Health != "" {
+		fmt.Fprintf(b, "\n[service.health]\n%s\n", s.Health)
 	}
 	for _, r := range s.Servers {
 		fmt.Fprintf(b, "\n[[service.real_server]]\naddress = %q\n%s\n", r.Real, r.Keys)

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"regexp"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/lb"
+	"github.com/fnatd/fnatd/lb/health"
+)
+
+// checked returns what is to be checked of a table: all of its services, as also
+// one without checks has a quorum.
+func checked(t *lb.Table) []health.Service {
+	all := make([]health.Service, 0, len(t.Services))
+	probes := map[*config.Check]health.Probe{} // servers that share a check share its probe
+	for _, s := range t.Services {
+		f := &s.Failover
+		service := health.Service{
+			ID: healthID(s), Name: s.Name,
+			Quorum: f.Quorum, Hysteresis: f.Hysteresis, Damping: f.Damping,
+		}
+		for _, server := range s.Servers {
+			if server.Sorry {
+				continue
+			}
+			r := health.Server{Real: server.Real, Weight: server.Configured}
+			for _, c := range server.Checks {
+				p := probes[c.Check]
+				if p == nil {
+					p = probe(c.Check)
+					probes[c.Check] = p
+				}
+				r.Checks = append(r.Checks, check(c, p))
+			}
+			service.Servers = append(service.Servers, r)
+		}
+		all = append(all, service)
+	}
+	return all
+}
+
+func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtual: s.Virtual} }
+
+// check makes a check of its configuration, which is valid.
+func check(c lb.Check, p health.Probe) health.Check {
+	return health.Check{
+		Key: c.Text, Probe: p,
+		Via: health.Via{
+			Addr: c.Address, Port: uint16(c.Port), Source: c.Source, SrcPort: uint16(c.SourcePort),
+			Interface: c.Interface, Mark: uint32(c.Mark),
+		},
+		Timing: health.Timing{
+			Interval: c.Interval, Timeout: c.Timeout, Retry: c.Retry, RetryDelay: c.RetryDelay,
+			Warmup: c.Warmup, Jitter: c.Jitter, Rise: c.Rise, Fall: c.Fall, Alpha: c.Alpha,
+		},
+	}
+}
+
+func probe(c *config.Check) health.Probe {
+	switch c.Type {
+	case config.CheckHTTP, config.CheckHTTPS:
+		return httpProbe(c)
+	case config.CheckUDP:
+		payload, _ := hex.DecodeString(c.Payload) // config has checked it
+		return &health.UDP{Payload: payload, Answer: c.Answer, Pattern: c.Reply, MinReply: c.MinReply, MaxReply: c.MaxReply}
+	case config.CheckDNS:
+		return &health.DNS{Name: c.Name, Type: c.Query, TCP: c.Transport == "tcp"}
+	case config.CheckPing:
+		return health.Ping{}
+	case config.CheckSMTP:
+		return &health.SMTP{Helo: c.Name}
+	case config.CheckExec:
+		return &health.Exec{Args: c.Command, User: c.User, Dynamic: c.Dynamic}
+	case config.CheckFile:
+		return &health.File{Path: c.File, Dynamic: c.Dynamic, Factor: c.Factor}
+	}
+	return health.TCP{}
+}
+
+func httpProbe(c *config.Check) *health.HTTP {
+	h := &health.HTTP{Method: c.Method, Path: c.Path, Host: c.Host, Digest: c.Digest, NoMatch: c.RegexNot}
+	for _, r := range c.Status {
+		h.Status = append(h.Status, health.CodeRange(r))
+	}
+	if c.Regex != "" {
+		h.Match = regexp.MustCompile(c.Regex) // config has compiled it
+	}
+	if c.Type == config.CheckHTTPS {
+		h.TLS = &health.TLS{ServerName: c.SNI, Verify: c.TLSVerify}
+	}
+	return h
+}

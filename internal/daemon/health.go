@@ -1,0 +1,220 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fnatd/fnatd/config"
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb"
+	"github.com/fnatd/fnatd/lb/health"
+)
+
+// The health of real servers: what lb/health finds out is put in force here, by
+// the same way as a reload, and whoever wants to know is told.
+
+// A ward looks after the health of the real servers.
+type ward struct {
+	monitor *health.Monitor
+	scripts *lanes
+	ctx     context.Context // ends with fnatd: what is to be closed later is not
+	cancel  context.CancelFunc
+	closing sync.WaitGroup
+}
+
+// open makes w ready for services.
+func (w *ward) open(d *Daemon) {
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	w.scripts = newLanes(d.log)
+	w.monitor = health.NewMonitor(d.checkFrom, d.judge)
+}
+
+// startHealth begins to check.
+func (d *Daemon) startHealth() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	table := d.engine.View().Table
+	d.ward.monitor.Set(checked(table))
+	for _, s := range table.Services {
+		if !s.NoQuorum {
+			d.ward.scripts.quorum(s, true, "fnatd starts")
+		}
+	}
+}
+
+// stopHealth ends all checks and scripts.
+func (d *Daemon) stopHealth() {
+	w := &d.ward
+	w.monitor.Close()
+	w.cancel()
+	w.closing.Wait()
+	w.scripts.stop()
+	for _, s := range d.engine.View().Table.Services {
+		if s.Failover.Omega {
+			w.scripts.omega(s)
+		}
+	}
+	w.scripts.wait()
+}
+
+// judge puts in force what has changed in the health of the servers.
+func (d *Daemon) judge(changes []health.Change) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.applyHealth(); err != nil {
+		d.log.Error("health of the real servers is not put in force", "error", err)
+		return
+	}
+	var cut [2][]conntrack.Binding // by dataplane.CloseMode
+	for _, c := range changes {
+		s := d.engine.View().Table.Service(c.Service.Proto, c.Service.Virtual)
+		if s == nil {
+			continue // a reload was quicker
+		}
+		d.tellChange(s, c)
+		for mode, b := range d.cut(s, c) {
+			cut[mode] = append(cut[mode], b...)
+		}
+	}
+	for mode, servers := range cut {
+		d.close(servers, dataplane.CloseMode(mode))
+	}
+}
+
+// applyHealth makes the table in force one in which the servers are as the
+// monitor knows them. The caller holds d.mu.
+func (d *Daemon) applyHealth() error {
+	verdicts, quorums := map[verdictKey]lb.Verdict{}, map[health.ID]bool{}
+	d.ward.monitor.Each(func(id health.ID, quorum bool) { quorums[id] = quorum },
+		func(id health.ID, real packet.Endpoint, s health.State) {
+			v := lb.Verdict{Down: !s.Up, Weighted: s.Weighted}
+			if s.Weighted {
+				v.CheckWeight = s.Weight
+			}
+			verdicts[verdictKey{id, real}] = v
+		})
+	now := d.engine.View().Table
+	next, err := now.Judge(
+		func(s *lb.Server) lb.Verdict { return verdicts[verdictKey{healthID(s.Service), s.Real}] },
+		func(s *lb.Service) bool { quorum, known := quorums[healthID(s)]; return known && !quorum })
+	if err != nil || next == now {
+		return err
+	}
+	return d.engine.Apply(next)
+}
+
+type verdictKey struct {
+	health.ID
+	real packet.Endpoint
+}
+
+// tellChange logs a transition and runs what is to be run at it.
+func (d *Daemon) tellChange(s *lb.Service, c health.Change) {
+	w := &d.ward
+	switch up := map[bool]string{true: "up", false: "down"}[c.Up]; {
+	case c.Real == packet.Endpoint{}:
+		d.log.Warn("quorum is "+up, "service", s.Name, "because", c.Reason)
+		w.scripts.quorum(s, c.Up, c.Reason)
+	case !c.Turned:
+		d.log.Info("real server has another weight", "service", s.Name, "real", c.Real, "weight", c.Weight)
+	default:
+		d.log.Warn("real server is "+up, "service", s.Name, "real", c.Real, "because", c.Reason)
+		if server := s.Server(c.Real); server != nil {
+			w.scripts.notify(s, server, c.Up, c.Reason)
+		}
+	}
+}
+
+// cut returns the servers whose connections are to be closed after a change. What
+// a client sends again shall reach a server that is up: SYNs that were not
+// answered, and all of UDP. Other TCP connections are the service's to decide on.
+func (d *Daemon) cut(s *lb.Service, c health.Change) (by [2][]conntrack.Binding) {
+	bind := func(real packet.Endpoint) conntrack.Binding {
+		return conntrack.Binding{Proto: s.Proto, Virtual: s.Virtual, Real: real}
+	}
+	udp := s.Proto == packet.ProtoUDP
+	switch {
+	case c.Real == packet.Endpoint{}:
+		if c.Up && udp && s.Failover.Sorry.IsValid() { // it has stood in for long enough
+			by[dataplane.CloseAll] = append(by[dataplane.CloseAll], bind(packet.EndpointFrom(s.Failover.Sorry)))
+		}
+	case !c.Turned || c.Up:
+	case udp || s.Failover.DownConnections == config.Reset:
+		by[dataplane.CloseAll] = append(by[dataplane.CloseAll], bind(c.Real))
+	default:
+		by[dataplane.CloseUnanswered] = append(by[dataplane.CloseUnanswered], bind(c.Real))
+		if s.Failover.DownConnections == config.Drain {
+			d.closeLater(s, bind(c.Real))
+		}
+	}
+	return by
+}
+
+// close ends connections while everything else goes on.
+func (d *Daemon) close(servers []conntrack.Binding, mode dataplane.CloseMode) {
+	w := &d.ward
+	if len(servers) == 0 || w.ctx.Err() != nil {
+		return
+	}
+	w.closing.Go(func() {
+		n, err := d.engine.Close(w.ctx, servers, mode)
+		if err == nil && n > 0 {
+			d.log.Info("connections closed", "count", n, "servers", len(servers))
+		}
+	})
+}
+
+// closeLater ends the connections of a server when the time to drain is over, if
+// it is down all that while.
+func (d *Daemon) closeLater(s *lb.Service, b conntrack.Binding) {
+	went := time.Now()
+	w := &d.ward
+	id := healthID(s)
+	w.closing.Go(func() {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-time.After(s.Failover.DownDrain):
+		}
+		if st, ok := w.monitor.State(id, b.Real); ok && !st.Up && !st.Since.After(went) {
+			d.close([]conntrack.Binding{b}, dataplane.CloseAll)
+		}
+	})
+}
+
+// checkFrom says where a check of dst comes from. The kernel is right to choose,
+// but for a host that has no address towards dst except a local one of fnatd's:
+// replies to that, on a port of its range, are not the kernel's.
+func (d *Daemon) checkFrom(dst netip.Addr) (src netip.Addr, ports health.PortRange) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, 9)))
+	if err != nil {
+		return // and so will the check
+	}
+	defer conn.Close()
+	src = conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	for _, p := range d.engine.View().Table.Pools {
+		for _, a := range p.Addrs {
+			if a == packet.AddrFromNetip(src) {
+				return src, outside(p.PortMin, p.PortMax)
+			}
+		}
+	}
+	return netip.Addr{}, ports
+}
+
+// outside returns the larger of the ranges of ports below min and above max.
+func outside(min, max uint16) (r health.PortRange) {
+	const lowest = 512 // below are those that servers may have been given
+	if min > lowest {
+		r = health.PortRange{Min: lowest, Max: min - 1}
+	}
+	if 65535-max > r.Max-r.Min {
+		r = health.PortRange{Min: max + 1, Max: 65535}
+	}
+	return r
+}

@@ -24,6 +24,7 @@ type Config struct {
 type Daemon struct {
 	Where
 	Control string // path of the control socket
+	Group   string // that may use it besides its owner; "" is the owner's own
 	Metrics string // host and port of the Prometheus endpoint; "" turns it off
 }
 

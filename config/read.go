@@ -72,6 +72,7 @@ func (c *Config) settle() {
 
 func (d *Daemon) read(t *table) {
 	t.text("control", func(s string) error { d.Control = s; return checkControl(s) })
+	t.text("control_group", func(s string) error { d.Group = s; return checkName(s) })
 	t.text("metrics", func(s string) error { d.Metrics = s; return checkMetrics(s) })
 	t.finish()
 }

@@ -109,7 +109,7 @@ func (f *fakeBackend) Reload(context.Context) (ctl.Reload, error) {
 func serve(t *testing.T, b ctl.Backend) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "fnatd.sock")
-	l, err := ctl.Listen(socket)
+	l, err := ctl.Listen(socket, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func connections(n int) iter.Seq[Connection] {
 func serve(t *testing.T, b Backend) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "fnatd.sock")
-	l, err := Listen(socket)
+	l, err := Listen(socket, "")
 	if err != nil {
 		t.Fatal(err)
 	}

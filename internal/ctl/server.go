@@ -47,6 +47,7 @@ type route struct {
 // ServeHTTP answers every request in JSON, errors included, which is why it
 // is not an http.ServeMux.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	heard(r.Context())
 	route, ok := s.routes[r.URL.Path]
 	if !ok {
 		fail(w, http.StatusNotFound, fmt.Errorf("%s: no such path", r.URL.Path))

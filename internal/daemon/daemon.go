@@ -85,7 +85,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	undo.add(unlock)
-	control, err := ctl.Listen(cfg.Daemon.Control)
+	control, err := ctl.Listen(cfg.Daemon.Control, cfg.Daemon.Group)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ import (
 
 // Reload reads the configuration file again and puts it in force. On an error
 // nothing has changed.
-func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
+func (d *Daemon) Reload(ctx context.Context) (ctl.Reload, error) {
+	by := ctl.PeerOf(ctx)
 	unit.Notify("RELOADING=1")
 	defer unit.Notify("READY=1")
 	d.mu.Lock()
@@ -23,12 +24,12 @@ func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
 	changes, err := d.reload()
 	if err != nil {
 		d.reloadError = err.Error()
-		d.log.Error("reload refused, the old configuration stays in force", "error", err)
+		d.log.Error("reload refused, the old configuration stays in force", "by", by, "error", err)
 		return ctl.Reload{}, err
 	}
 	d.reloadError = ""
 	d.loaded = time.Now()
-	d.log.Info("reloaded", "changes", len(changes))
+	d.log.Info("reloaded", "by", by, "changes", len(changes))
 	for _, c := range changes {
 		d.log.Info("changed", "what", c)
 	}
@@ -79,6 +80,7 @@ func fixed(old, new *config.Config) error {
 		}
 	}
 	same("[daemon] control", old.Daemon.Control, new.Daemon.Control)
+	same("[daemon] control_group", old.Daemon.Group, new.Daemon.Group)
 	same("[daemon] metrics", old.Daemon.Metrics, new.Daemon.Metrics)
 	was, is := &old.Dataplane, &new.Dataplane
 	same("[dataplane] interfaces", was.Interfaces, is.Interfaces)

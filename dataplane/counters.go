@@ -14,7 +14,8 @@ const (
 	ConnReused      Event = iota // connection begun anew by a SYN in its old place
 	ConnEvicted                  // half-open connection removed at max_connections
 	ConnExpired                  // connection removed because it was idle
-	ResetSent                    // RST sent because an established connection expired
+	ConnClosed                   // connection ended because its real server is down or gone
+	ResetSent                    // RST sent because an established connection expired or was closed
 	TemplateCreated              // persistence template created
 	ErrorPassed                  // ICMP error passed on to the end whose packet it is about
 	ErrorSent                    // ICMP error of fnatd's own sent
@@ -24,7 +25,7 @@ const (
 
 var eventNames = [NumEvents]string{
 	ConnReused: "conn_reused", ConnEvicted: "conn_evicted", ConnExpired: "conn_expired",
-	ResetSent: "reset_sent", TemplateCreated: "template_created",
+	ConnClosed: "conn_closed", ResetSent: "reset_sent", TemplateCreated: "template_created",
 	ErrorPassed: "icmp_error_passed", ErrorSent: "icmp_error_sent",
 	ReplyElsewhere: "reply_elsewhere",
 }

@@ -43,6 +43,8 @@ type Engine struct {
 	all     atomic.Pointer[[]*Worker] // that there have ever been
 
 	fragments fragCache
+	closes    chan struct{} // held by the Close under way
+	closing   atomic.Pointer[closing]
 
 	mu      sync.Mutex           // held by the control goroutine; workers never take it
 	ids     enrolled             // of the table in force
@@ -53,7 +55,7 @@ type Engine struct {
 
 // New makes an engine for the services of t, with its workers at rest.
 func New(cfg Config, t *lb.Table) (*Engine, error) {
-	e := &Engine{cfg: cfg, retired: map[packet.Addr]bool{}}
+	e := &Engine{cfg: cfg, retired: map[packet.Addr]bool{}, closes: make(chan struct{}, 1)}
 	e.fragments.key = cfg.ISNKey
 	e.all.Store(&[]*Worker{})
 	e.Reshape(cfg.Queues)

@@ -150,8 +150,8 @@ func (w *Worker) Run(stop *atomic.Bool) {
 	}
 }
 
-// poll serves each port once and then the timers, and returns how many frames
-// there were.
+// poll serves each port once and then the timers, and returns how much there was
+// to do: frames, and a slice of what is to be closed.
 func (w *Worker) poll(now time.Time) int {
 	w.view = w.shared.view.Load()
 	w.seen.Store(w.view.generation)
@@ -160,7 +160,7 @@ func (w *Worker) poll(now time.Time) int {
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
 	w.timestampClock = uint32(now.UnixMilli())
 
-	frames := 0
+	work := 0
 	for i, queues := range w.ports {
 		for _, port := range queues {
 			port.Complete()
@@ -169,17 +169,20 @@ func (w *Worker) poll(now time.Time) int {
 				w.batch(i, n)
 			}
 			port.Refill()
-			frames += n
+			work += n
 		}
 	}
 	if len(w.waiting) > 0 {
 		w.releaseWaiting()
 	}
 	w.sweep()
+	if w.closeSome() {
+		work++
+	}
 	w.transmit()
 	w.ledger.publish(w.index, w.view.targets)
 	w.shown.store(&w.counts, &w.last)
-	return frames
+	return work
 }
 
 // batch takes n received frames through the passes that process.go describes.

@@ -156,11 +156,15 @@ type Service struct {
 	Persistence            time.Duration // 0 is off
 	PersistenceGranularity int           // prefix length of client networks held together; 0 is the whole address
 
+	Drain    time.Duration // how long connections of a removed real server may go on
 	Timeouts Timeouts
 	Servers  []RealServer
 
 	label string // begins messages about the service
 }
+
+// DefaultDrain is how long connections of a removed real server may go on.
+const DefaultDrain = 30 * time.Second
 
 // Timeouts are the idle times of [service.timeout]; 0 is the default of the
 // connection table.

@@ -101,7 +101,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Services: []Service{{
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate,
+			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, Drain: DefaultDrain,
 			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}},
 		}},
 	}
@@ -146,6 +146,7 @@ ttm_kind = 200
 ttm_length = 24
 persistence = "6m"
 persistence_granularity = "255.255.240.0"
+drain = "0s"
 timeout = { established = "1h", syn_sent = "1s", syn_received = "2s", fin_wait = "3s", time_wait = "4s", close = "5s", close_wait = "6s", last_ack = "1m7s" }
 real_server = [{ address = "10.0.9.11:8080", weight = 0, upper_threshold = 100, lower_threshold = 100 }]
 [[service]]
@@ -199,13 +200,13 @@ toa_on_syn = true
 		}, {
 			Name: "dns", Protocol: UDP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "sh", SHPort: true, SHFallback: true,
-			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate,
+			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate, Drain: DefaultDrain,
 			Persistence: 480 * time.Hour, PersistenceGranularity: 24,
 			Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second},
 		}, {
 			Name: "toa", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate,
+			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, Drain: DefaultDrain,
 		}},
 	}
 	if diff := cmp.Diff(got, want, ignoreLines); diff != "" {

@@ -184,7 +184,7 @@ func (p *LocalPool) add(first, last netip.Addr, line int) bool {
 func (s *Service) read(t *table) {
 	s.Scheduler = "wlc"
 	s.TOAKind6, s.TTMLength, s.NoticeLength = 254, 22, 42
-	s.Timestamps = Translate
+	s.Timestamps, s.Drain = Translate, DefaultDrain
 
 	t.name("name", &s.Name)
 	t.require("name", `"web"`)
@@ -203,6 +203,7 @@ func (s *Service) read(t *table) {
 	s.readClientAddress(t)
 	oneOf(t, "timestamps", &s.Timestamps, Translate, Strip)
 	s.readPersistence(t)
+	t.duration("drain", &s.Drain, time.Second, true)
 	t.unsupported("synproxy")
 	t.unsupported("health")
 

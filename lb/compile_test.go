@@ -25,6 +25,7 @@ toa_kind6 = 253
 toa_on_syn = true
 persistence = "6m"
 persistence_granularity = 20
+drain = "10s"
 timeout = { established = "1h", syn_sent = "1s", syn_received = "2s", fin_wait = "3s", time_wait = "4s", close = "5s", close_wait = "6s", last_ack = "7s" }
 real_server = [{ address = "10.0.2.11:8080", weight = 7, upper_threshold = 100, lower_threshold = 50 }]
 [[service]]
@@ -55,7 +56,7 @@ client_address = "none"
 		Name: "web", Proto: packet.ProtoTCP, Virtual: at(203, 0, 113, 10, 80), Interface: "eth0", Pool: pool,
 		ClientAddress: TOA, Option: packet.TOA(253), OptionOnSYN: true,
 		Scheduler: "mh", HashPort: true, Fallback: true,
-		Persistence: 6 * time.Minute, PersistenceMask: mask(96 + 20),
+		Persistence: 6 * time.Minute, PersistenceMask: mask(96 + 20), Drain: 10 * time.Second,
 		Timeouts: Timeouts{
 			Established: time.Hour, SynSent: 1 * time.Second, SynReceived: 2 * time.Second, FinWait: 3 * time.Second,
 			TimeWait: 4 * time.Second, Close: 5 * time.Second, CloseWait: 6 * time.Second, LastAck: 7 * time.Second,
@@ -64,14 +65,14 @@ client_address = "none"
 	}, {
 		Name: "ttm", Index: 1, Proto: packet.ProtoTCP, Virtual: at(203, 0, 113, 10, 81), Interface: "eth0", Pool: pool,
 		ClientAddress: TTM, Option: packet.AddressOption{Kind4: 200, Kind6: 200, TTM: true, TTMLength: 24},
-		Scheduler: "wlc", PersistenceMask: all,
+		Scheduler: "wlc", PersistenceMask: all, Drain: config.DefaultDrain,
 	}, {
 		Name: "dns", Index: 2, Proto: packet.ProtoUDP, Virtual: at(203, 0, 113, 10, 53), Interface: "eth0", Pool: pool,
-		ClientAddress: ICMPEcho, NoticeLength: 44, Scheduler: "wlc", PersistenceMask: all,
+		ClientAddress: ICMPEcho, NoticeLength: 44, Scheduler: "wlc", PersistenceMask: all, Drain: config.DefaultDrain,
 		Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second},
 	}, {
 		Name: "plain", Index: 3, Proto: packet.ProtoUDP, Virtual: at(203, 0, 113, 10, 54), Interface: "eth0", Pool: pool,
-		Scheduler: "wlc", PersistenceMask: all,
+		Scheduler: "wlc", PersistenceMask: all, Drain: config.DefaultDrain,
 	}}
 	options := cmp.Options{
 		cmpopts.IgnoreUnexported(Service{}),

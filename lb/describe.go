@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
 func (p *Pool) object() *object {
 	title := fmt.Sprintf("local_pool %q", p.Name)
-	o := &object{title: title, ordinal: title}
+	o := &object{subject: p.subject(), title: title, ordinal: title}
 	o.set("interface", p.Interface)
 	o.set("addresses", ranges(p.Addrs))
 	o.set("ports", fmt.Sprintf("%d-%d", p.PortMin, p.PortMax))
@@ -22,7 +23,7 @@ func (p *Pool) object() *object {
 
 func (s *Service) object() *object {
 	title := fmt.Sprintf("service %q", s.Name)
-	o := &object{title: title, ordinal: title + " " + number(s.Virtual) + string(rune(s.Proto))}
+	o := &object{subject: s.Subject(), title: title, ordinal: title + " " + number(s.Virtual) + string(rune(s.Proto))}
 	o.set("name", strconv.Quote(s.Name))
 	o.set("protocol", protocolName(s.Proto))
 	o.set("address", s.Virtual.String())
@@ -35,6 +36,9 @@ func (s *Service) object() *object {
 	o.set("timestamps", s.timestamps())
 	o.set("persistence", span(s.Persistence))
 	o.set("persistence_granularity", s.granularity())
+	if s.Drain != config.DefaultDrain {
+		o.set("drain", s.Drain.String())
+	}
 	t := &s.Timeouts
 	for _, timeout := range []struct {
 		key   string
@@ -81,6 +85,7 @@ func (s *Service) timestamps() string {
 
 func (s *Server) object(of *object) *object {
 	o := &object{
+		subject: s.Subject(),
 		title:   fmt.Sprintf("%s: real_server %s", of.title, s.Real),
 		ordinal: of.ordinal + number(s.Real),
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // An Op is what a Change does: the sign it is printed with.
@@ -17,9 +19,33 @@ const (
 	Changed Op = '~'
 )
 
+// A Subject identifies a part of a table, from table to table: a pool by its
+// name, a service by its address and protocol whatever its name, and a real
+// server as one service uses it.
+type Subject struct {
+	Pool    string // of a pool; the rest is zero then
+	Proto   uint8
+	Virtual packet.Endpoint
+	Real    packet.Endpoint // of a real server; zero for the service itself
+}
+
+// Service returns the subject of the service that a real server is of.
+func (s Subject) Service() Subject { return Subject{Proto: s.Proto, Virtual: s.Virtual} }
+
+func (p *Pool) subject() Subject { return Subject{Pool: p.Name} }
+
+// Subject returns what identifies s.
+func (s *Service) Subject() Subject { return Subject{Proto: s.Proto, Virtual: s.Virtual} }
+
+// Subject returns what identifies s.
+func (s *Server) Subject() Subject {
+	return Subject{Proto: s.Service.Proto, Virtual: s.Service.Virtual, Real: s.Real}
+}
+
 // A Change is one difference between two tables.
 type Change struct {
 	Op      Op
+	Subject Subject
 	Object  string // what it is about: `service "web": real_server 10.0.2.11:8080`
 	Key     string // of a Changed object: which of its properties
 	Old     string // its value, "default" if not set; of a Removed object: all properties
@@ -38,14 +64,13 @@ func (c Change) String() string {
 }
 
 // Diff returns what changes when new takes old's place, sorted by object. A nil
-// table is an empty one. A service is the same one if its address and protocol
-// are, whatever its name: those are what connections hang on.
+// table is an empty one.
 func Diff(old, new *Table) []Change {
 	before, after := objects(old), objects(new)
 	var changes []Change
 	for id, o := range before {
 		if _, stays := after[id]; !stays {
-			changes = append(changes, Change{Op: Removed, Object: o.title, Old: o.String(), ordinal: o.ordinal})
+			changes = append(changes, Change{Op: Removed, Subject: id, Object: o.title, Old: o.String(), ordinal: o.ordinal})
 		}
 	}
 	for id, o := range after {
@@ -53,7 +78,7 @@ func Diff(old, new *Table) []Change {
 			changes = append(changes, o.since(was)...)
 			continue
 		}
-		changes = append(changes, Change{Op: Added, Object: o.title, New: o.String(), ordinal: o.ordinal})
+		changes = append(changes, Change{Op: Added, Subject: id, Object: o.title, New: o.String(), ordinal: o.ordinal})
 	}
 	slices.SortStableFunc(changes, func(a, b Change) int { return cmp.Compare(a.ordinal, b.ordinal) })
 	return changes
@@ -61,6 +86,7 @@ func Diff(old, new *Table) []Change {
 
 // An object is a part of a table as Diff compares it.
 type object struct {
+	subject    Subject
 	title      string
 	ordinal    string
 	properties []property
@@ -96,7 +122,7 @@ func (o *object) String() string {
 func (o *object) since(was *object) (changes []Change) {
 	compare := func(key string) {
 		if was.value(key) != o.value(key) {
-			changes = append(changes, Change{Changed, o.title, key, was.value(key), o.value(key), o.ordinal})
+			changes = append(changes, Change{Changed, o.subject, o.title, key, was.value(key), o.value(key), o.ordinal})
 		}
 	}
 	for _, p := range o.properties {
@@ -110,21 +136,21 @@ func (o *object) since(was *object) (changes []Change) {
 	return changes
 }
 
-// objects returns the parts of t by what identifies them from table to table.
-func objects(t *Table) map[string]*object {
-	all := make(map[string]*object)
+// objects returns the parts of t.
+func objects(t *Table) map[Subject]*object {
+	all := make(map[Subject]*object)
 	if t == nil {
 		return all
 	}
+	add := func(o *object) { all[o.subject] = o }
 	for _, p := range t.Pools {
-		all["pool "+p.Name] = p.object()
+		add(p.object())
 	}
 	for _, s := range t.Services {
-		id := fmt.Sprint("service ", s.Proto, " ", s.Virtual)
 		o := s.object()
-		all[id] = o
+		add(o)
 		for _, server := range s.Servers {
-			all[fmt.Sprint(id, " ", server.Real)] = server.object(o)
+			add(server.object(o))
 		}
 	}
 	return all

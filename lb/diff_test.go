@@ -76,6 +76,9 @@ real_server = [
 			`~ local_pool "lan": addresses 10.0.1.10-10.0.1.13 -> 10.0.1.10-10.0.1.11 10.0.1.20`,
 			`~ local_pool "lan": ports 1024-65535 -> 5000-65535`,
 		}},
+		{"drain", head + web, head + web + "drain = \"0s\"", []string{
+			`~ service "web": drain default -> 0s`,
+		}},
 		{"timestamps", head + web, head + web + "timestamps = \"strip\"", []string{
 			`~ service "web": timestamps translate -> strip`,
 		}},

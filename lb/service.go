@@ -24,6 +24,7 @@ type Service struct {
 
 	StripTimestamps bool // blank TCP timestamps on the SYN, instead of shifting them
 
+	Drain           time.Duration // how long connections of a removed server may go on
 	Timeouts        Timeouts
 	Persistence     time.Duration // 0 is off
 	PersistenceMask packet.Addr   // the bits of a client's address that make clients one

@@ -115,6 +115,9 @@ var scenarios = []struct {
 	{"round_robin_counts_are_exact", roundRobinIsExact, often},
 	{"persistence_keeps_a_client_on_its_server", persistenceKeepsServer, often},
 	{"weight_0_drains", weightZeroDrains, often},
+	{"removed_server_drains_and_is_reset", removedServerDrains, often},
+	{"removed_server_that_comes_back_is_not_reset", removedServerComesBack, once},
+	{"operator_drains_a_server", operatorDrains, often},
 	{"upper_threshold_is_respected", upperThresholdIsRespected, often},
 
 	{"udp_clients_get_their_own_answers", udpEcho, everywhere},

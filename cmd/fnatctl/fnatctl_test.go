@@ -26,8 +26,9 @@ func endpoint(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // fakeBackend is a small fnatd that never changes.
 type fakeBackend struct {
-	conns     int
-	reloadErr error
+	ctl.Backend // nil: the rest is not asked
+	conns       int
+	reloadErr   error
 }
 
 func (*fakeBackend) Services() []ctl.Service {
@@ -105,6 +106,39 @@ func (f *fakeBackend) Reload(context.Context) (ctl.Reload, error) {
 	return ctl.Reload{ConfigFile: "/etc/fnatd/lb.toml", Changes: []string{`service "web": real_server 10.0.2.14:8080: added`}}, f.reloadErr
 }
 
+func (*fakeBackend) Diff(_ context.Context, name string, toml []byte) (ctl.Diff, error) {
+	switch {
+	case toml == nil:
+		return ctl.Diff{ConfigFile: "/etc/fnatd/lb.toml"}, nil
+	case string(toml) == "bad\n":
+		return ctl.Diff{}, errors.New(name + ":1: bad")
+	}
+	return ctl.Diff{ConfigFile: name, Changes: []ctl.Change{
+		{What: `~ service "web": scheduler wlc -> rr`, Connections: 1234},
+		{What: `- service "web": real_server 10.0.2.12:8080: weight 0`, Connections: 2, Effect: "go on for 30s, then reset"},
+		{What: `+ service "web": real_server 10.0.2.14:8080: weight 1`},
+	}}, nil
+}
+
+func (*fakeBackend) Drains() []ctl.Drain {
+	return []ctl.Drain{
+		{Service: "web", Virtual: endpoint("203.0.113.10:80"), Real: endpoint("10.0.2.11:8080"), Connections: 12, ResetSeconds: 29.01},
+		{Service: "web", Virtual: endpoint("203.0.113.10:80"), Real: endpoint("10.0.2.12:8080")},
+		{Service: "old", Virtual: endpoint("203.0.113.10:81"), Real: endpoint("10.0.2.12:8080"), Connections: 1, ResetSeconds: 5, Removed: true},
+	}
+}
+
+func (f *fakeBackend) Drain(_ context.Context, o ctl.DrainOrder) ([]ctl.Drain, error) {
+	if o.Undo {
+		return nil, nil
+	}
+	d := ctl.Drain{Service: o.Service, Real: endpoint(o.Server), Connections: 12, ResetSeconds: 30}
+	if o.Seconds != nil {
+		d.ResetSeconds = *o.Seconds
+	}
+	return []ctl.Drain{d}, nil
+}
+
 // serve serves b on a unix socket until the test ends and returns its path.
 func serve(t *testing.T, b ctl.Backend) string {
 	t.Helper()
@@ -165,6 +199,16 @@ func TestTables(t *testing.T) {
 		"drops":                   {"drops"},
 		"drops_all":               {"drops", "--all"},
 		"reload":                  {"reload"},
+		"diff":                    {"diff", "testdata/small.toml"},
+		"diff_of_keepalived_conf": {"diff", "testdata/keepalived_interfaces.conf"},
+		"diff_of_its_own":         {"diff"},
+		"json_diff":               {"diff", "testdata/small.toml", "--json"},
+		"drains":                  {"drain"},
+		"drain":                   {"drain", "10.0.2.11:8080", "--service", "web"},
+		"drain_for":               {"drain", "10.0.2.11:8080", "--service", "web", "--for", "90s"},
+		"drain_undo":              {"drain", "10.0.2.11:8080", "--undo"},
+		"json_drains":             {"drain", "--json"},
+		"completion_of_a_server":  {"__complete", "drain", ""},
 		"version":                 {"version"},
 		"json_services":           {"--json", "services"},
 		"json_connections":        {"connections", "--json", "--limit", "1"},
@@ -227,6 +271,9 @@ func TestExitCodes(t *testing.T) {
 		"no_daemon_for_list": {[]string{"--socket", none, "connections"}, cli.Failure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
 		"no_such_service":    {[]string{"--socket", socket, "connections", "--service", "wbe"}, cli.Failure, "fnatctl: service \"wbe\": no such service\n"},
 		"refused_reload":     {[]string{"--socket", socket, "reload"}, cli.Failure, "fnatctl: reload refused, the old configuration stays in use:\nlb.toml:3: bad\n"},
+		"undo_of_nothing":    {[]string{"--socket", socket, "drain", "--undo"}, cli.Failure, "fnatctl: which server? fnatctl drain SERVER\n"},
+		"no_file_to_diff":    {[]string{"--socket", socket, "diff", "none.toml"}, cli.Failure, "fnatctl: open none.toml: no such file or directory\n"},
+		"refused_diff":       {[]string{"--socket", socket, "diff", "testdata/bad.toml"}, cli.Failure, "fnatctl: a reload would be refused:\ntestdata/bad.toml:1: bad\n"},
 		"help":               {[]string{"--help"}, cli.OK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

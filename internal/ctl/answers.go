@@ -110,6 +110,39 @@ type Reload struct {
 	Changes    []string `json:"changes"` // one line each; empty: nothing changed
 }
 
+// A Diff is what would change.
+type Diff struct {
+	ConfigFile string   `json:"config_file"`
+	Changes    []Change `json:"changes"`
+}
+
+// A Change is one difference between the configuration in use and another.
+type Change struct {
+	What        string `json:"what"`
+	Connections int    `json:"connections"` // live ones of what it is about
+	Effect      string `json:"effect"`      // what becomes of them; empty: they go on
+}
+
+// A Drain is a real server that gets no new connections and whose old ones will
+// be reset: it was removed, or an operator drains it.
+type Drain struct {
+	Service      string         `json:"service"`
+	Virtual      netip.AddrPort `json:"virtual"`
+	Real         netip.AddrPort `json:"real"`
+	Removed      bool           `json:"removed"`       // it is no longer configured
+	Connections  int            `json:"connections"`   // that it still has
+	ResetSeconds float64        `json:"reset_seconds"` // until they are reset; 0: done
+}
+
+// A DrainOrder drains real servers, which then get no new connections until
+// Undo, over reloads too. What is left of the old ones is reset after a time.
+type DrainOrder struct {
+	Server  string   `json:"server"`  // address and port, or the address alone for all its ports
+	Service string   `json:"service"` // name; empty: in every service
+	Seconds *float64 `json:"seconds"` // nil: the drain of each service
+	Undo    bool     `json:"undo"`    // end it: they are used again
+}
+
 // Stats are the figures of the whole program.
 type Stats struct {
 	Version         string       `json:"version"`
@@ -217,6 +250,9 @@ type (
 	}
 	dropsBody struct {
 		Drops []Drop `json:"drops"`
+	}
+	drainsBody struct {
+		Drains []Drain `json:"drains"`
 	}
 	errorBody struct {
 		Error string `json:"error"`

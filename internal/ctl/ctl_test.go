@@ -29,6 +29,21 @@ type fakeBackend struct {
 	drops     []Drop
 	reload    Reload
 	reloadErr error
+	diff      Diff
+	drainsNow []Drain
+	asked     any // what Diff and Drain were called with
+}
+
+func (f *fakeBackend) Diff(_ context.Context, name string, toml []byte) (Diff, error) {
+	f.asked = [2]string{name, string(toml)}
+	return f.diff, f.reloadErr
+}
+
+func (f *fakeBackend) Drains() []Drain { return f.drainsNow }
+
+func (f *fakeBackend) Drain(_ context.Context, o DrainOrder) ([]Drain, error) {
+	f.asked = o
+	return f.drainsNow, f.reloadErr
 }
 
 func (f *fakeBackend) Services() []Service                    { return f.services }
@@ -97,6 +112,11 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 		},
 		drops:  []Drop{NewDrop("no_conn", 3)},
 		reload: Reload{ConfigFile: "lb.toml", Changes: []string{"service \"web\": added"}},
+		diff:   Diff{ConfigFile: "lb.toml", Changes: []Change{{"- service", 7, "reset"}}},
+		drainsNow: []Drain{{
+			Service: "web", Virtual: netip.MustParseAddrPort("203.0.113.10:80"), Real: netip.MustParseAddrPort("10.0.2.11:8080"),
+			Connections: 3, ResetSeconds: 1.5,
+		}},
 	}
 	c, ctx := NewClient(serve(t, b)), context.Background()
 	check := func(what string, got any, err error, want any) {
@@ -118,6 +138,18 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 	check("drops", drops, err, b.drops)
 	reload, err := c.Reload(ctx)
 	check("reload", reload, err, b.reload)
+	diff, err := c.Diff(ctx, "", nil)
+	check("diff", diff, err, b.diff)
+	check("diff asked", b.asked, nil, [2]string{})
+	diff, err = c.Diff(ctx, "a b&c.toml", []byte("[daemon]"))
+	check("diff of a file", diff, err, b.diff)
+	check("diff of a file asked", b.asked, nil, [2]string{"a b&c.toml", "[daemon]"})
+	drains, err := c.Drains(ctx)
+	check("drains", drains, err, b.drainsNow)
+	after := 1.5
+	drains, err = c.Drain(ctx, DrainOrder{Server: "10.0.2.11", Service: "web", Seconds: &after})
+	check("drain", drains, err, b.drainsNow)
+	check("drain asked", b.asked, nil, DrainOrder{Server: "10.0.2.11", Service: "web", Seconds: &after})
 }
 
 func TestReloadRefusedShowsEveryError(t *testing.T) {
@@ -218,7 +250,7 @@ func TestListingThatBreaksOffIsAnError(t *testing.T) {
 	if last == nil || !strings.Contains(last.Error(), "broke off") {
 		t.Errorf("decoded: got error %v, want one that says it broke off", last)
 	}
-	err := c.Copy(context.Background(), io.Discard, PathConnections)
+	err := c.Copy(context.Background(), io.Discard, Get(PathConnections))
 	if err == nil || !strings.Contains(err.Error(), "broke off") {
 		t.Errorf("copied: got error %v, want one that says it broke off", err)
 	}
@@ -234,7 +266,15 @@ func TestErrorsAreJSON(t *testing.T) {
 		"no_such_path":       {"GET", "/v1/service", "", 404, `/v1/service: no such path`},
 		"wrong_method":       {"POST", PathServices, "", 405, `/v1/services: wants GET, not POST`},
 		"reload_by_get":      {"GET", PathReload, "", 405, `/v1/reload: wants POST, not GET`},
-		"huge_body":          {"POST", PathReload, strings.Repeat("x", maxBody+1), 413, `request body: more than 4096 bytes`},
+		"huge_body":          {"POST", PathReload, strings.Repeat("x", int(maxBody)+1), 413, `request body: more than 4096 bytes, or broken off`},
+		"diff_without_name":  {"POST", PathDiff, "[daemon]", 400, `want the configuration as the body and its name as the parameter name, or neither`},
+		"diff_of_what":       {"POST", PathDiff + "?file=x", "", 400, `"file": no such parameter (want name)`},
+		"refused_diff":       {"POST", PathDiff, "", 422, "a reload would be refused:\nlb.toml:1: bad"},
+		"drain_of_what":      {"POST", PathDrain, "10.0.2.11", 400, `request body: not what is asked for: json: cannot unmarshal number into Go value of type ctl.DrainOrder`},
+		"drain_misspelt":     {"POST", PathDrain, `{"sever":"10.0.2.11"}`, 400, `request body: not what is asked for: json: unknown field "sever"`},
+		"two_drains":         {"POST", PathDrain, `{} {}`, 400, `request body: not what is asked for: more than one value`},
+		"refused_drain":      {"POST", PathDrain, `{}`, 422, "lb.toml:1: bad"},
+		"drain_by_put":       {"PUT", PathDrain, "", 405, `/v1/drain: wants GET, POST, not PUT`},
 		"refused_reload":     {"POST", PathReload, "{}", 422, "reload refused, the old configuration stays in use:\nlb.toml:1: bad"},
 		"no_such_service":    {"GET", PathConnections + "?service=wbe", "", 404, `service "wbe": no such service`},
 		"bad_client":         {"GET", PathConnections + "?client=x", "", 400, `client "x": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)`},
@@ -267,6 +307,7 @@ func TestEmptyListsAreNotNull(t *testing.T) {
 		PathServices:    `{"services":[]}`,
 		PathLocals:      `{"locals":[]}`,
 		PathDrops:       `{"drops":[]}`,
+		PathDrain:       `{"drains":[]}`,
 		PathConnections: `{"connections":[],"more":false}`,
 	} {
 		w := httptest.NewRecorder()

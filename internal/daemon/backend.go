@@ -84,29 +84,32 @@ func protocol(p uint8) string {
 // walkSlice is how many connections are copied under a shard's lock at a time.
 const walkSlice = 256
 
-// Connections implements ctl.Backend.
-func (d *Daemon) Connections() iter.Seq[ctl.Connection] {
-	return func(yield func(ctl.Connection) bool) {
-		slice := make([]conntrack.Conn, walkSlice)
-		for shard := range d.conns.Shards() {
-			for from, more := 0, true; more; more = from != 0 {
-				var n int
-				n, from = d.conns.Walk(shard, from, slice)
-				for i := range n {
-					if c, ok := d.connection(&slice[i]); ok && !yield(c) {
-						return
-					}
+// eachConn calls f with a copy of each connection that is not a persistence
+// template, until it returns false.
+func (d *Daemon) eachConn(f func(*conntrack.Conn) bool) {
+	slice := make([]conntrack.Conn, walkSlice)
+	for shard := range d.conns.Shards() {
+		for from, more := 0, true; more; more = from != 0 {
+			var n int
+			n, from = d.conns.Walk(shard, from, slice)
+			for i := range n {
+				if slice[i].State != conntrack.Template && !f(&slice[i]) {
+					return
 				}
 			}
 		}
 	}
 }
 
-// connection describes c; persistence templates are none.
-func (d *Daemon) connection(c *conntrack.Conn) (ctl.Connection, bool) {
-	if c.State == conntrack.Template {
-		return ctl.Connection{}, false
+// Connections implements ctl.Backend.
+func (d *Daemon) Connections() iter.Seq[ctl.Connection] {
+	return func(yield func(ctl.Connection) bool) {
+		d.eachConn(func(c *conntrack.Conn) bool { return yield(d.connection(c)) })
 	}
+}
+
+// connection describes c.
+func (d *Daemon) connection(c *conntrack.Conn) ctl.Connection {
 	b, lip := d.conns.Binding(c.Binding), d.conns.Local(c.Local)
 	answer := ctl.Connection{
 		Protocol:       protocol(b.Proto),
@@ -120,7 +123,7 @@ func (d *Daemon) connection(c *conntrack.Conn) (ctl.Connection, bool) {
 	if t := d.engine.View().Target(c.Binding); t != nil {
 		answer.Service = t.Service.Name
 	}
-	return answer, true
+	return answer
 }
 
 // Locals implements ctl.Backend.

@@ -58,20 +58,21 @@ type Daemon struct {
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 
-	mu          sync.Mutex // guards what a reload changes
-	cfg         *config.Config
+	mu          sync.Mutex     // guards what a reload changes
+	cfg         *config.Config // in force, but for what drains has to say
+	drains      drains
 	loaded      time.Time
 	reloadError string
 }
 
 // Run runs fnatd until ctx ends. It returns nil after a clean stop.
 func Run(ctx context.Context, o Options) (err error) {
-	l, err := load(o.ConfigFile, nil)
+	l, err := load(o.ConfigFile)
 	if err != nil {
 		return err
 	}
 	cfg, table := l.cfg, l.table
-	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}}
+	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}, drains: newDrains()}
 	d.tell(l.notes)
 
 	// First, or who lacks privileges would be told of the first file he may not write.
@@ -129,6 +130,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	}
 
 	running.Go(func() { d.work(quit) })
+	running.Go(func() { d.drainDue(ctx) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })

@@ -33,24 +33,47 @@ func (d *Daemon) Reload(ctx context.Context) (ctl.Reload, error) {
 	for _, c := range changes {
 		d.log.Info("changed", "what", c)
 	}
-	return ctl.Reload{ConfigFile: d.opts.ConfigFile, Changes: changes}, nil
+	answer := ctl.Reload{ConfigFile: d.opts.ConfigFile}
+	for _, c := range changes {
+		answer.Changes = append(answer.Changes, c.String())
+	}
+	return answer, nil
 }
 
-func (d *Daemon) reload() (changes []string, err error) {
-	old := d.engine.View().Table
-	l, err := load(d.opts.ConfigFile, old)
+func (d *Daemon) reload() ([]lb.Change, error) {
+	cfg, notes, err := readConfig(d.opts.ConfigFile)
 	if err != nil {
 		return nil, err
 	}
-	cfg, table := l.cfg, l.table
+	changes, err := d.put(cfg)
+	if err == nil {
+		d.tell(notes)
+	}
+	return changes, err
+}
+
+// plan says what cfg makes of the table in force, without putting it in force.
+func (d *Daemon) plan(cfg *config.Config) (table *lb.Table, changes []lb.Change, err error) {
 	if err := fixed(d.cfg, cfg); err != nil {
-		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+		return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
 	if err := d.checkVLANs(cfg); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for _, c := range lb.Diff(old, table) {
-		changes = append(changes, c.String())
+	old := d.engine.View().Table
+	if table, err = compile(d.drains.applyTo(cfg), old); err != nil {
+		return nil, nil, err
+	}
+	return table, lb.Diff(old, table), nil
+}
+
+// put puts cfg in force and returns what that has changed. On an error nothing
+// has.
+func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
+	old := d.engine.View().Table
+	table, changes, err := d.plan(cfg)
+	if err != nil {
+		return nil, err
 	}
 	d.meet(table)
 	if err := d.engine.Apply(table); err != nil {
@@ -60,7 +83,7 @@ func (d *Daemon) reload() (changes []string, err error) {
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
 	d.cfg = cfg
-	d.tell(l.notes)
+	d.drains.follow(old, table)
 	return changes, nil
 }
 

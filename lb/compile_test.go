@@ -159,9 +159,9 @@ real_server = [{ address = "10.0.2.9:8080" }]
 	})
 	t.Run("changes_nothing_in_the_old_table", func(t *testing.T) {
 		old := compile(t, nil, head+web+dns)
-		before := objects(old)
+		before := Diff(nil, old)
 		compile(t, old, head+dns)
-		if diff := cmp.Diff(objects(old), before, cmp.AllowUnexported(object{}, property{})); diff != "" {
+		if diff := cmp.Diff(Diff(nil, old), before, cmp.AllowUnexported(Change{})); diff != "" {
 			t.Errorf("(-after +before):\n%s", diff)
 		}
 	})

@@ -21,9 +21,14 @@ func (p *Pool) object() *object {
 	return o
 }
 
+func (s *Service) title() string { return fmt.Sprintf("service %q", s.Name) }
+
+func (s *Service) ordinal() string {
+	return s.title() + " " + number(s.Virtual) + string(rune(s.Proto))
+}
+
 func (s *Service) object() *object {
-	title := fmt.Sprintf("service %q", s.Name)
-	o := &object{subject: s.Subject(), title: title, ordinal: title + " " + number(s.Virtual) + string(rune(s.Proto))}
+	o := &object{subject: s.Subject(), title: s.title(), ordinal: s.ordinal()}
 	o.set("name", strconv.Quote(s.Name))
 	o.set("protocol", protocolName(s.Proto))
 	o.set("address", s.Virtual.String())
@@ -83,11 +88,11 @@ func (s *Service) timestamps() string {
 	}
 }
 
-func (s *Server) object(of *object) *object {
+func (s *Server) object() *object {
 	o := &object{
 		subject: s.Subject(),
-		title:   fmt.Sprintf("%s: real_server %s", of.title, s.Real),
-		ordinal: of.ordinal + number(s.Real),
+		title:   fmt.Sprintf("%s: real_server %s", s.Service.title(), s.Real),
+		ordinal: s.Service.ordinal() + number(s.Real),
 	}
 	o.set("weight", strconv.Itoa(s.Weight))
 	o.set("upper_threshold", count(s.Upper))

@@ -64,24 +64,86 @@ func (c Change) String() string {
 }
 
 // Diff returns what changes when new takes old's place, sorted by object. A nil
-// table is an empty one.
+// table is an empty one. Only what differs is put into words: of ten thousand real
+// servers few do.
 func Diff(old, new *Table) []Change {
-	before, after := objects(old), objects(new)
-	var changes []Change
-	for id, o := range before {
-		if _, stays := after[id]; !stays {
-			changes = append(changes, Change{Op: Removed, Subject: id, Object: o.title, Old: o.String(), ordinal: o.ordinal})
+	if old == nil {
+		old = &Table{}
+	}
+	if new == nil {
+		new = &Table{}
+	}
+	var d differences
+	d.pools(old.Pools, new.Pools)
+	for _, was := range old.Services {
+		if new.Service(was.Proto, was.Virtual) == nil {
+			d.removed(was.object())
+			d.servers(was.Servers, nil)
 		}
 	}
-	for id, o := range after {
-		if was, known := before[id]; known {
-			changes = append(changes, o.since(was)...)
+	for _, s := range new.Services {
+		was := old.Service(s.Proto, s.Virtual)
+		if was == nil {
+			d.added(s.object())
+			d.servers(nil, s.Servers)
 			continue
 		}
-		changes = append(changes, Change{Op: Added, Subject: id, Object: o.title, New: o.String(), ordinal: o.ordinal})
+		d.changed(was.object(), s.object())
+		d.servers(was.Servers, s.Servers)
 	}
-	slices.SortStableFunc(changes, func(a, b Change) int { return cmp.Compare(a.ordinal, b.ordinal) })
-	return changes
+	slices.SortStableFunc(d.all, func(a, b Change) int { return cmp.Compare(a.ordinal, b.ordinal) })
+	return d.all
+}
+
+// differences collects Changes.
+type differences struct{ all []Change }
+
+func (d *differences) removed(o *object) {
+	d.all = append(d.all, Change{Op: Removed, Subject: o.subject, Object: o.title, Old: o.String(), ordinal: o.ordinal})
+}
+
+func (d *differences) added(o *object) {
+	d.all = append(d.all, Change{Op: Added, Subject: o.subject, Object: o.title, New: o.String(), ordinal: o.ordinal})
+}
+
+func (d *differences) changed(was, is *object) { d.all = append(d.all, is.since(was)...) }
+
+func (d *differences) pools(old, new []*Pool) {
+	before := map[string]*Pool{}
+	for _, p := range old {
+		before[p.Name] = p
+	}
+	for _, p := range new {
+		if was := before[p.Name]; was != nil {
+			d.changed(was.object(), p.object())
+		} else {
+			d.added(p.object())
+		}
+		delete(before, p.Name)
+	}
+	for _, p := range before {
+		d.removed(p.object())
+	}
+}
+
+// servers compares those of one service.
+func (d *differences) servers(old, new []*Server) {
+	before := make(map[packet.Endpoint]*Server, len(old))
+	for _, s := range old {
+		before[s.Real] = s
+	}
+	for _, s := range new {
+		switch was := before[s.Real]; {
+		case was == nil:
+			d.added(s.object())
+		case was.Weight != s.Weight || was.Upper != s.Upper || was.Lower != s.Lower:
+			d.changed(was.object(), s.object())
+		}
+		delete(before, s.Real)
+	}
+	for _, s := range before {
+		d.removed(s.object())
+	}
 }
 
 // An object is a part of a table as Diff compares it.
@@ -134,24 +196,4 @@ func (o *object) since(was *object) (changes []Change) {
 		}
 	}
 	return changes
-}
-
-// objects returns the parts of t.
-func objects(t *Table) map[Subject]*object {
-	all := make(map[Subject]*object)
-	if t == nil {
-		return all
-	}
-	add := func(o *object) { all[o.subject] = o }
-	for _, p := range t.Pools {
-		add(p.object())
-	}
-	for _, s := range t.Services {
-		o := s.object()
-		add(o)
-		for _, server := range s.Servers {
-			add(server.object(o))
-		}
-	}
-	return all
 }

@@ -1,10 +1,13 @@
 package lb
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 func TestDiff(t *testing.T) {
@@ -101,4 +104,30 @@ real_server = [
 			}
 		})
 	}
+}
+
+// BenchmarkDiff compares 1,000 services of 10 real servers, of which one differs.
+func BenchmarkDiff(b *testing.B) {
+	tables := [2]*Table{manyServices(1), manyServices(2)}
+	for b.Loop() {
+		if got := Diff(tables[0], tables[1]); len(got) != 1 {
+			b.Fatalf("got %d changes", len(got))
+		}
+	}
+}
+
+// manyServices returns a table of 1,000 services, of which the last has a real
+// server of this weight.
+func manyServices(weight int) *Table {
+	t := &Table{Pools: []*Pool{{Name: "lan"}}}
+	for i := range 1000 {
+		s := &Service{Name: fmt.Sprint("service", i), Index: i, Proto: packet.ProtoTCP, Virtual: at(100, 64, byte(i>>8), byte(i), 80), Pool: t.Pools[0], Scheduler: "wlc"}
+		for j := range 10 {
+			s.Servers = append(s.Servers, &Server{Service: s, Index: j, Real: at(10, 0, 2, byte(j), 80), Weight: 1})
+		}
+		t.Services = append(t.Services, s)
+	}
+	t.Services[999].Servers[9].Weight = weight
+	t.index = newIndex(t.Services)
+	return t
 }

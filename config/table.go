@@ -21,7 +21,7 @@ type table struct {
 }
 
 func newTable(r *report, path, context string, values map[string]any, p *place, w *Where) *table {
-	w.Line, w.keys, w.bad = p.line, make(map[string]int), make(map[string]bool)
+	w.Line, w.keys = p.line, make(map[string]int, len(values))
 	for key := range values {
 		w.keys[key] = p.line
 		if at := p.table[key]; at != nil {
@@ -40,6 +40,9 @@ func (t *table) fail(key, text string) {
 }
 
 func (t *table) failAt(line int, key string, value any, text string) {
+	if t.where.bad == nil {
+		t.where.bad = make(map[string]bool)
+	}
 	t.where.bad[key] = true
 	t.report.add(line, message(t.context, key, value, text))
 }

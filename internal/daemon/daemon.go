@@ -22,6 +22,7 @@ import (
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/unit"
+	"github.com/fnatd/fnatd/lb"
 )
 
 // ErrConfig is what every error about the configuration file wraps.
@@ -135,7 +136,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
 	}
-	d.meet(d.engine.View().Table)
+	d.meet(&lb.Table{}, d.engine.View().Table)
 	if err := d.openGates(d.engine.View().Table); err != nil {
 		cancel(err)
 	} else {

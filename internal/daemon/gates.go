@@ -2,11 +2,11 @@ package daemon
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
 )
 
@@ -18,11 +18,12 @@ func (d *Daemon) openGates(table *lb.Table) error {
 	var services []bpf.ServiceKey
 	var locals []bpf.LocalPorts
 	var addresses []route.Address
+	vips := map[route.Address]bool{} // several services may share one
 	for _, s := range table.Services {
 		services = append(services, bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual})
 		vip := route.Address{Interface: s.Interface, Addr: s.Virtual.Addr.Netip()}
-		if !slices.Contains(addresses, vip) { // several services may share a VIP
-			addresses = append(addresses, vip)
+		if !vips[vip] {
+			addresses, vips[vip] = append(addresses, vip), true
 		}
 	}
 	for _, p := range table.Pools {
@@ -58,17 +59,30 @@ const (
 	meetLook = 5 * time.Millisecond
 )
 
-// meet has the kernel find the next hops of table's real servers, whose first
-// packets would be lost otherwise.
-func (d *Daemon) meet(table *lb.Table) {
+// meet has the kernel find the next hops of the real servers that are new in
+// table, whose first packets would be lost otherwise.
+func (d *Daemon) meet(old, table *lb.Table) {
+	known := map[packet.Addr]bool{}
+	for _, s := range old.Services {
+		for _, server := range s.Servers {
+			known[server.Real.Addr] = true
+		}
+	}
+	var fresh []packet.Addr
+	for _, s := range table.Services {
+		for _, server := range s.Servers {
+			if rip := server.Real.Addr; !known[rip] {
+				known[rip] = true
+				fresh = append(fresh, rip)
+			}
+		}
+	}
 	for deadline := time.Now().Add(meetTime); time.Now().Before(deadline); time.Sleep(meetLook) {
 		hops, strangers := d.router.Table(), false
-		for _, s := range table.Services {
-			for _, server := range s.Servers {
-				if id := hops.Lookup(server.Real.Addr); id != 0 && !hops.Hop(id).Resolved {
-					d.router.Want(server.Real.Addr)
-					strangers = true
-				}
+		for _, rip := range fresh {
+			if id := hops.Lookup(rip); id != 0 && !hops.Hop(id).Resolved {
+				d.router.Want(rip)
+				strangers = true
 			}
 		}
 		if !strangers {

@@ -75,7 +75,7 @@ func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.meet(table)
+	d.meet(old, table)
 	if err := d.engine.Apply(table); err != nil {
 		return nil, err
 	}

@@ -129,6 +129,7 @@ var scenarios = []struct {
 	{"servers_are_told_the_client_by_udp_notice", udpNotices, everywhere},
 
 	{"reload_in_mid_stream_is_not_noticed", reloadInMidStream, often},
+	{"a_hundred_reloads_lose_nothing", hundredReloads, once},
 	{"bad_reload_changes_nothing", badReloadChangesNothing, often},
 	{"figures_are_true", figuresAreTrue, everywhere},
 

@@ -100,6 +100,12 @@ func (s *Server) object() *object {
 	return o
 }
 
+// looksLike reports whether s and o, the same real server of two tables, have
+// the same description. It is to say so without making one.
+func (s *Server) looksLike(o *Server) bool {
+	return s.Weight == o.Weight && s.Upper == o.Upper && s.Lower == o.Lower
+}
+
 // granularity returns the length of PersistenceMask within an address of the
 // service's family, or "" if it is all of it.
 func (s *Service) granularity() string {

@@ -136,7 +136,7 @@ func (d *differences) servers(old, new []*Server) {
 		switch was := before[s.Real]; {
 		case was == nil:
 			d.added(s.object())
-		case was.Weight != s.Weight || was.Upper != s.Upper || was.Lower != s.Lower:
+		case !s.looksLike(was):
 			d.changed(was.object(), s.object())
 		}
 		delete(before, s.Real)

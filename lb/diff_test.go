@@ -2,6 +2,7 @@ package lb
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -130,4 +131,29 @@ func manyServices(weight int) *Table {
 	t.Services[999].Servers[9].Weight = weight
 	t.index = newIndex(t.Services)
 	return t
+}
+
+// TestLooksLikeForgetsNothing changes each field of a Server that can be a
+// property: what its description shows, looksLike must see.
+func TestLooksLikeForgetsNothing(t *testing.T) {
+	server := func() *Server { return &Server{Service: &Service{Name: "web"}, Real: at(10, 0, 2, 9, 80)} }
+	fields := reflect.TypeFor[Server]()
+	for i := range fields.NumField() {
+		changed := server()
+		switch f := reflect.ValueOf(changed).Elem().Field(i); {
+		case !fields.Field(i).IsExported():
+			continue
+		case f.CanInt():
+			f.SetInt(7)
+		case f.Kind() == reflect.Bool:
+			f.SetBool(true)
+		case f.Kind() == reflect.String:
+			f.SetString("other")
+		default: // what it belongs to and what hangs on it
+			continue
+		}
+		if same := changed.object().String() == server().object().String(); changed.looksLike(server()) != same {
+			t.Errorf("%s: looksLike says %t, the descriptions say %t", fields.Field(i).Name, !same, same)
+		}
+	}
 }

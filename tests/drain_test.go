@@ -107,6 +107,23 @@ func removedServerComesBack(b *bed) {
 	p.exchange()
 }
 
+// removedServiceDrains takes a whole service out of the configuration. Its VIP
+// stays until its connections are over.
+func removedServiceDrains(b *bed) {
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	web := b.web(0)
+	web.Keys += "\ndrain = \"1s\""
+	b.start(web)
+	p := b.connect(accepted)
+	b.reload()
+	p.exchange()
+	p.isReset()
+	b.eventually("nothing is drained any more", func() bool { return strings.Contains(b.tell("drain"), "nothing is drained") })
+	if n := len(b.connections("")); n != 0 {
+		b.Errorf("got %d connections, want none", n)
+	}
+}
+
 // operatorDrains takes a server out of use by hand.
 func operatorDrains(b *bed) {
 	accepted := b.listen(b.Servers[0], b.rip(0, 8080))

@@ -116,6 +116,7 @@ var scenarios = []struct {
 	{"persistence_keeps_a_client_on_its_server", persistenceKeepsServer, often},
 	{"weight_0_drains", weightZeroDrains, often},
 	{"removed_server_drains_and_is_reset", removedServerDrains, often},
+	{"removed_service_drains_and_is_reset", removedServiceDrains, often},
 	{"removed_server_that_comes_back_is_not_reset", removedServerComesBack, once},
 	{"operator_drains_a_server", operatorDrains, often},
 	{"upper_threshold_is_respected", upperThresholdIsRespected, often},
@@ -130,6 +131,7 @@ var scenarios = []struct {
 
 	{"reload_in_mid_stream_is_not_noticed", reloadInMidStream, often},
 	{"a_hundred_reloads_lose_nothing", hundredReloads, once},
+	{"scripts_of_ipvsadm_work", scriptsOfIpvsadm, often},
 	{"bad_reload_changes_nothing", badReloadChangesNothing, often},
 	{"figures_are_true", figuresAreTrue, everywhere},
 

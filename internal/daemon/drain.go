@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,6 +24,7 @@ import (
 // A drain is one real server, as one service uses it, that is drained.
 type drain struct {
 	service string    // its name, when the drain began
+	home    string    // interface of the VIP
 	due     time.Time // when its connections are to be reset; zero: they have been
 	ordered bool      // by an operator: until he ends it. Otherwise it has left the configuration
 }
@@ -35,6 +37,12 @@ type drains struct {
 
 func newDrains() drains {
 	return drains{by: map[lb.Subject]*drain{}, wake: make(chan struct{}, 1)}
+}
+
+// clone returns a copy that may be changed; of each drain only finish changes.
+func (d drains) clone() drains {
+	d.by = maps.Clone(d.by)
+	return d
 }
 
 // changed has drainDue look again.
@@ -76,9 +84,10 @@ func subjectOf(s *config.Service, r *config.RealServer) lb.Subject {
 	return lb.Subject{Proto: proto, Virtual: packet.EndpointFrom(s.Address), Real: packet.EndpointFrom(r.Address)}
 }
 
-// follow begins the drains of the servers that old had and next has not, and
-// ends those of servers that are back.
-func (d *drains) follow(old, next *lb.Table) {
+// followed returns d with the drains of the servers that old had and next has
+// not, and without those of servers that are back.
+func (d drains) followed(old, next *lb.Table) drains {
+	d = d.clone()
 	now := time.Now()
 	stays := map[lb.Subject]bool{}
 	for _, s := range next.Services {
@@ -96,13 +105,15 @@ func (d *drains) follow(old, next *lb.Table) {
 			switch o := d.by[id]; {
 			case stays[id]:
 			case o != nil: // ordered before: its time goes on
-				o.ordered = false
+				left := *o
+				left.ordered = false
+				d.by[id] = &left
 			default:
-				d.by[id] = &drain{service: s.Name, due: now.Add(s.Drain)}
+				d.by[id] = &drain{service: s.Name, home: s.Interface, due: now.Add(s.Drain)}
 			}
 		}
 	}
-	d.changed()
+	return d
 }
 
 // due returns the servers whose time is over, and how long it is until the next
@@ -164,6 +175,9 @@ func (d *Daemon) resetDue(ctx context.Context) time.Duration {
 		d.log.Info("drained", "service", d.drains.by[id].service, "real_server", id.Real)
 		d.drains.finish(id)
 	}
+	if err := d.openGates(d.engine.View().Table); err != nil { // those of services that have left are closed
+		d.log.Error("drained services not taken down", "error", err)
+	}
 	d.log.Info("connections reset", "connections", n, "real_servers", len(due))
 	return wait
 }
@@ -213,10 +227,7 @@ func (d *Daemon) Drain(ctx context.Context, o ctl.DrainOrder) ([]ctl.Drain, erro
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.drains
-	d.drains.by = map[lb.Subject]*drain{}
-	for id, old := range before.by {
-		d.drains.by[id] = old
-	}
+	d.drains = before.clone()
 	concerned := map[lb.Subject]bool{}
 	for i := range d.cfg.Services {
 		s := &d.cfg.Services[i]
@@ -253,7 +264,7 @@ func (d *drains) order(id lb.Subject, s *config.Service, o *ctl.DrainOrder) {
 	if o.Seconds != nil {
 		after = time.Duration(*o.Seconds * float64(time.Second))
 	}
-	d.by[id] = &drain{service: s.Name, due: time.Now().Add(after), ordered: true}
+	d.by[id] = &drain{service: s.Name, home: s.Interface, due: time.Now().Add(after), ordered: true}
 }
 
 // parseServer reads the server of a DrainOrder and returns what it matches.

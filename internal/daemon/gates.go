@@ -13,17 +13,26 @@ import (
 // openGates makes the kernel hand over what belongs to table: its VIPs and
 // LIPs are put on their interfaces and announced, and the XDP program is told
 // the services and the LIPs' ports. What belongs to it no more is taken down.
-// LIPs that still carry connections stay.
+// LIPs that still carry connections stay, and so do the services whose connections
+// may go on for a while.
 func (d *Daemon) openGates(table *lb.Table) error {
 	var services []bpf.ServiceKey
 	var locals []bpf.LocalPorts
 	var addresses []route.Address
 	vips := map[route.Address]bool{} // several services may share one
-	for _, s := range table.Services {
-		services = append(services, bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual})
-		vip := route.Address{Interface: s.Interface, Addr: s.Virtual.Addr.Netip()}
+	add := func(proto uint8, virtual packet.Endpoint, home string) {
+		services = append(services, bpf.ServiceKey{Proto: proto, Virtual: virtual})
+		vip := route.Address{Interface: home, Addr: virtual.Addr.Netip()}
 		if !vips[vip] {
 			addresses, vips[vip] = append(addresses, vip), true
+		}
+	}
+	for _, s := range table.Services {
+		add(s.Proto, s.Virtual, s.Interface)
+	}
+	for id, o := range d.drains.by {
+		if !o.ordered && table.Service(id.Proto, id.Virtual) == nil {
+			add(id.Proto, id.Virtual, o.home)
 		}
 	}
 	for _, p := range table.Pools {

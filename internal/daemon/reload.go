@@ -79,11 +79,14 @@ func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
 	if err := d.engine.Apply(table); err != nil {
 		return nil, err
 	}
+	drains := d.drains
+	d.drains = drains.followed(old, table)
 	if err := d.openGates(table); err != nil {
+		d.drains = drains
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
+	d.drains.changed()
 	d.cfg = cfg
-	d.drains.follow(old, table)
 	return changes, nil
 }
 

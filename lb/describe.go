@@ -3,7 +3,6 @@ package lb
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +39,9 @@ func (s *Service) object() *object {
 	o.set("client_address", s.clientAddress())
 	o.set("timestamps", s.timestamps())
 	o.set("persistence", span(s.Persistence))
-	o.set("persistence_granularity", s.granularity())
+	if g := s.Granularity(); g < s.Virtual.Addr.Netip().BitLen() {
+		o.set("persistence_granularity", strconv.Itoa(g))
+	}
 	if s.Drain != config.DefaultDrain {
 		o.set("drain", s.Drain.String())
 	}
@@ -104,22 +105,6 @@ func (s *Server) object() *object {
 // the same description. It is to say so without making one.
 func (s *Server) looksLike(o *Server) bool {
 	return s.Weight == o.Weight && s.Upper == o.Upper && s.Lower == o.Lower
-}
-
-// granularity returns the length of PersistenceMask within an address of the
-// service's family, or "" if it is all of it.
-func (s *Service) granularity() string {
-	masked := 128
-	for _, b := range s.PersistenceMask {
-		masked -= bits.OnesCount8(b)
-	}
-	switch {
-	case masked == 0:
-		return ""
-	case s.Virtual.Addr.Is4():
-		return strconv.Itoa(32 - masked)
-	}
-	return strconv.Itoa(128 - masked)
 }
 
 // number returns e in a form that sorts as a number does.

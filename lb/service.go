@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/fnatd/fnatd/internal/packet"
@@ -65,6 +66,16 @@ func (s *Service) PersistenceKey(client packet.Addr) packet.Addr {
 		client[i] &= s.PersistenceMask[i]
 	}
 	return client
+}
+
+// Granularity returns the length of PersistenceMask within an address of the
+// service's family: that of the networks whose clients are one.
+func (s *Service) Granularity() int {
+	masked := 0
+	for _, b := range s.PersistenceMask {
+		masked += 8 - bits.OnesCount8(b)
+	}
+	return s.Virtual.Addr.Netip().BitLen() - masked
 }
 
 // A Server is a real server as one service uses it.

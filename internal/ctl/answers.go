@@ -16,20 +16,48 @@ type Traffic struct {
 	OutBytes    uint64 `json:"out_bytes"`
 }
 
+// Sub returns what went through since t was was.
+func (t Traffic) Sub(was Traffic) Traffic {
+	return Traffic{
+		Connections: t.Connections - was.Connections,
+		InPackets:   t.InPackets - was.InPackets, OutPackets: t.OutPackets - was.OutPackets,
+		InBytes: t.InBytes - was.InBytes, OutBytes: t.OutBytes - was.OutBytes,
+	}
+}
+
+// Rates are what goes through in a second, smoothed over some.
+type Rates struct {
+	Connections uint64 `json:"connections"`
+	InPackets   uint64 `json:"in_packets"`
+	OutPackets  uint64 `json:"out_packets"`
+	InBytes     uint64 `json:"in_bytes"`
+	OutBytes    uint64 `json:"out_bytes"`
+}
+
+// List returns the rates in the order of their fields.
+func (r *Rates) List() [5]uint64 {
+	return [...]uint64{r.Connections, r.InPackets, r.OutPackets, r.InBytes, r.OutBytes}
+}
+
 // A Service is a VIP, port and protocol, and the real servers behind it.
 type Service struct {
-	Name               string         `json:"name"`
-	Protocol           string         `json:"protocol"` // tcp or udp
-	Virtual            netip.AddrPort `json:"virtual"`
-	Interface          string         `json:"interface"`
-	Scheduler          string         `json:"scheduler"`
-	LocalPool          string         `json:"local_pool"`
-	ClientAddress      string         `json:"client_address"`      // as configured: toa, ttm, icmp-echo or none
-	PersistenceSeconds float64        `json:"persistence_seconds"` // 0: none
-	EstablishedSeconds float64        `json:"established_seconds"` // idle timeout of an established (TCP) or two-way (UDP) connection
-	Traffic            Traffic        `json:"traffic"`
-	ClientAddresses    ClientCounts   `json:"client_addresses"`
-	Servers            []Server       `json:"real_servers"`
+	Name                   string         `json:"name"`
+	Protocol               string         `json:"protocol"` // tcp or udp
+	Virtual                netip.AddrPort `json:"virtual"`
+	Interface              string         `json:"interface"`
+	Scheduler              string         `json:"scheduler"`
+	LocalPool              string         `json:"local_pool"`
+	ClientAddress          string         `json:"client_address"`          // as configured: toa, ttm, icmp-echo or none
+	HashPort               bool           `json:"hash_port"`               // of sh and mh
+	Fallback               bool           `json:"fallback"`                // of sh and mh
+	PersistenceSeconds     float64        `json:"persistence_seconds"`     // 0: none
+	PersistenceGranularity int            `json:"persistence_granularity"` // length of the prefix that makes clients one
+	EstablishedSeconds     float64        `json:"established_seconds"`     // idle timeout of an established (TCP) or two-way (UDP) connection
+	Traffic                Traffic        `json:"traffic"`
+	SinceZero              Traffic        `json:"since_zero"` // since ipvsadm -Z, or the start
+	Rates                  Rates          `json:"rates"`
+	ClientAddresses        ClientCounts   `json:"client_addresses"`
+	Servers                []Server       `json:"real_servers"`
 }
 
 // A Server is a real server as one service uses it.
@@ -42,6 +70,8 @@ type Server struct {
 	Active         int            `json:"active"`          // connections that are established
 	Inactive       int            `json:"inactive"`        // connections that open or close
 	Traffic        Traffic        `json:"traffic"`
+	SinceZero      Traffic        `json:"since_zero"`
+	Rates          Rates          `json:"rates"`
 }
 
 // ClientCounts counts how the clients' addresses reached the real servers.
@@ -94,14 +124,15 @@ type Connection struct {
 
 // A Local is one LIP and the state of its ports.
 type Local struct {
-	Pool       string     `json:"pool"`
-	Interface  string     `json:"interface"`
-	Address    netip.Addr `json:"address"`
-	PortMin    uint16     `json:"port_min"`
-	PortMax    uint16     `json:"port_max"`
-	PortsInUse int        `json:"ports_in_use"` // used towards at least one real server
-	PortsFree  int        `json:"ports_free"`   // used towards none
-	Conflicts  uint64     `json:"conflicts"`    // times a port was tried and already in use towards the same real server
+	Pool        string     `json:"pool"`
+	Interface   string     `json:"interface"`
+	Address     netip.Addr `json:"address"`
+	PortMin     uint16     `json:"port_min"`
+	PortMax     uint16     `json:"port_max"`
+	PortsInUse  int        `json:"ports_in_use"` // used towards at least one real server
+	PortsFree   int        `json:"ports_free"`   // used towards none
+	Connections int        `json:"connections"`  // that have it
+	Conflicts   uint64     `json:"conflicts"`    // times a port was tried and already in use towards the same real server
 }
 
 // A Reload is the answer to a reload that was put into use.
@@ -157,6 +188,14 @@ type Stats struct {
 	ClientAddresses ClientCounts `json:"client_addresses"` // of all services
 	Interfaces      []Interface  `json:"interfaces"`
 	Workers         []Worker     `json:"workers"`
+	Timeouts        Timeouts     `json:"timeouts"` // of services that set none
+}
+
+// Timeouts are how many seconds a connection may be idle.
+type Timeouts struct {
+	Established float64 `json:"established"`
+	FinWait     float64 `json:"fin_wait"`
+	UDP         float64 `json:"udp"`
 }
 
 // Table describes the connection table.

@@ -88,6 +88,11 @@ func (c *Client) Drain(ctx context.Context, o DrainOrder) ([]Drain, error) {
 	return b.Drains, err
 }
 
+// Edit changes the running configuration.
+func (c *Client) Edit(ctx context.Context, edits []Edit) (Edited, error) {
+	return ask[Edited](ctx, c, Post(PathEdit, editsBody{edits}))
+}
+
 // Connections asks for the connections that f selects and yields them as they
 // arrive. An error ends the sequence. A second value that is ErrMore ends it
 // too and says that f.Limit left some out.

@@ -22,6 +22,7 @@ const (
 	PathReload      = "/v1/reload" // POST
 	PathDiff        = "/v1/diff"   // POST
 	PathDrain       = "/v1/drain"  // POST to change something
+	PathEdit        = "/v1/edit"   // POST
 )
 
 // A Backend knows the answers. Its methods are called from many goroutines at
@@ -52,4 +53,6 @@ type Backend interface {
 	Drains() []Drain
 	// Drain carries out o and returns the servers that it concerns.
 	Drain(ctx context.Context, o DrainOrder) ([]Drain, error)
+	// Edit changes the running configuration and not the file.
+	Edit(ctx context.Context, edits []Edit) (Edited, error)
 }

@@ -31,12 +31,18 @@ type fakeBackend struct {
 	reloadErr error
 	diff      Diff
 	drainsNow []Drain
+	edited    Edited
 	asked     any // what Diff and Drain were called with
 }
 
 func (f *fakeBackend) Diff(_ context.Context, name string, toml []byte) (Diff, error) {
 	f.asked = [2]string{name, string(toml)}
 	return f.diff, f.reloadErr
+}
+
+func (f *fakeBackend) Edit(_ context.Context, edits []Edit) (Edited, error) {
+	f.asked = edits
+	return f.edited, f.reloadErr
 }
 
 func (f *fakeBackend) Drains() []Drain { return f.drainsNow }
@@ -113,6 +119,7 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 		drops:  []Drop{NewDrop("no_conn", 3)},
 		reload: Reload{ConfigFile: "lb.toml", Changes: []string{"service \"web\": added"}},
 		diff:   Diff{ConfigFile: "lb.toml", Changes: []Change{{"- service", 7, "reset"}}},
+		edited: Edited{Changes: []string{"+ service"}, Refused: []Refusal{{1, NoServer, "no"}}},
 		drainsNow: []Drain{{
 			Service: "web", Virtual: netip.MustParseAddrPort("203.0.113.10:80"), Real: netip.MustParseAddrPort("10.0.2.11:8080"),
 			Connections: 3, ResetSeconds: 1.5,
@@ -144,6 +151,15 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 	diff, err = c.Diff(ctx, "a b&c.toml", []byte("[daemon]"))
 	check("diff of a file", diff, err, b.diff)
 	check("diff of a file asked", b.asked, nil, [2]string{"a b&c.toml", "[daemon]"})
+	edits := []Edit{
+		{Op: AddService, Protocol: "tcp", Virtual: netip.MustParseAddrPort("[2001:db8::10]:80"), Service: &ServiceSettings{Scheduler: "sh", HashPort: true}},
+		{Op: AddServer, Protocol: "tcp", Virtual: netip.MustParseAddrPort("203.0.113.10:80"), Real: netip.MustParseAddrPort("10.0.2.11:8080"), Server: &ServerSettings{Weight: 3}},
+		{Op: AddLocal, Local: netip.MustParseAddr("10.0.1.10")},
+		{Op: Clear},
+	}
+	edited, err := c.Edit(ctx, edits)
+	check("edited", edited, err, b.edited)
+	check("edits asked", b.asked, nil, edits)
 	drains, err := c.Drains(ctx)
 	check("drains", drains, err, b.drainsNow)
 	after := 1.5

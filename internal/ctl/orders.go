@@ -60,6 +60,21 @@ func (s *server) drain(w http.ResponseWriter, r *http.Request, body []byte) {
 	answer(w, http.StatusOK, drainsBody{orEmpty(drains)})
 }
 
+func (s *server) edit(w http.ResponseWriter, r *http.Request, body []byte) {
+	var edits editsBody
+	if err := decode(body, &edits); err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	done, err := s.b.Edit(r.Context(), edits.Edits)
+	if err != nil {
+		fail(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	done.Changes, done.Refused = orEmpty(done.Changes), orEmpty(done.Refused)
+	answer(w, http.StatusOK, done)
+}
+
 // decode reads one JSON value of which every field is known: a misspelt one would
 // otherwise be the default.
 func decode(body []byte, into any) error {

@@ -28,6 +28,8 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			Virtual:            s.Virtual.Netip(),
 			Interface:          s.Interface,
 			Scheduler:          s.Scheduler,
+			HashPort:           s.HashPort,
+			Fallback:           s.Fallback,
 			LocalPool:          s.Pool.Name,
 			ClientAddress:      s.ClientAddress.String(),
 			PersistenceSeconds: s.Persistence.Seconds(),
@@ -35,8 +37,13 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			Traffic:            traffic(&t),
 			ClientAddresses:    clientCounts(&t),
 		}
+		svc.PersistenceGranularity = s.Granularity()
+		svc.SinceZero, svc.Rates = d.tallies.show(s.Meter, svc.Traffic)
 		for _, server := range s.Servers {
-			svc.Servers = append(svc.Servers, serverAnswer(server, v.ServerMeter(s, server)))
+			m := v.ServerMeter(s, server)
+			a := serverAnswer(server, m)
+			a.SinceZero, a.Rates = d.tallies.show(m, a.Traffic)
+			svc.Servers = append(svc.Servers, a)
 		}
 		all = append(all, svc)
 	}
@@ -136,14 +143,15 @@ func (d *Daemon) Locals() (all []ctl.Local) {
 		for _, addr := range pool.Addrs {
 			l := use[addr]
 			all = append(all, ctl.Local{
-				Pool:       pool.Name,
-				Interface:  pool.Interface,
-				Address:    addr.Netip(),
-				PortMin:    pool.PortMin,
-				PortMax:    pool.PortMax,
-				PortsInUse: l.InUse,
-				PortsFree:  l.Free,
-				Conflicts:  l.Conflicts,
+				Pool:        pool.Name,
+				Interface:   pool.Interface,
+				Address:     addr.Netip(),
+				PortMin:     pool.PortMin,
+				PortMax:     pool.PortMax,
+				PortsInUse:  l.InUse,
+				PortsFree:   l.Free,
+				Connections: l.Connections,
+				Conflicts:   l.Conflicts,
 			})
 		}
 	}
@@ -171,6 +179,11 @@ func (d *Daemon) Stats() ctl.Stats {
 			Templates:   t.Templates,
 			Bytes:       uint64(conntrack.Measure(conntrack.Config{MaxConnections: t.Capacity}).Total),
 		},
+	}
+	defaults := conntrack.DefaultTimeouts()
+	seconds := func(st conntrack.State) float64 { return float64(defaults[st]) / 1000 }
+	s.Timeouts = ctl.Timeouts{
+		Established: seconds(conntrack.Established), FinWait: seconds(conntrack.FinWait), UDP: seconds(conntrack.UDP),
 	}
 	counts := d.sum()
 	for e, n := range counts.Events {

@@ -59,6 +59,8 @@ type Daemon struct {
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 
+	tallies tallies
+
 	mu          sync.Mutex     // guards what a reload changes
 	cfg         *config.Config // in force, but for what drains has to say
 	drains      drains
@@ -132,6 +134,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 
 	running.Go(func() { d.work(quit) })
 	running.Go(func() { d.drainDue(ctx) })
+	running.Go(func() { d.watchRates(ctx) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })

@@ -18,15 +18,16 @@ const module = "github.com/fnatd/fnatd/"
 // that its code may import. A package that is absent may import none. Test
 // files are free.
 var arrows = map[string][]string{
-	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl"},
+	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl", "internal/ipvsadm"},
 	"cmd/fnatd":   {"internal/daemon"},
 	"cmd/fnatrs":  {"internal/cli", "realserver"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/sched",
 	},
-	"internal/ctl": {"internal/packet"},
-	"realserver":   {"internal/unit"},
+	"internal/ctl":     {"internal/packet"},
+	"internal/ipvsadm": {"internal/ctl"},
+	"realserver":       {"internal/unit"},
 
 	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb"},
 	"dataplane/bpf":   {"internal/packet"},

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -23,12 +25,18 @@ type program struct {
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{Use: "fnatctl", Short: "Look at and steer a running fnatd"}
-	root.PersistentFlags().StringVar(&p.socket, "socket", ctl.DefaultSocket, "control socket of fnatd")
+	root.PersistentFlags().StringVar(&p.socket, "socket", defaultSocket(), "control socket of fnatd; $"+socketVariable+" sets another default")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
 	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(),
-		p.reload(), p.diff(), p.drain(), p.importFile(), p.version())
+		p.reload(), p.diff(), p.drain(), p.ipvsadm(), p.importFile(), p.version())
 	return root
 }
+
+// socketVariable names another control socket, for programs that cannot say
+// --socket, as scripts that call ipvsadm.
+const socketVariable = "FNATCTL_SOCKET"
+
+func defaultSocket() string { return cmp.Or(os.Getenv(socketVariable), ctl.DefaultSocket) }
 
 func (p *program) client() *ctl.Client { return ctl.NewClient(p.socket) }
 

@@ -67,6 +67,7 @@ func (w *Worker) drop(j *job, why packet.Reason) {
 	for _, d := range j.tail {
 		w.umem.Free(d.Addr)
 	}
+	w.dropped.note(j, why, w.now)
 	w.dropFrame(j.addr, why)
 }
 

@@ -83,6 +83,7 @@ type Worker struct {
 	errors   uint32    // ICMP errors that may be sent now; see mayReport
 	errorsAt uint32    // as of when
 	waiting  []waiting // early fragments
+	dropped  lastDrops
 	usedHops []bool
 	ledger   ledger
 	counts   Counts

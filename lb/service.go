@@ -49,6 +49,15 @@ func (s *Service) Pick(client packet.Endpoint) *Server {
 	return s.Servers[i]
 }
 
+// Explain returns what Pick would, and why. It takes nobody's turn.
+func (s *Service) Explain(client packet.Endpoint) (server *Server, why string) {
+	i, why := s.scheduler.Explain(sched.Client{Addr: client.Addr, Port: client.Port})
+	if i < 0 {
+		return nil, why
+	}
+	return s.Servers[i], why
+}
+
 // Server returns the service's server at real, or nil.
 func (s *Service) Server(real packet.Endpoint) *Server {
 	for _, server := range s.Servers {

@@ -120,6 +120,15 @@ func (*fakeBackend) Diff(_ context.Context, name string, toml []byte) (ctl.Diff,
 	}}, nil
 }
 
+func (*fakeBackend) Explain(f ctl.Flow) ctl.Explanation {
+	e := ctl.Explanation{Flow: f, Verdict: ctl.Forwarded, Steps: []ctl.Step{{What: "service", Text: "web: wlc, pool lan, client address toa"}, {What: "real server", Text: "10.0.2.11:8080"}}}
+	if f.Protocol == "udp" {
+		e.Verdict, e.Reason = ctl.WouldDrop, "no_server"
+		e.LastDrop = &ctl.LastDrop{Drop: ctl.NewDrop("no_neighbour", 0), AgoSeconds: 3.25}
+	}
+	return e
+}
+
 func (*fakeBackend) Drains() []ctl.Drain {
 	return []ctl.Drain{
 		{Service: "web", Virtual: endpoint("203.0.113.10:80"), Real: endpoint("10.0.2.11:8080"), Connections: 12, ResetSeconds: 29.01},
@@ -203,6 +212,10 @@ func TestTables(t *testing.T) {
 		"diff_of_keepalived_conf": {"diff", "testdata/keepalived_interfaces.conf"},
 		"diff_of_its_own":         {"diff"},
 		"json_diff":               {"diff", "testdata/small.toml", "--json"},
+		"explain":                 {"explain", "TCP", "198.51.100.7:40000", "203.0.113.10:80"},
+		"explain_a_drop":          {"explain", "udp", "198.51.100.7:40000", "203.0.113.10:53"},
+		"json_explain":            {"explain", "--json", "tcp", "198.51.100.7:40000", "203.0.113.10:80"},
+		"completion_of_a_vip":     {"__complete", "explain", "tcp", "198.51.100.7:40000", ""},
 		"drains":                  {"drain"},
 		"drain":                   {"drain", "10.0.2.11:8080", "--service", "web"},
 		"drain_for":               {"drain", "10.0.2.11:8080", "--service", "web", "--for", "90s"},
@@ -271,6 +284,8 @@ func TestExitCodes(t *testing.T) {
 		"no_daemon_for_list": {[]string{"--socket", none, "connections"}, cli.Failure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
 		"no_such_service":    {[]string{"--socket", socket, "connections", "--service", "wbe"}, cli.Failure, "fnatctl: service \"wbe\": no such service\n"},
 		"refused_reload":     {[]string{"--socket", socket, "reload"}, cli.Failure, "fnatctl: reload refused, the old configuration stays in use:\nlb.toml:3: bad\n"},
+		"explain_half":       {[]string{"explain", "tcp"}, cli.Usage, "fnatctl: accepts 3 arg(s), received 1\nsee fnatctl --help\n"},
+		"explain_icmp":       {[]string{"explain", "icmp", "a", "b"}, cli.Failure, "fnatctl: protocol \"icmp\": want tcp or udp\n"},
 		"undo_of_nothing":    {[]string{"--socket", socket, "drain", "--undo"}, cli.Failure, "fnatctl: which server? fnatctl drain SERVER\n"},
 		"no_file_to_diff":    {[]string{"--socket", socket, "diff", "none.toml"}, cli.Failure, "fnatctl: open none.toml: no such file or directory\n"},
 		"refused_diff":       {[]string{"--socket", socket, "diff", "testdata/bad.toml"}, cli.Failure, "fnatctl: a reload would be refused:\ntestdata/bad.toml:1: bad\n"},

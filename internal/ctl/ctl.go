@@ -23,6 +23,7 @@ const (
 	PathDiff        = "/v1/diff"   // POST
 	PathDrain       = "/v1/drain"  // POST to change something
 	PathEdit        = "/v1/edit"   // POST
+	PathExplain     = "/v1/explain"
 )
 
 // A Backend knows the answers. Its methods are called from many goroutines at
@@ -53,6 +54,9 @@ type Backend interface {
 	Drains() []Drain
 	// Drain carries out o and returns the servers that it concerns.
 	Drain(ctx context.Context, o DrainOrder) ([]Drain, error)
+	// Explain says what has become of a flow's packets, or would become of its
+	// first.
+	Explain(f Flow) Explanation
 	// Edit changes the running configuration and not the file.
 	Edit(ctx context.Context, edits []Edit) (Edited, error)
 }

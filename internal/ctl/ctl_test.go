@@ -32,12 +32,19 @@ type fakeBackend struct {
 	diff      Diff
 	drainsNow []Drain
 	edited    Edited
-	asked     any // what Diff and Drain were called with
+
+	explanation Explanation
+	asked       any // what Diff and Drain were called with
 }
 
 func (f *fakeBackend) Diff(_ context.Context, name string, toml []byte) (Diff, error) {
 	f.asked = [2]string{name, string(toml)}
 	return f.diff, f.reloadErr
+}
+
+func (f *fakeBackend) Explain(flow Flow) Explanation {
+	f.asked = flow
+	return f.explanation
 }
 
 func (f *fakeBackend) Edit(_ context.Context, edits []Edit) (Edited, error) {
@@ -119,6 +126,10 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 		drops:  []Drop{NewDrop("no_conn", 3)},
 		reload: Reload{ConfigFile: "lb.toml", Changes: []string{"service \"web\": added"}},
 		diff:   Diff{ConfigFile: "lb.toml", Changes: []Change{{"- service", 7, "reset"}}},
+		explanation: Explanation{
+			Flow:    Flow{"tcp", netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("203.0.113.10:80")},
+			Verdict: WouldDrop, Reason: "no_server", Steps: []Step{{"service", "web"}}, LastDrop: &LastDrop{NewDrop("no_conn", 0), 1.5},
+		},
 		edited: Edited{Changes: []string{"+ service"}, Refused: []Refusal{{1, NoServer, "no"}}},
 		drainsNow: []Drain{{
 			Service: "web", Virtual: netip.MustParseAddrPort("203.0.113.10:80"), Real: netip.MustParseAddrPort("10.0.2.11:8080"),
@@ -160,6 +171,10 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 	edited, err := c.Edit(ctx, edits)
 	check("edited", edited, err, b.edited)
 	check("edits asked", b.asked, nil, edits)
+	flow := Flow{"udp", netip.MustParseAddrPort("[2001:db8::7]:40000"), netip.MustParseAddrPort("203.0.113.10:53")}
+	explanation, err := c.Explain(ctx, flow)
+	check("explanation", explanation, err, b.explanation)
+	check("explanation asked", b.asked, nil, flow)
 	drains, err := c.Drains(ctx)
 	check("drains", drains, err, b.drainsNow)
 	after := 1.5
@@ -286,6 +301,9 @@ func TestErrorsAreJSON(t *testing.T) {
 		"diff_without_name":  {"POST", PathDiff, "[daemon]", 400, `want the configuration as the body and its name as the parameter name, or neither`},
 		"diff_of_what":       {"POST", PathDiff + "?file=x", "", 400, `"file": no such parameter (want name)`},
 		"refused_diff":       {"POST", PathDiff, "", 422, "a reload would be refused:\nlb.toml:1: bad"},
+		"explain_what":       {"GET", PathExplain, "", 400, `protocol "": want tcp or udp`},
+		"explain_whom":       {"GET", PathExplain + "?protocol=tcp&client=bob&virtual=x", "", 400, `client "bob": not an address and port (want it as 198.51.100.7:40000 or [2001:db8::7]:40000)`},
+		"explain_else":       {"GET", PathExplain + "?vip=x", "", 400, `"vip": no such parameter, or twice (want protocol, client and virtual)`},
 		"drain_of_what":      {"POST", PathDrain, "10.0.2.11", 400, `request body: not what is asked for: json: cannot unmarshal number into Go value of type ctl.DrainOrder`},
 		"drain_misspelt":     {"POST", PathDrain, `{"sever":"10.0.2.11"}`, 400, `request body: not what is asked for: json: unknown field "sever"`},
 		"two_drains":         {"POST", PathDrain, `{} {}`, 400, `request body: not what is asked for: more than one value`},

@@ -33,6 +33,7 @@ func NewServer(b Backend) http.Handler {
 		PathDrops:       {get: s.drops},
 		PathReload:      {post: s.reload},
 		PathDiff:        {post: s.diff, parameters: true, body: maxFile},
+		PathExplain:     {get: s.explain, parameters: true},
 		PathEdit:        {post: s.edit, body: maxEdits},
 		PathDrain:       {get: s.drains, post: s.drain},
 	}

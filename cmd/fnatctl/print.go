@@ -20,13 +20,7 @@ const minName = 28
 // printServices prints a line for each service and below it one for each of
 // its real servers, as ipvsadm -Ln does, or with traffic ipvsadm -Ln --stats.
 func printServices(w *bufio.Writer, services []ctl.Service, traffic bool) {
-	name := minName
-	for _, s := range services {
-		name = max(name, len(s.Virtual.String()))
-		for _, r := range s.Servers {
-			name = max(name, len(r.Real.String()))
-		}
-	}
+	name := nameWidth(services)
 	if traffic {
 		fmt.Fprintf(w, "Prot %-*s     Conns    InPkts   OutPkts   InBytes  OutBytes\n", name, "Virtual")
 		fmt.Fprintf(w, "  -> Real\n")
@@ -51,6 +45,18 @@ func printServices(w *bufio.Writer, services []ctl.Service, traffic bool) {
 			fmt.Fprintln(w, strings.TrimRight(line, " "))
 		}
 	}
+}
+
+// nameWidth returns how wide a column with all addresses of services is.
+func nameWidth(services []ctl.Service) int {
+	width := minName
+	for _, s := range services {
+		width = max(width, len(s.Virtual.String()))
+		for _, r := range s.Servers {
+			width = max(width, len(r.Real.String()))
+		}
+	}
+	return width
 }
 
 func printTraffic(w *bufio.Writer, t *ctl.Traffic) {

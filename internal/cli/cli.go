@@ -45,6 +45,7 @@ func Run(env Env, root *cobra.Command) int {
 	// Reached with a command only: cobra has checked its arguments by then.
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { began = cmd.HasParent() }
 	root.RunE = func(*cobra.Command, []string) error { return errors.New("no command given") }
+	addMan(root)
 	root.SetArgs(append([]string{}, env.Args...)) // nil would mean os.Args
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)

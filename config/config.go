@@ -24,6 +24,7 @@ type Config struct {
 type Daemon struct {
 	Where
 	Control string // path of the control socket
+	Group   string // that may use it besides its owner; "" is the owner's own
 	Metrics string // host and port of the Prometheus endpoint; "" turns it off
 }
 
@@ -157,6 +158,7 @@ type Service struct {
 	Persistence            time.Duration // 0 is off
 	PersistenceGranularity int           // prefix length of client networks held together; 0 is the whole address
 
+	Drain    time.Duration // how long connections of a removed real server may go on
 	Timeouts Timeouts
 	Checks   []Check // of each real server that has none of its own
 	Failover Failover
@@ -164,6 +166,9 @@ type Service struct {
 
 	label string // begins messages about the service
 }
+
+// DefaultDrain is how long connections of a removed real server may go on.
+const DefaultDrain = 30 * time.Second
 
 // Timeouts are the idle times of [service.timeout]; 0 is the default of the
 // connection table.

@@ -70,23 +70,23 @@ address = "203.0.113.10:80"
   address = "10.0.2.11:8080"
 `
 
-// defaultSYNProxy is what a service has that does not say otherwise.
-var defaultSYNProxy = SYNProxy{
+// plainSYNProxy is what a service has that does not say otherwise.
+var plainSYNProxy = SYNProxy{
 	Mode: SYNProxyOff, Answer: AnswerAuto, WindowScale: 7, SACK: true, Timestamps: true,
 	SYNRetries: 2, ACKStormLimit: 10, BadACK: DropBadACK, AdaptiveOn: 1000, AdaptiveOff: 500,
 }
 
 func TestParseSYNProxy(t *testing.T) {
-	on, stripped, adaptive := defaultSYNProxy, defaultSYNProxy, defaultSYNProxy
+	on, stripped, adaptive := plainSYNProxy, plainSYNProxy, plainSYNProxy
 	on.Mode = SYNProxyOn
 	stripped.Mode, stripped.Timestamps = SYNProxyOn, false
 	adaptive.Mode, adaptive.AdaptiveOn, adaptive.AdaptiveOff = SYNProxyAdaptive, 100, 50
 	for text, want := range map[string]SYNProxy{
 		"synproxy = true":                                on,
-		"synproxy = false":                               defaultSYNProxy,
+		"synproxy = false":                               plainSYNProxy,
 		"synproxy = {}":                                  on,
 		"[service.synproxy]":                             on,
-		"synproxy = {mode=\"off\"}":                      defaultSYNProxy,
+		"synproxy = {mode=\"off\"}":                      plainSYNProxy,
 		"timestamps = \"strip\"\nsynproxy = true":        stripped,
 		"synproxy = {mode=\"adaptive\",adaptive_on=100}": adaptive,
 	} {
@@ -130,8 +130,9 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Services: []Service{{
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: defaultSYNProxy,
-			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}}, Failover: DefaultFailover(),
+			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: plainSYNProxy,
+			Drain: DefaultDrain, Failover: DefaultFailover(),
+			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}},
 		}},
 	}
 	if diff := cmp.Diff(mustParse(t, minimal), want, ignoreLines); diff != "" {
@@ -177,6 +178,7 @@ ttm_length = 24
 persistence = "6m"
 persistence_granularity = "255.255.240.0"
 synproxy = { mode = "adaptive", answer = "userspace", mss = 1400, window_scale = 9, sack = false, timestamps = false, defer = true, syn_retries = 1, ack_storm_limit = 3, source_rate = 50, bad_ack = "reset", adaptive_on = 2000, adaptive_off = 100 }
+drain = "0s"
 timeout = { established = "1h", syn_sent = "1s", syn_received = "2s", fin_wait = "3s", time_wait = "4s", close = "5s", close_wait = "6s", last_ack = "1m7s" }
 real_server = [{ address = "10.0.9.11:8080", weight = 0, upper_threshold = 100, lower_threshold = 100 }]
 [[service]]
@@ -235,14 +237,15 @@ toa_on_syn = true
 		}, {
 			Name: "dns", Protocol: UDP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "sh", SHPort: true, SHFallback: true,
-			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate, SYNProxy: defaultSYNProxy,
+			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate, SYNProxy: plainSYNProxy,
+			Drain:       DefaultDrain,
 			Persistence: 480 * time.Hour, PersistenceGranularity: 24,
 			Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second}, Failover: DefaultFailover(),
 		}, {
 			Name: "toa", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: defaultSYNProxy,
-			Failover: DefaultFailover(),
+			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: plainSYNProxy,
+			Drain: DefaultDrain, Failover: DefaultFailover(),
 		}},
 	}
 	if diff := cmp.Diff(got, want, ignoreLines); diff != "" {

@@ -54,13 +54,18 @@ type SYNProxy struct {
 	AdaptiveOff   int
 }
 
+// defaultSYNProxy is what a service has that does not say otherwise.
+func defaultSYNProxy() SYNProxy {
+	return SYNProxy{
+		Mode: SYNProxyOff, Answer: AnswerAuto, WindowScale: 7, SACK: true, Timestamps: true,
+		SYNRetries: 2, ACKStormLimit: 10, BadACK: DropBadACK, AdaptiveOn: 1000, AdaptiveOff: 500,
+	}
+}
+
 // readSYNProxy reads synproxy: true, false or a table.
 func (s *Service) readSYNProxy(t *table) {
 	y := &s.SYNProxy
-	*y = SYNProxy{
-		Mode: SYNProxyOff, Answer: AnswerAuto, WindowScale: 7, SACK: true, Timestamps: s.Timestamps != Strip,
-		SYNRetries: 2, ACKStormLimit: 10, BadACK: DropBadACK, AdaptiveOn: 1000, AdaptiveOff: 500,
-	}
+	y.Timestamps = s.Timestamps != Strip
 	const key = "synproxy"
 	v, _ := t.value(key)
 	switch v := v.(type) {

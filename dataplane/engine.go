@@ -200,7 +200,7 @@ func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 	for a := range e.retired {
 		lips = append(lips, a)
 	}
-	v.addrs = newAddrSet(vips, lips)
+	v.addrs = newAddrSet(append(vips, v.departed()...), lips)
 	return v
 }
 

@@ -65,6 +65,7 @@ func (w *Worker) sendPieces(j *job) {
 // drop counts a packet that goes no further and gives its frames back.
 func (w *Worker) drop(j *job, why packet.Reason) {
 	w.freeTail(j)
+	w.dropped.note(j, why, w.now)
 	w.dropFrame(j.addr, why)
 }
 

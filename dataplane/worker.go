@@ -86,9 +86,10 @@ type Worker struct {
 	aiming         conntrack.Aim // by sight; made once
 
 	inbox    inbox
-	errors   uint32          // ICMP errors that may be sent now; see mayReport
-	errorsAt uint32          // as of when
-	waiting  []waiting       // early fragments
+	errors   uint32    // ICMP errors that may be sent now; see mayReport
+	errorsAt uint32    // as of when
+	waiting  []waiting // early fragments
+	dropped  lastDrops
 	held     []held          // segments whose real server is being connected
 	kept     []held          // room for them, see releaseHeld
 	ready    []conntrack.Key // flows of those that need not wait any longer

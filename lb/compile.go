@@ -74,6 +74,7 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		Interface:       from.Interface,
 		Pool:            pool,
 		ClientAddress:   clientAddresses[from.ClientAddress],
+		Drain:           from.Drain,
 		Timeouts:        Timeouts(from.Timeouts),
 		Persistence:     from.Persistence,
 		PersistenceMask: persistenceMask(from),

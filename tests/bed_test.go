@@ -90,6 +90,14 @@ func (b *bed) guarded(services []harness.Service) []harness.Service {
 	return services
 }
 
+// configure writes these services to the configuration file, without a reload.
+func (b *bed) configure(services ...harness.Service) {
+	b.Helper()
+	if err := b.lb.Configure(harness.Config(b.Rig, b.dir, "", b.guarded(services)...)); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // stop ends fnatd, if it runs. However a test ends, its fnatd must exit with 0,
 // which says that no frame was lost, and leave nothing on the interfaces.
 func (b *bed) stop() {

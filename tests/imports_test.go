@@ -18,15 +18,16 @@ const module = "github.com/fnatd/fnatd/"
 // that its code may import. A package that is absent may import none. Test
 // files are free.
 var arrows = map[string][]string{
-	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl"},
+	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl", "internal/ipvsadm"},
 	"cmd/fnatd":   {"internal/daemon"},
 	"cmd/fnatrs":  {"internal/cli", "realserver", "realserver/selftest"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/health", "synproxy",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/health", "lb/sched", "synproxy",
 	},
-	"internal/ctl": {"internal/packet"},
-	"realserver":   {"internal/cgroup", "internal/unit"},
+	"internal/ctl":     {"internal/packet"},
+	"internal/ipvsadm": {"internal/ctl"},
+	"realserver":       {"internal/cgroup", "internal/unit"},
 	// On a rig of its own, whose other end speaks TCP by hand.
 	"realserver/selftest": {"internal/cgroup", "internal/netns", "internal/packet", "realserver"},
 

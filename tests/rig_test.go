@@ -128,6 +128,10 @@ var scenarios = []struct {
 	{"round_robin_counts_are_exact", roundRobinIsExact, often},
 	{"persistence_keeps_a_client_on_its_server", persistenceKeepsServer, often},
 	{"weight_0_drains", weightZeroDrains, often},
+	{"removed_server_drains_and_is_reset", removedServerDrains, often},
+	{"removed_service_drains_and_is_reset", removedServiceDrains, often},
+	{"removed_server_that_comes_back_is_not_reset", removedServerComesBack, once},
+	{"operator_drains_a_server", operatorDrains, often},
 	{"upper_threshold_is_respected", upperThresholdIsRespected, often},
 
 	{"udp_clients_get_their_own_answers", udpEcho, everywhere},
@@ -139,6 +143,9 @@ var scenarios = []struct {
 	{"servers_are_told_the_client_by_udp_notice", udpNotices, everywhere},
 
 	{"reload_in_mid_stream_is_not_noticed", reloadInMidStream, often},
+	{"a_hundred_reloads_lose_nothing", hundredReloads, once},
+	{"flows_are_explained", flowsAreExplained, often},
+	{"scripts_of_ipvsadm_work", scriptsOfIpvsadm, often},
 	{"bad_reload_changes_nothing", badReloadChangesNothing, often},
 	{"figures_are_true", figuresAreTrue, everywhere},
 

@@ -77,6 +77,9 @@ func (d *Daemon) setServices(v *dataplane.View) error {
 			services[key] = &g
 		}
 	}
+	for key := range d.lingering(v.Table) {
+		services[key] = nil
+	}
 	for key := range d.guards.at { // whose counters end with it
 		if services[key] == nil {
 			d.keepCounts(key)

@@ -21,7 +21,10 @@ import (
 )
 
 // fixedBackend always answers the same.
-type fixedBackend struct{ reloadError string }
+type fixedBackend struct {
+	ctl.Backend // nil: nothing else is asked
+	reloadError string
+}
 
 func (fixedBackend) Services() []ctl.Service {
 	return []ctl.Service{{

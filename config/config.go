@@ -46,11 +46,12 @@ type Dataplane struct {
 	Queues           int      // workers that share each interface's queues; 0 is as many as can be
 	Mode             Mode
 	MaxConnections   int
-	Frames           int   // UMEM frames of each worker
-	CPUs             []int // cores for the workers, in turn; empty: fnatd chooses
-	BusyPoll         bool  // workers never sleep
-	ManageAddresses  bool  // put VIPs and LIPs on their interfaces
-	ReflectClientMAC bool  // answer a client by the MAC address it came from
+	Frames           int           // UMEM frames of each worker
+	CPUs             []int         // cores for the workers, in turn; empty: fnatd chooses
+	BusyPoll         bool          // workers never sleep
+	ManageAddresses  bool          // put VIPs and LIPs on their interfaces
+	ReflectClientMAC bool          // answer a client by the MAC address it came from
+	CookieSecret     *CookieSecret // of SYN cookies; nil: a random one
 	Settings         []InterfaceSettings
 }
 
@@ -151,6 +152,7 @@ type Service struct {
 	NoticeLength  int // IPv4 total length of the notice, 42 or 44
 
 	Timestamps Timestamps
+	SYNProxy   SYNProxy
 
 	Persistence            time.Duration // 0 is off
 	PersistenceGranularity int           // prefix length of client networks held together; 0 is the whole address

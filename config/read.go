@@ -90,6 +90,7 @@ func (d *Dataplane) read(t *table) {
 	t.boolean("reflect_client_mac", &d.ReflectClientMAC)
 	integer(t, "frames", &d.Frames, 4096*max(1, len(d.Interfaces)), 1<<20)
 	d.readCPUs(t)
+	d.readSecret(t)
 	t.subs("interface", func(values map[string]any, p *place) {
 		d.Settings = append(d.Settings, InterfaceSettings{Checksum: Incremental})
 		s := &d.Settings[len(d.Settings)-1]
@@ -202,7 +203,7 @@ func (s *Service) read(t *table) {
 	s.readClientAddress(t)
 	oneOf(t, "timestamps", &s.Timestamps, Translate, Strip)
 	s.readPersistence(t)
-	t.unsupported("synproxy")
+	s.readSYNProxy(t)
 	t.unsupported("health")
 
 	if sub := t.sub("timeout", new(Where)); sub != nil {

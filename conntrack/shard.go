@@ -139,10 +139,9 @@ func (s *Shard) drop(c *Conn) Ended {
 		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
 		s.templates--
 	} else {
-		in, out := s.t.InboundFlow(c), s.t.OutboundFlow(c)
+		in := s.t.InboundFlow(c)
 		s.index.remove(s.t.hash(&in, inbound), slot)
-		s.index.remove(s.t.hash(&out, outbound), slot)
-		s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding].real)
+		s.disclaim(c, slot)
 	}
 	if c.State.HalfOpen() {
 		s.leaveHalfOpen(c)

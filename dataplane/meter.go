@@ -20,6 +20,8 @@ type Traffic struct {
 	NoticeAcked          uint64 // acknowledged by their echo reply
 	NoticeResent         uint64 // repeated: unanswered, or to keep the mapping alive
 	NoticeGivenUp        uint64 // unanswered after every resend
+	Refused              uint64 // SYNs of fnatd's own that the real server refused
+	Silent               uint64 // and those that it did not answer, nor the repeated ones
 }
 
 // fields returns every counter of t, in one fixed order.
@@ -28,16 +30,21 @@ func (t *Traffic) fields() [numTraffic]*uint64 {
 		&t.Connections, &t.InPackets, &t.InBytes, &t.OutPackets, &t.OutBytes,
 		&t.Inserted, &t.NoRoom, &t.TooLong, &t.Forged,
 		&t.NoticeSent, &t.NoticeAcked, &t.NoticeResent, &t.NoticeGivenUp,
+		&t.Refused, &t.Silent,
 	}
 }
 
-const numTraffic = 13
+const numTraffic = 15
 
 // A Meter sums up the Traffic of every worker. Each worker writes a cell of its
 // own, once per batch; anybody may read. Workers that came after the Meter share
 // the cells there are.
 type Meter struct {
 	cells []meterCell
+
+	// seen is what a real server offered in its last SYN-ACK that said all, see
+	// synproxy.Offer.Pack; 0 is nothing yet.
+	seen atomic.Uint64
 }
 
 type meterCell struct {
@@ -45,7 +52,7 @@ type meterCell struct {
 	_        [128 - 8*numTraffic]byte // whole cache lines: cells do not share one
 }
 
-func newMeter(workers int) *Meter { return &Meter{make([]meterCell, max(workers, 1))} }
+func newMeter(workers int) *Meter { return &Meter{cells: make([]meterCell, max(workers, 1))} }
 
 func (m *Meter) publish(worker int, t *Traffic) {
 	cell := &m.cells[worker%len(m.cells)]

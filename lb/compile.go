@@ -31,6 +31,7 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		for j := range from.Servers {
 			s.Servers = append(s.Servers, newServer(s, j, &from.Servers[j], loads))
 		}
+		s.fitMSS()
 		if err := s.schedule(prev.Service(s.Proto, s.Virtual)); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
 		}
@@ -70,6 +71,9 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		StripTimestamps: from.Timestamps == config.Strip,
 		HashPort:        from.SHPort || from.MHPort,
 		Fallback:        from.SHFallback || from.MHFallback,
+	}
+	if s.Proto == packet.ProtoTCP {
+		s.SYNProxy = newSYNProxy(&from.SYNProxy)
 	}
 	switch s.ClientAddress {
 	case TOA:

@@ -33,6 +33,7 @@ func (s *Service) object() *object {
 	o.set("fallback", flag(s.Fallback))
 	o.set("client_address", s.clientAddress())
 	o.set("timestamps", s.timestamps())
+	s.SYNProxy.describe(o)
 	o.set("persistence", span(s.Persistence))
 	o.set("persistence_granularity", s.granularity())
 	t := &s.Timeouts

@@ -23,6 +23,7 @@ type Service struct {
 	NoticeLength  int // for ICMPEcho: IPv4 total length, 42 or 44
 
 	StripTimestamps bool // blank TCP timestamps on the SYN, instead of shifting them
+	SYNProxy        SYNProxy
 
 	Timeouts        Timeouts
 	Persistence     time.Duration // 0 is off

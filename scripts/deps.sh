@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # package=program or file by which it is known to be there
 case "${1:-}" in
 test)
-	needs=(iproute2=ip iputils-ping=ping python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound)
+	needs=(iproute2=ip iputils-ping=ping python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound nftables=nft)
 	;;
 bench)
 	needs=(iproute2=ip util-linux=unshare nftables=nft haproxy=haproxy nginx-light=nginx libnginx-mod-stream=/usr/lib/nginx/modules/ngx_stream_module.so)

@@ -2,13 +2,17 @@ package tests
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf/asm"
 
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -19,15 +23,19 @@ type bed struct {
 	*testing.T
 	*netns.Rig
 	families
-	lb  *harness.Fnatd // nil: none
-	dir string         // for files, which every user may read
+	guard string         // of TCP services: where SYNs are answered, or none
+	lb    *harness.Fnatd // nil: none
+	dir   string         // for files, which every user may read
 }
 
 // newBed returns a bed without fnatd.
 func newBed(t *testing.T, v variant, servers int) *bed {
 	t.Helper()
 	b := newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
-	b.families = v.families
+	b.families, b.guard = v.families, v.guard
+	if v.guard == "xdp" { // a veth takes what XDP_TX sends only if it runs a program itself
+		b.attach(b.Client, "eth0", asm.Mov.Imm(asm.R0, xdpPass), asm.Return())
+	}
 	return b
 }
 
@@ -56,7 +64,7 @@ func (b *bed) start(services ...harness.Service) {
 func (b *bed) startWith(dataplane string, services ...harness.Service) {
 	b.Helper()
 	var err error
-	if b.lb, err = harness.Start(b.Rig, bin+"/fnatd", b.dir, harness.Config(b.Rig, b.dir, dataplane, services...)); err != nil {
+	if b.lb, err = harness.Start(b.Rig, bin+"/fnatd", b.dir, harness.Config(b.Rig, b.dir, dataplane, b.guarded(services)...)); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -64,11 +72,22 @@ func (b *bed) startWith(dataplane string, services ...harness.Service) {
 // reload puts these services in force, and returns what fnatd says has changed.
 func (b *bed) reload(services ...harness.Service) []string {
 	b.Helper()
-	r, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "", services...))
+	r, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "", b.guarded(services)...))
 	if err != nil {
 		b.Fatal(err)
 	}
 	return r.Changes
+}
+
+// guarded returns services with SYNPROXY on, if the bed's are to have it.
+func (b *bed) guarded(services []harness.Service) []harness.Service {
+	services = slices.Clone(services)
+	for i := range services {
+		if s := &services[i]; b.guard != "" && s.Protocol != "udp" && !strings.Contains(s.Keys, "synproxy") {
+			s.Keys += fmt.Sprintf("\nsynproxy = { answer = %q }", b.guard)
+		}
+	}
+	return services
 }
 
 // stop ends fnatd, if it runs. However a test ends, its fnatd must exit with 0,

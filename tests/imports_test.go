@@ -23,16 +23,17 @@ var arrows = map[string][]string{
 	"cmd/fnatrs":  {"internal/cli", "realserver"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "synproxy",
 	},
 	"internal/ctl": {"internal/packet"},
 	"realserver":   {"internal/unit"},
 
-	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb"},
-	"dataplane/bpf":   {"internal/packet"},
+	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
+	"dataplane/bpf":   {"internal/packet", "synproxy"},
 	"dataplane/route": {"internal/packet"},
 
 	"conntrack": {"internal/packet", "internal/siphash"},
+	"synproxy":  {"internal/packet", "internal/siphash"},
 	"lb":        {"config", "internal/packet", "lb/sched"},
 	"lb/sched":  {"internal/packet"},
 	"config":    {"lb/sched"}, // the names of the schedulers

@@ -83,6 +83,17 @@ func (*fakeBackend) Stats() ctl.Stats {
 			Inserted: 5000, NotInserted: ctl.NotInserted{NoRoom: 3, OverMTU: 1}, Stripped: 2,
 			Notices: ctl.Notices{Sent: 10, Acknowledged: 9, Resent: 4, GivenUp: 1},
 		},
+		Guards: []ctl.Guard{
+			{
+				Service: "web", Mode: "adaptive", On: true, Answer: "xdp",
+				Offer: ctl.Offer{MSS: 1452, Window: 64240, WindowScale: 7, SACK: true, Timestamps: true},
+				Events: []ctl.Event{
+					{Name: "syn", Count: 4000000}, {Name: "cookie_sent", Count: 4000000}, {Name: "good_ack", Count: 210}, {Name: "bad_ack", Count: 7},
+					{Name: "joined", Count: 208}, {Name: "refused", Count: 1}, {Name: "syn_retried", Count: 3}, {Name: "silent", Count: 1}, {Name: "failed", Count: 1},
+				},
+			},
+			{Service: "ssh", Mode: "off"},
+		},
 		Interfaces: []ctl.Interface{
 			{Name: "eth0", Mode: "zerocopy", Queues: 2},
 			{Name: "veth1", Mode: "copy", Queues: 1, Reason: "zero-copy: operation not supported"},

@@ -122,6 +122,7 @@ type Stats struct {
 	Table           Table        `json:"table"`
 	Events          []Event      `json:"events"`
 	ClientAddresses ClientCounts `json:"client_addresses"` // of all services
+	Guards          []Guard      `json:"synproxy"`         // one for each TCP service
 	Interfaces      []Interface  `json:"interfaces"`
 	Workers         []Worker     `json:"workers"`
 }
@@ -139,6 +140,35 @@ type Table struct {
 type Event struct {
 	Name  string `json:"name"`
 	Count uint64 `json:"count"`
+}
+
+// A Guard is SYNPROXY of one TCP service.
+type Guard struct {
+	Service string  `json:"service"`
+	Mode    string  `json:"mode"`   // as configured: off, on or adaptive
+	On      bool    `json:"on"`     // SYNs are answered by cookies now
+	Answer  string  `json:"answer"` // where: xdp or userspace
+	Offer   Offer   `json:"offer"`  // to a client that offers everything itself
+	Events  []Event `json:"events"`
+}
+
+// An Offer is what the SYN-ACKs of a Guard say.
+type Offer struct {
+	MSS         uint16 `json:"mss"`
+	Window      uint16 `json:"window"`
+	WindowScale int    `json:"window_scale"` // -1: none
+	SACK        bool   `json:"sack"`
+	Timestamps  bool   `json:"timestamps"`
+}
+
+// Count returns how often an event of g happened.
+func (g *Guard) Count(event string) uint64 {
+	for _, e := range g.Events {
+		if e.Name == event {
+			return e.Count
+		}
+	}
+	return 0
 }
 
 // An Interface is a network interface that fnatd serves.

@@ -173,6 +173,7 @@ func (d *Daemon) Stats() ctl.Stats {
 	for e, n := range counts.Events {
 		s.Events = append(s.Events, ctl.Event{Name: dataplane.Event(e).String(), Count: n})
 	}
+	s.Guards = d.guardAnswers()
 	for _, svc := range d.Services() {
 		s.ClientAddresses.Add(svc.ClientAddresses)
 	}

@@ -58,7 +58,10 @@ type Daemon struct {
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 
+	epochTicks uint32 // monotonicTicks at the engine's epoch
+
 	mu          sync.Mutex // guards what a reload changes
+	guards      guards
 	cfg         *config.Config
 	loaded      time.Time
 	reloadError string
@@ -72,6 +75,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	cfg, table := l.cfg, l.table
 	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}}
+	d.guards.past = map[bpf.ServiceKey]bpf.GuardCounts{}
 	d.tell(l.notes)
 
 	// First, or who lacks privileges would be told of the first file he may not write.
@@ -137,6 +141,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	if err := d.openGates(d.engine.View().Table); err != nil {
 		cancel(err)
 	} else {
+		running.Go(func() { d.guard(ctx) })
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}

@@ -15,11 +15,9 @@ import (
 // the services and the LIPs' ports. What belongs to it no more is taken down.
 // LIPs that still carry connections stay.
 func (d *Daemon) openGates(table *lb.Table) error {
-	var services []bpf.ServiceKey
 	var locals []bpf.LocalPorts
 	var addresses []route.Address
 	for _, s := range table.Services {
-		services = append(services, bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual})
 		vip := route.Address{Interface: s.Interface, Addr: s.Virtual.Addr.Netip()}
 		if !slices.Contains(addresses, vip) { // several services may share a VIP
 			addresses = append(addresses, vip)
@@ -39,13 +37,15 @@ func (d *Daemon) openGates(table *lb.Table) error {
 			return err
 		}
 	}
-	return errors.Join(d.program.SetServices(services), d.program.SetLocals(locals))
+	return errors.Join(d.setServices(d.engine.View()), d.program.SetLocals(locals))
 }
 
 // closeGates stops the kernel from handing anything over. The addresses go first:
 // what comes after is then nobody's, where a host that still had them would answer
 // with RST.
 func (d *Daemon) closeGates() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := errors.Join(d.addresses.Set(nil), d.program.SetServices(nil), d.program.SetLocals(nil)); err != nil {
 		d.log.Error("services not taken down", "error", err)
 	}

@@ -93,5 +93,6 @@ func fixed(old, new *config.Config) error {
 	same("[dataplane] busy_poll", was.BusyPoll, is.BusyPoll)
 	same("[dataplane] manage_addresses", was.ManageAddresses, is.ManageAddresses)
 	same("[dataplane] reflect_client_mac", was.ReflectClientMAC, is.ReflectClientMAC)
+	same("[dataplane] cookie_secret", was.CookieSecret, is.CookieSecret)
 	return errors.Join(errs...)
 }

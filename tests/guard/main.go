@@ -3,7 +3,7 @@
 // turns, and fails if this one is clearly worse by the statistics that benchstat
 // uses. It needs the repository's history, and no root.
 //
-//	go run ./tests/guard [-base COMMIT]
+//	go run ./tests/guard [-base COMMIT] [-rounds N]
 package main
 
 import (
@@ -18,10 +18,6 @@ import (
 
 	"golang.org/x/perf/benchfmt"
 )
-
-// rounds is how often each side runs. With so few, the two sides' values must
-// hardly overlap for the test to say that they differ.
-const rounds = 10
 
 // A suite is benchmarks of one package.
 type suite struct {
@@ -40,14 +36,17 @@ var suites = []suite{
 
 func main() {
 	base := flag.String("base", "HEAD^", "commit to compare with")
+	// With so few, the two sides' values must hardly overlap for the test to say that
+	// they differ.
+	rounds := flag.Int("rounds", 10, "how often each side runs")
 	flag.Parse()
-	if err := guard(*base); err != nil {
+	if err := guard(*base, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "guard:", err)
 		os.Exit(1)
 	}
 }
 
-func guard(base string) (err error) {
+func guard(base string, rounds int) (err error) {
 	dir, err := os.MkdirTemp("", "fnatd-guard-")
 	if err != nil {
 		return err
@@ -97,7 +96,7 @@ type measure struct{ benchmark, unit string }
 func (s *side) build() error {
 	s.values = map[measure][]float64{}
 	for _, b := range suites {
-		cmd := exec.Command("go", "test", "-c", "-o", s.bin+"-"+b.name, b.dir)
+		cmd := exec.Command("go", "test", "-c", "-buildvcs=false", "-o", s.bin+"-"+b.name, b.dir)
 		cmd.Dir = s.root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", cmd, err, out)

@@ -11,13 +11,6 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// watched are the units that are compared. Of the times it is what the best
-// twentieth of the batches took, which other programs of the machine disturb
-// least.
-var watched = map[string]bool{
-	"best-ns/packet": true, "best-ns/connection": true, "allocs/op": true, "bytes/conn": true,
-}
-
 // exact are the units in which any rise counts: there is no chance in them.
 var exact = map[string]bool{"allocs/op": true, "bytes/conn": true}
 
@@ -36,11 +29,11 @@ const (
 func compare(w io.Writer, old, new map[measure][]float64) error {
 	var losses []error
 	byName := func(a, b measure) int {
-		return cmp.Or(cmp.Compare(a.benchmark, b.benchmark), cmp.Compare(a.unit, b.unit))
+		return cmp.Or(cmp.Compare(a.suite, b.suite), cmp.Compare(a.unit, b.unit))
 	}
 	for _, m := range slices.SortedFunc(maps.Keys(new), byName) {
 		if len(old[m]) == 0 {
-			fmt.Fprintf(w, "%s: new, %v %s\n", m.benchmark, new[m][0], m.unit)
+			fmt.Fprintf(w, "%s: new, %v %s\n", m.suite, new[m][0], m.unit)
 			continue
 		}
 		v := judge(m, old[m], new[m])
@@ -51,7 +44,7 @@ func compare(w io.Writer, old, new map[measure][]float64) error {
 	}
 	for m := range old {
 		if len(new[m]) == 0 {
-			losses = append(losses, fmt.Errorf("%s, %s: not measured any more", m.benchmark, m.unit))
+			losses = append(losses, fmt.Errorf("%s, %s: not measured any more", m.suite, m.unit))
 		}
 	}
 	if losses != nil {
@@ -77,7 +70,7 @@ func judge(m measure, old, new []float64) verdict {
 	a, b := benchmath.NewSample(slices.Clone(old), &t), benchmath.NewSample(slices.Clone(new), &t)
 	was, is := assume.Summary(a, 0.95).Center, assume.Summary(b, 0.95).Center
 	c := assume.Compare(a, b)
-	v := verdict{text: fmt.Sprintf("%s: %.4g -> %.4g %s, %s (%v)", m.benchmark, was, is, m.unit, c.FormatDelta(was, is), c)}
+	v := verdict{text: fmt.Sprintf("%s: %.4g -> %.4g %s, %s (%v)", m.suite, was, is, m.unit, c.FormatDelta(was, is), c)}
 	if exact[m.unit] {
 		v.loss = is > was
 	} else {

@@ -249,7 +249,7 @@ func (w *Worker) batch(port, n int) {
 		fromReals += fromReal
 	}
 	for i := range packets {
-		w.conns.PrefetchConn(w.jobs[i].key)
+		w.jobs[i].hint = w.conns.PrefetchConn(w.jobs[i].key)
 	}
 	for _, i := range w.order[0][:packets-fromReals] {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))

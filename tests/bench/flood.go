@@ -40,7 +40,6 @@ func floodContenders() []contender {
 		nftSynproxy(),
 		fnatd("fnatd userspace", `synproxy = { answer = "userspace" }`, false),
 		fnatd("fnatd xdp", `synproxy = { answer = "xdp" }`, true),
-		fnatd("fnatd without", "", false),
 	}
 }
 

@@ -87,7 +87,7 @@ func TestCheckReadsKeepalived(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"keepalived.conf:4: virtual_server: delay_loop: not supported yet", "203.0.113.10:80  tcp "} {
+	for _, want := range []string{"keepalived.conf:4: virtual_server: delay_loop: has no effect without a checker", "203.0.113.10:80  tcp "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("got\n%s\nwant it to contain %q", out, want)
 		}

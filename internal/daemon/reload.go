@@ -59,7 +59,9 @@ func (d *Daemon) reload() (changes []string, err error) {
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
 	d.cfg = cfg
-	d.ward.monitor.Set(checked(table))
+	if err := d.check(table); err != nil {
+		d.log.Error("health of the real servers is not put in force", "error", err)
+	}
 	d.tell(l.notes)
 	return changes, nil
 }

@@ -62,9 +62,7 @@ func TestExec(t *testing.T) {
 			t.Setenv("FNATD_SECRET", "x")
 			p := &Exec{Args: append([]string{script(t, test.script)}, test.args...), Dynamic: test.dynamic}
 			c := &check{Check: Check{Probe: p, Timing: Timing{Timeout: test.limit}}}
-			ctx, cancel := context.WithTimeout(t.Context(), test.limit)
-			defer cancel()
-			r, err := c.ask(ctx, to)
+			r, err := c.ask(t.Context(), to)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -144,6 +142,36 @@ func TestExecLeavesNothingBehind(t *testing.T) {
 			t.Errorf("got %q, want exit code 3", got)
 		}
 	})
+}
+
+// TestExecWaitsForItsTurn has more programs than may run at a time, of which none
+// fails because it had to wait.
+func TestExecWaitsForItsTurn(t *testing.T) {
+	const all = maxChecks + 20
+	slow := script(t, "sleep 0.3")
+	errs := make(chan string, all)
+	for range all {
+		go func() {
+			c := &check{Check: Check{Probe: &Exec{Args: []string{slow}}, Timing: Timing{Timeout: patience}}}
+			_, err := c.ask(t.Context(), Endpoint{})
+			errs <- fmt.Sprint(err)
+		}()
+	}
+	for range all {
+		if got := <-errs; got != "<nil>" {
+			t.Errorf("got %s, want it passed", got)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for range maxChecks { // others run
+		turns <- struct{}{}
+		defer func() { <-turns }()
+	}
+	cancel()
+	c := &check{Check: Check{Probe: &Exec{Args: []string{slow}}, Timing: Timing{Timeout: patience}}}
+	if _, err := c.ask(ctx, Endpoint{}); err != context.Canceled {
+		t.Errorf("ended while it waits: got %v, want %v", err, context.Canceled)
+	}
 }
 
 // alive reports whether a process runs: a zombie does not.

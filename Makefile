@@ -2,9 +2,10 @@
 # make demo       show it at work in network namespaces (root)
 # make test       every test; as root also those in network namespaces
 # make check      lint, test, and generated files that match their source
-# make bench      benchmarks
+# make bench      measure it beside its rivals (root); about an hour
 # make generate   compile the BPF programs again (clang 14)
-# make install    into $(DESTDIR)$(PREFIX)
+# make man        manual pages in bin/man, from what --help prints
+# make install    into $(DESTDIR)$(PREFIX), with manual and completion
 #
 # What a target needs besides Go and git, scripts/deps.sh installs when it is
 # root and names when it is not. FNATD_TEST_ROOT=1 turns the skip of a test
@@ -45,8 +46,9 @@ demo: build
 	$(GO) run -buildvcs=false ./tests/demo
 
 .PHONY: bench
-bench:
-	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /tests)
+bench: build
+	@scripts/deps.sh bench
+	$(GO) run -buildvcs=false ./tests/bench -bin bin -out bin/bench
 
 .PHONY: lint
 lint:
@@ -54,6 +56,7 @@ lint:
 	@for f in scripts/*.sh .ci/run; do bash -n $$f; done
 	$(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
+	$(GO) vet -tags man ./cmd/... ./internal/cli
 
 .PHONY: generate
 generate:
@@ -74,10 +77,32 @@ check-generated:
 .PHONY: check
 check: lint check-generated test
 
+# SOURCE_DATE_EPOCH gives the pages the date of the commit that they describe.
+.PHONY: man
+man: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+man:
+	rm -rf bin/man
+	$(GO) run -buildvcs=false -tags man ./cmd/fnatctl man bin/man
+	$(GO) run -buildvcs=false -tags man ./cmd/fnatrs man bin/man
+	install -m 644 dist/fnatd.8 bin/man
+
+COMPLETIONS := bash-completion/completions/fnatctl zsh/site-functions/_fnatctl fish/vendor_completions.d/fnatctl.fish
+
+.PHONY: completion
+completion: build
+	for file in $(COMPLETIONS); do \
+		install -d bin/completion/$${file%/*}; \
+		bin/fnatctl completion $${file%%[-/]*} > bin/completion/$$file; \
+	done
+
 .PHONY: install
-install: build
+install: build man completion
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin bin/fnatd bin/fnatctl bin/fnatrs
 	install -D -m 644 -t $(DESTDIR)/etc/systemd/system dist/fnatd.service dist/fnatrs.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 bin/man/*.8
+	for file in $(COMPLETIONS); do \
+		install -D -m 644 bin/completion/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
+	done
 
 .PHONY: clean
 clean:

@@ -24,6 +24,7 @@ type Config struct {
 type Daemon struct {
 	Where
 	Control string // path of the control socket
+	Group   string // that may use it besides its owner; "" is the owner's own
 	Metrics string // host and port of the Prometheus endpoint; "" turns it off
 }
 
@@ -46,11 +47,12 @@ type Dataplane struct {
 	Queues           int      // workers that share each interface's queues; 0 is as many as can be
 	Mode             Mode
 	MaxConnections   int
-	Frames           int   // UMEM frames of each worker
-	CPUs             []int // cores for the workers, in turn; empty: fnatd chooses
-	BusyPoll         bool  // workers never sleep
-	ManageAddresses  bool  // put VIPs and LIPs on their interfaces
-	ReflectClientMAC bool  // answer a client by the MAC address it came from
+	Frames           int           // UMEM frames of each worker
+	CPUs             []int         // cores for the workers, in turn; empty: fnatd chooses
+	BusyPoll         bool          // workers never sleep
+	ManageAddresses  bool          // put VIPs and LIPs on their interfaces
+	ReflectClientMAC bool          // answer a client by the MAC address it came from
+	CookieSecret     *CookieSecret // of SYN cookies; nil: a random one
 	Settings         []InterfaceSettings
 }
 
@@ -151,10 +153,12 @@ type Service struct {
 	NoticeLength  int // IPv4 total length of the notice, 42 or 44
 
 	Timestamps Timestamps
+	SYNProxy   SYNProxy
 
 	Persistence            time.Duration // 0 is off
 	PersistenceGranularity int           // prefix length of client networks held together; 0 is the whole address
 
+	Drain    time.Duration // how long connections of a removed real server may go on
 	Timeouts Timeouts
 	Checks   []Check // of each real server that has none of its own
 	Failover Failover
@@ -162,6 +166,9 @@ type Service struct {
 
 	label string // begins messages about the service
 }
+
+// DefaultDrain is how long connections of a removed real server may go on.
+const DefaultDrain = 30 * time.Second
 
 // Timeouts are the idle times of [service.timeout]; 0 is the default of the
 // connection table.

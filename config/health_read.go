@@ -217,7 +217,6 @@ func DefaultFailover() Failover {
 }
 
 func (f *Failover) read(t *table) {
-	*f = DefaultFailover()
 	oneOf(t, "on_down", &f.OnDown, Remove, Inhibit)
 	oneOf(t, "down_connections", &f.DownConnections, Keep, Drain, Reset)
 	t.duration("down_drain", &f.DownDrain, time.Second, false)

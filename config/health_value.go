@@ -13,8 +13,6 @@ import (
 	"github.com/miekg/dns"
 )
 
-const maxWeight = 65535
-
 func parseAddress(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {

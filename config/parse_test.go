@@ -70,6 +70,35 @@ address = "203.0.113.10:80"
   address = "10.0.2.11:8080"
 `
 
+// plainSYNProxy is what a service has that does not say otherwise.
+var plainSYNProxy = SYNProxy{
+	Mode: SYNProxyOff, Answer: AnswerAuto, WindowScale: 7, SACK: true, Timestamps: true,
+	SYNRetries: 2, ACKStormLimit: 10, BadACK: DropBadACK, AdaptiveOn: 1000, AdaptiveOff: 500,
+}
+
+func TestParseSYNProxy(t *testing.T) {
+	on, stripped, adaptive := plainSYNProxy, plainSYNProxy, plainSYNProxy
+	on.Mode = SYNProxyOn
+	stripped.Mode, stripped.Timestamps = SYNProxyOn, false
+	adaptive.Mode, adaptive.AdaptiveOn, adaptive.AdaptiveOff = SYNProxyAdaptive, 100, 50
+	for text, want := range map[string]SYNProxy{
+		"synproxy = true":                                on,
+		"synproxy = false":                               plainSYNProxy,
+		"synproxy = {}":                                  on,
+		"[service.synproxy]":                             on,
+		"synproxy = {mode=\"off\"}":                      plainSYNProxy,
+		"timestamps = \"strip\"\nsynproxy = true":        stripped,
+		"synproxy = {mode=\"adaptive\",adaptive_on=100}": adaptive,
+	} {
+		header, server, _ := strings.Cut(minimal, "\n  [[service.real_server]]")
+		text := header + text + "\n[[service.real_server]]" + server
+		got := mustParse(t, text).Services[0].SYNProxy
+		if diff := cmp.Diff(got, want, ignoreLines); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", text, diff)
+		}
+	}
+}
+
 // ignoreLines compares what was configured, not where.
 var ignoreLines = cmp.Options{
 	cmpopts.IgnoreTypes(Where{}),
@@ -101,8 +130,9 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Services: []Service{{
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate,
-			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}}, Failover: DefaultFailover(),
+			ClientAddress: TOA, TOAKind6: 254, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: plainSYNProxy,
+			Drain: DefaultDrain, Failover: DefaultFailover(),
+			Servers: []RealServer{{Address: netip.MustParseAddrPort("10.0.2.11:8080"), Weight: 1}},
 		}},
 	}
 	if diff := cmp.Diff(mustParse(t, minimal), want, ignoreLines); diff != "" {
@@ -125,6 +155,7 @@ manage_addresses = false
 busy_poll = true
 cpus = [4, 2]
 reflect_client_mac = true
+cookie_secret = "000102030405060708090a0b0c0d0eFF"
 frames = 16384
 interface = [{ name = "eth1", checksum = "full" }, { name = "eth0" }]
 [[local_pool]]
@@ -146,6 +177,8 @@ ttm_kind = 200
 ttm_length = 24
 persistence = "6m"
 persistence_granularity = "255.255.240.0"
+synproxy = { mode = "adaptive", answer = "userspace", mss = 1400, window_scale = 9, sack = false, timestamps = false, defer = true, syn_retries = 1, ack_storm_limit = 3, source_rate = 50, bad_ack = "reset", adaptive_on = 2000, adaptive_off = 100 }
+drain = "0s"
 timeout = { established = "1h", syn_sent = "1s", syn_received = "2s", fin_wait = "3s", time_wait = "4s", close = "5s", close_wait = "6s", last_ack = "1m7s" }
 real_server = [{ address = "10.0.9.11:8080", weight = 0, upper_threshold = 100, lower_threshold = 100 }]
 [[service]]
@@ -176,7 +209,8 @@ toa_on_syn = true
 		Dataplane: Dataplane{
 			Interfaces: []string{"eth0", "eth1"}, VLANs: []string{"eth1.7"}, Queues: 2, Mode: Copy, MaxConnections: 10_000,
 			Frames: 16384, CPUs: []int{4, 2}, BusyPoll: true, ReflectClientMAC: true,
-			Settings: []InterfaceSettings{{Name: "eth1", Checksum: Full}, {Name: "eth0", Checksum: Incremental}},
+			CookieSecret: &CookieSecret{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255},
+			Settings:     []InterfaceSettings{{Name: "eth1", Checksum: Full}, {Name: "eth0", Checksum: Incremental}},
 		},
 		Pools: []LocalPool{{
 			Name: "lan", Interface: "eth1.7", Ports: Ports{5000, 5999},
@@ -187,6 +221,10 @@ toa_on_syn = true
 			Name: "web", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:80"),
 			Interface: "eth0", Pool: "lan", Scheduler: "mh", MHPort: true, MHFallback: true,
 			ClientAddress: TTM, TOAKind6: 254, TTMKind: 200, TTMLength: 24, NoticeLength: 42, Timestamps: Translate,
+			SYNProxy: SYNProxy{
+				Mode: SYNProxyAdaptive, Answer: AnswerUserspace, MSS: 1400, WindowScale: 9, Defer: true, SYNRetries: 1,
+				ACKStormLimit: 3, SourceRate: 50, BadACK: ResetBadACK, AdaptiveOn: 2000, AdaptiveOff: 100,
+			},
 			Persistence: 6 * time.Minute, PersistenceGranularity: 20,
 			Timeouts: Timeouts{
 				Established: time.Hour, SynSent: 1 * time.Second, SynReceived: 2 * time.Second,
@@ -199,13 +237,15 @@ toa_on_syn = true
 		}, {
 			Name: "dns", Protocol: UDP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "sh", SHPort: true, SHFallback: true,
-			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate,
+			ClientAddress: ICMPEcho, TOAKind6: 254, TTMLength: 22, NoticeLength: 44, Timestamps: Translate, SYNProxy: plainSYNProxy,
+			Drain:       DefaultDrain,
 			Persistence: 480 * time.Hour, PersistenceGranularity: 24,
 			Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second}, Failover: DefaultFailover(),
 		}, {
 			Name: "toa", Protocol: TCP, Address: netip.MustParseAddrPort("203.0.113.10:53"),
 			Interface: "eth0", Pool: "lan", Scheduler: "wlc",
-			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, Failover: DefaultFailover(),
+			ClientAddress: TOA, TOAKind6: 253, TOAOnSYN: true, TTMLength: 22, NoticeLength: 42, Timestamps: Translate, SYNProxy: plainSYNProxy,
+			Drain: DefaultDrain, Failover: DefaultFailover(),
 		}},
 	}
 	if diff := cmp.Diff(got, want, ignoreLines); diff != "" {

@@ -72,6 +72,7 @@ func (c *Config) settle() {
 
 func (d *Daemon) read(t *table) {
 	t.text("control", func(s string) error { d.Control = s; return checkControl(s) })
+	t.text("control_group", func(s string) error { d.Group = s; return checkName(s) })
 	t.text("metrics", func(s string) error { d.Metrics = s; return checkMetrics(s) })
 	t.finish()
 }
@@ -90,6 +91,7 @@ func (d *Dataplane) read(t *table) {
 	t.boolean("reflect_client_mac", &d.ReflectClientMAC)
 	integer(t, "frames", &d.Frames, 4096*max(1, len(d.Interfaces)), 1<<20)
 	d.readCPUs(t)
+	d.readSecret(t)
 	t.subs("interface", func(values map[string]any, p *place) {
 		d.Settings = append(d.Settings, InterfaceSettings{Checksum: Incremental})
 		s := &d.Settings[len(d.Settings)-1]
@@ -181,10 +183,7 @@ func (p *LocalPool) add(first, last netip.Addr, line int) bool {
 }
 
 func (s *Service) read(t *table) {
-	s.Scheduler = "wlc"
-	s.TOAKind6, s.TTMLength, s.NoticeLength = 254, 22, 42
-	s.Timestamps = Translate
-
+	s.defaults()
 	t.name("name", &s.Name)
 	t.require("name", `"web"`)
 	oneOf(t, "protocol", &s.Protocol, TCP, UDP)
@@ -202,7 +201,8 @@ func (s *Service) read(t *table) {
 	s.readClientAddress(t)
 	oneOf(t, "timestamps", &s.Timestamps, Translate, Strip)
 	s.readPersistence(t)
-	t.unsupported("synproxy")
+	t.duration("drain", &s.Drain, time.Second, true)
+	s.readSYNProxy(t)
 	readChecks(t, &s.Checks)
 	s.Failover.read(t)
 
@@ -219,14 +219,28 @@ func (s *Service) read(t *table) {
 	t.finish()
 }
 
-func (s *Service) readClientAddress(t *table) {
-	choices := []ClientAddress{TOA, TTM, NoAddress}
+// defaults sets what a service has that says nothing of it.
+func (s *Service) defaults() {
+	s.Scheduler = "wlc"
+	s.TOAKind6, s.TTMLength, s.NoticeLength = 254, 22, 42
+	s.Timestamps, s.Drain = Translate, DefaultDrain
+	s.SYNProxy, s.Failover = defaultSYNProxy(), DefaultFailover()
+}
+
+// clientAddresses returns the ways in which servers may be told the client, the
+// default first.
+func (s *Service) clientAddresses() []ClientAddress {
 	switch s.Protocol {
+	case TCP:
+		return []ClientAddress{TOA, TTM, NoAddress}
 	case UDP:
-		choices = []ClientAddress{ICMPEcho, NoAddress}
-	case "": // wrong, and so unknown which ones would be right
-		choices = append(choices, ICMPEcho)
+		return []ClientAddress{ICMPEcho, NoAddress}
 	}
+	return []ClientAddress{TOA, TTM, NoAddress, ICMPEcho} // unknown which ones would be right
+}
+
+func (s *Service) readClientAddress(t *table) {
+	choices := s.clientAddresses()
 	s.ClientAddress = choices[0]
 	oneOf(t, "client_address", &s.ClientAddress, choices...)
 	integer(t, "toa_kind6", &s.TOAKind6, 253, 254)
@@ -273,15 +287,20 @@ func (to *Timeouts) read(t *table, p Protocol) {
 	t.finish()
 }
 
+// lowerAbove says what is wrong where the lower threshold is above the upper one.
+func (r *RealServer) lowerAbove() string {
+	return fmt.Sprintf("above upper_threshold %d (want it lower)", r.UpperThreshold)
+}
+
 func (r *RealServer) read(t *table) {
 	r.Weight = 1
 	t.text("address", func(s string) (err error) { r.Address, err = parseEndpoint(s); return err })
 	t.require("address", `"10.0.2.11:8080"`)
-	integer(t, "weight", &r.Weight, 0, 65535)
-	integer(t, "upper_threshold", &r.UpperThreshold, 0, 1<<30)
-	integer(t, "lower_threshold", &r.LowerThreshold, 0, 1<<30)
+	integer(t, "weight", &r.Weight, 0, maxWeight)
+	integer(t, "upper_threshold", &r.UpperThreshold, 0, maxThreshold)
+	integer(t, "lower_threshold", &r.LowerThreshold, 0, maxThreshold)
 	if r.LowerThreshold > r.UpperThreshold {
-		t.fail("lower_threshold", fmt.Sprintf("above upper_threshold %d (want it lower)", r.UpperThreshold))
+		t.fail("lower_threshold", r.lowerAbove())
 	}
 	if t.where.has("health") {
 		readChecks(t, &r.Checks)

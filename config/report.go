@@ -14,7 +14,12 @@ type Error struct {
 	Text string // what and where, what was written, and what to do
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Text) }
+func (e *Error) Error() string {
+	if e.Line == 0 { // of what no file holds
+		return e.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Text)
+}
 
 // A report collects what is wrong.
 type report struct {

@@ -114,7 +114,7 @@ func integer[I ~int | ~uint8](t *table, key string, to *I, lowest, highest int) 
 	*to = I(n)
 }
 
-// duration reads a time span from lowest to maxDuration, or 0 if that is off.
+// duration reads a time span from lowest to MaxDuration, or 0 if that is off.
 func (t *table) duration(key string, to *time.Duration, lowest time.Duration, off bool) {
 	v, ok := t.value(key)
 	if !ok {
@@ -132,8 +132,8 @@ func (t *table) duration(key string, to *time.Duration, lowest time.Duration, of
 		t.fail(key, "not a time span ("+example+")")
 	case d == 0 && off:
 		*to = d
-	case d < lowest || d > maxDuration:
-		t.fail(key, fmt.Sprintf("want %s to %s", span(lowest), span(maxDuration)))
+	case d < lowest || d > MaxDuration:
+		t.fail(key, fmt.Sprintf("want %s to %s", span(lowest), span(MaxDuration)))
 	default:
 		*to = d
 	}
@@ -223,15 +223,6 @@ func (t *table) inside(key string) *place {
 		return p
 	}
 	return t.place
-}
-
-// unsupported reports key, which the next versions know, if it is there. It is
-// not among the keys that finish advises.
-func (t *table) unsupported(key string) {
-	if t.where.has(key) {
-		t.fail(key, "not supported yet by this version (remove it)")
-		delete(t.values, key)
-	}
 }
 
 // require reports each key that is absent, with an example of its value.

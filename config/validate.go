@@ -212,5 +212,8 @@ func (s *Service) describe() string {
 	if s.Name == "" {
 		return strings.TrimSuffix(s.label, ": ")
 	}
+	if s.Line == 0 { // of an edit
+		return fmt.Sprintf("service %q", s.Name)
+	}
 	return fmt.Sprintf("service %q in line %d", s.Name, s.LineOf("address"))
 }

@@ -13,9 +13,13 @@ import (
 
 // Bounds. Those of numbers that stand in a single place are there.
 const (
-	// maxDuration keeps every deadline of the connection table, a 32-bit count
-	// of milliseconds that wraps after 49 days, well within half its range.
-	maxDuration = 480 * time.Hour
+	// MaxDuration is the longest time span. It keeps every deadline of the
+	// connection table, a 32-bit count of milliseconds that wraps after 49 days,
+	// well within half its range.
+	MaxDuration = 480 * time.Hour
+
+	maxWeight    = 65535
+	maxThreshold = 1 << 30 // connections
 
 	// maxLocals is how many LIPs there can be: the connection table's number of
 	// one has 16 bits and 0 means none.
@@ -72,11 +76,16 @@ func parseEndpoint(s string) (netip.AddrPort, error) {
 	if err != nil {
 		return e, errors.New("not an IP address and port (want it as 203.0.113.10:80 or [2001:db8::10]:80)")
 	}
+	return netip.AddrPortFrom(e.Addr().Unmap(), e.Port()), CheckEndpoint(e)
+}
+
+// CheckEndpoint says why packets cannot be forwarded to an address and port.
+func CheckEndpoint(e netip.AddrPort) error {
 	if e.Port() == 0 {
-		return e, errors.New("port 0 is none (want 1 to 65535)")
+		return errors.New("port 0 is none (want 1 to 65535)")
 	}
-	addr, err := forwardable(e.Addr())
-	return netip.AddrPortFrom(addr, e.Port()), err
+	_, err := forwardable(e.Addr())
+	return err
 }
 
 // forwardable returns addr in its plain form, and an error if it is not that of

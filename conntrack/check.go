@@ -3,6 +3,7 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -120,19 +121,24 @@ func (s *Shard) checkIndex() error {
 				return fmt.Errorf("slot %d: index does not lead there from %v", i, f)
 			}
 			entries++
-			b := s.index.home(k.hash)
-			for ; !s.index[b].holds(entry(k.hash, uint32(i))); b = s.index.next(b) {
+			for b := s.index.home(k.hash); ; b = s.index.next(b) {
+				if _, ok := s.index[b].find(k.hash, uint32(i)); ok {
+					break
+				}
 				passed[b]++
 			}
 		}
 	}
 	for b := range s.index {
-		if s.index[b][0] != passed[b] {
-			return fmt.Errorf("bucket %d: passed by %d entries, but counted %d", b, passed[b], s.index[b][0])
+		l := &s.index[b]
+		if l.passed() != passed[b] {
+			return fmt.Errorf("bucket %d: passed by %d entries, but counted %d", b, passed[b], l.passed())
 		}
-		for _, e := range s.index[b][1:] {
-			if e != 0 {
-				entries--
+		empty := l.match(0)
+		entries -= bucketEntries - bits.OnesCount64(uint64(empty))
+		for ; empty != 0; empty &= empty - 1 {
+			if place := empty.first(); l.slot(place) != 0 {
+				return fmt.Errorf("bucket %d: place %d is empty, but has a slot", b, place)
 			}
 		}
 	}
@@ -140,14 +146,4 @@ func (s *Shard) checkIndex() error {
 		return fmt.Errorf("index: %d entries that lead to no connection", -entries)
 	}
 	return nil
-}
-
-// holds reports whether e is one of the bucket's entries.
-func (b *bucket) holds(e uint64) bool {
-	for _, have := range b[1:] {
-		if have == e {
-			return true
-		}
-	}
-	return false
 }

@@ -10,7 +10,8 @@ import "github.com/fnatd/fnatd/internal/packet"
 // State, Deadline, Client, ClientPort, LocalPort, Binding and Local change only
 // through the Shard's methods; the other fields are the packet path's to use.
 // For UDP SeqDelta and AckDelta are the alarm and the count of notices instead:
-// see Alarm and NoticeTries.
+// see Alarm and NoticeTries. While a real server is being connected for a client
+// that has proven itself, AckDelta and RealSeq say how: see dataplane.
 type Conn struct {
 	Client     packet.Addr
 	ClientPort uint16

@@ -20,18 +20,12 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 	if s.full() {
 		return nil, packet.TableFull
 	}
-	real := &s.bindings[b]
-	out := packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
-	if aim == nil {
-		aim = &aimless
-	}
-	local, ok := s.choose(&out, real.real, locals, aim)
+	out, local, ok := s.claim(b, locals, aim)
 	if !ok {
 		return nil, packet.NoLocalPort
 	}
-	s.ports[local].take(s.portIndex(out.DstPort), aim.cursor())
 	state := SynReceived
-	if real.Proto == packet.ProtoUDP {
+	if out.Proto == packet.ProtoUDP {
 		state = UDPOneWay
 	}
 	c, slot := s.add(Conn{
@@ -48,6 +42,45 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 	s.schedule(slot)
 	c.State = state // last, as it is what makes a slot a connection
 	return c, packet.Kept
+}
+
+// claim chooses a local address and port toward the real server of b, and takes
+// the port. It returns the outbound flow that these make.
+func (s *Shard) claim(b BindingID, locals []LocalID, aim *Aim) (out packet.Flow, local LocalID, ok bool) {
+	real := &s.bindings[b]
+	out = packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
+	if aim == nil {
+		aim = &aimless
+	}
+	if local, ok = s.choose(&out, real.real, locals, aim); ok {
+		s.ports[local].take(s.portIndex(out.DstPort), aim.cursor())
+	}
+	return out, local, ok
+}
+
+// disclaim gives up the port of the connection in a slot, and takes its outbound
+// flow out of the index.
+func (s *Shard) disclaim(c *Conn, slot uint32) {
+	out := s.t.OutboundFlow(c)
+	s.index.remove(s.t.hash(&out, outbound), slot)
+	s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding].real)
+}
+
+// Rebind gives c, which has not heard from its real server yet, another real server
+// of the same service, and with it a local address and port as Insert does. If the
+// reason is not Kept, c is as before. It may be called from Expire.
+func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.Reason {
+	out, local, ok := s.claim(b, locals, aim)
+	if !ok {
+		return packet.NoLocalPort
+	}
+	slot := s.slot(c)
+	s.disclaim(c, slot)
+	s.refs[c.Binding]--
+	c.LocalPort, c.Binding, c.Local = out.DstPort, b, local
+	s.refs[b]++
+	s.index.insert(s.t.hash(&out, outbound), slot)
+	return packet.Kept
 }
 
 // add puts c into a free place.

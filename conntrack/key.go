@@ -29,15 +29,25 @@ func (k Key) Shard() int { return int(k.shard) }
 
 // InboundKey returns the key of a flow from a client to a virtual address. Its
 // shard is chosen by the hash.
-func (t *Table) InboundKey(f *packet.Flow) Key {
-	h := t.hash(f, inbound)
-	return Key{h, uint32(h) & t.shardMask, inbound}
-}
+func (t *Table) InboundKey(f *packet.Flow) Key { return t.FlowKey(f, false) }
 
 // OutboundKey returns the key of a flow from a real server to a local address.
 // Its shard is told by the local port, which was chosen so.
-func (t *Table) OutboundKey(f *packet.Flow) Key {
-	return Key{t.hash(f, outbound), uint32(f.DstPort) & t.shardMask, outbound}
+func (t *Table) OutboundKey(f *packet.Flow) Key { return t.FlowKey(f, true) }
+
+// FlowKey is OutboundKey or InboundKey. It does not branch on which: where both
+// directions come by one interface no processor can guess it.
+func (t *Table) FlowKey(f *packet.Flow, isOutbound bool) Key {
+	d := inbound
+	if isOutbound {
+		d = outbound
+	}
+	h := t.hash(f, d)
+	shard := uint32(h)
+	if isOutbound {
+		shard = uint32(f.DstPort)
+	}
+	return Key{h, shard & t.shardMask, d}
 }
 
 // TemplateKey returns the key of the persistence template for a client's masked

@@ -17,12 +17,14 @@ func (t *Table) Prefetch(k Key) {
 // bucket, so Prefetch must have gone well before.
 func (t *Table) PrefetchConn(k Key) {
 	s := &t.shards[k.shard]
-	line := &s.index[s.index.home(k.hash)]
-	for i := 1; i < bucketWords; i++ {
-		e := atomic.LoadUint64(&line[i])
-		if uint32(e>>32) == uint32(k.hash) && uint32(e) != 0 {
-			prefetch(firstByte(&s.conns[uint32(e)-1]))
-			return
-		}
+	l := &s.index[s.index.home(k.hash)]
+	at := match(tagOf(k.hash), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), atomic.LoadUint64(&l[2]))
+	if at == 0 {
+		return
+	}
+	place := uint(at.first())
+	slot := uint32(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32))
+	if slot != 0 { // it may have gone in between
+		prefetch(firstByte(&s.conns[slot-1]))
 	}
 }

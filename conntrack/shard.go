@@ -50,25 +50,22 @@ func (s *Shard) Unlock() { s.mu.Unlock() }
 // Find returns the connection that has f as its inbound or outbound flow,
 // depending on what k was made by, or nil. The caller holds the lock.
 func (s *Shard) Find(k Key, f *packet.Flow) *Conn {
-	tag := uint32(k.hash)
+	tag := tagOf(k.hash)
 	for b := s.index.home(k.hash); ; b = s.index.next(b) {
 		line := &s.index[b]
-		for _, e := range line[1:] {
-			if uint32(e>>32) != tag || uint32(e) == 0 {
-				continue
-			}
-			if c := &s.conns[uint32(e)-1]; s.has(c, k.kind, f) {
+		for at := line.match(tag); at != 0; at &= at - 1 {
+			if c := &s.conns[line.slot(at.first())-1]; s.has(c, k.kind, f) {
 				return c
 			}
 		}
-		if line[0] == 0 {
+		if line.passed() == 0 {
 			return nil
 		}
 	}
 }
 
 // has reports whether f is c's flow of kind d. That the tags agree is not
-// enough: two flows in 2^32 have the same.
+// enough: two flows of a bucket in 2^15 have the same.
 func (s *Shard) has(c *Conn, d kind, f *packet.Flow) bool {
 	b := &s.bindings[c.Binding]
 	if b.Proto != f.Proto {
@@ -142,10 +139,9 @@ func (s *Shard) drop(c *Conn) Ended {
 		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
 		s.templates--
 	} else {
-		in, out := s.t.InboundFlow(c), s.t.OutboundFlow(c)
+		in := s.t.InboundFlow(c)
 		s.index.remove(s.t.hash(&in, inbound), slot)
-		s.index.remove(s.t.hash(&out, outbound), slot)
-		s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding].real)
+		s.disclaim(c, slot)
 	}
 	if c.State.HalfOpen() {
 		s.leaveHalfOpen(c)

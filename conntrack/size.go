@@ -56,7 +56,7 @@ const (
 
 	// The index is full to 3/4 when the shard is. One entry in 14 then lies
 	// outside its home, where the batch's prefetch does not reach; at 4/5 it
-	// would be one in 10, for 1.5 bytes a connection less.
+	// would be one in 9, for a byte a connection less.
 	loadNum, loadDen = 3, 4
 )
 

@@ -16,7 +16,7 @@ const (
 )
 
 // An addrSet tells VIPs and LIPs from each other and from everything else. It
-// is an open-addressed table that is at most half full, so that the first slot
+// is an open-addressed table that is at most a quarter full, so that the first slot
 // read nearly always decides. The keys are the operator's, not a stranger's, so
 // a plain multiplicative hash serves.
 type addrSet struct {
@@ -30,7 +30,7 @@ type addrSlot struct {
 
 func newAddrSet(vips, lips []packet.Addr) addrSet {
 	size := 8
-	for size < 2*(len(vips)+len(lips)) {
+	for size < 4*(len(vips)+len(lips)) {
 		size *= 2
 	}
 	set := addrSet{make([]addrSlot, size)}
@@ -63,8 +63,11 @@ func (s *addrSet) role(a *packet.Addr) role {
 	}
 }
 
+// home returns the slot at which to begin. Addresses of one network differ in
+// their last byte, so that has to be the lowest of the number: a product's high
+// bits depend on all the bits below.
 func (s *addrSet) home(a *packet.Addr) uint64 {
 	const golden = 0x9e3779b97f4a7c15
-	h := (binary.LittleEndian.Uint64(a[:8]) ^ binary.LittleEndian.Uint64(a[8:])) * golden
+	h := (binary.BigEndian.Uint64(a[:8]) ^ binary.BigEndian.Uint64(a[8:])) * golden
 	return h >> 32
 }

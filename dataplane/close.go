@@ -149,7 +149,7 @@ func (w *Worker) closes(mode CloseMode, c *conntrack.Conn) bool {
 	if w.view.Target(c.Binding) == nil { // made by a newer view than this batch's, so not what is meant
 		return false
 	}
-	if mode == CloseUnanswered && heardReal(c) {
+	if mode == CloseUnanswered && (heardReal(c) || connecting(c)) { // the latter is moved to another one, see retry
 		return false
 	}
 	switch c.State {
@@ -177,5 +177,5 @@ func heardReal(c *conntrack.Conn) bool {
 	case conntrack.UDPOneWay:
 		return false
 	}
-	return c.RealSeq != 0
+	return c.RealSeq != 0 && !connecting(c)
 }

@@ -49,7 +49,7 @@ type Counts struct {
 // Dropped returns the sum of all drops. What was consumed is not among them.
 func (c *Counts) Dropped() (n uint64) {
 	for why, drops := range c.Drops {
-		if packet.Reason(why) != packet.NoticeReply {
+		if r := packet.Reason(why); r != packet.NoticeReply && r != packet.CookieACK {
 			n += drops
 		}
 	}

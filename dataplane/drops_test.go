@@ -96,6 +96,31 @@ func TestDrops(t *testing.T) {
 			}
 			return tooBig(real1.Addr, syn.Frame().Parse(w), 600).Bytes()
 		}},
+		packet.BadCookie: {services: guarded(""), frame: with(func(s *packettest.TCP) { s.Flags = packet.ACK })},
+		packet.CookieACK: {services: guarded(", defer = true"), prepare: func(w *world) []byte {
+			k, _ := w.knock(client, clientISN, "")
+			return k.fromClient(packet.ACK, "", "").Bytes()
+		}},
+		packet.Refused: {services: guarded(""), prepare: func(w *world) []byte {
+			k, _ := w.knock(client, clientISN, "")
+			k.proveBy(k.fromClient(packet.ACK, "", ""))
+			w.only(wan, w.exchange(lan, k.fromReal(packet.RST|packet.ACK, "", "")))
+			return k.fromClient(packet.ACK, "", dataPayload).Bytes()
+		}},
+		packet.NotHeld: {services: guarded(""), prepare: func(w *world) []byte {
+			k, _ := w.knock(client, clientISN, "")
+			k.proveBy(k.fromClient(packet.ACK, "", ""))
+			w.loose = true
+			for range maxHeldOfConn {
+				w.exchange(wan, k.fromClient(packet.ACK, "", dataPayload))
+			}
+			return k.fromClient(packet.ACK, "", dataPayload).Bytes()
+		}},
+		packet.ACKStorm: {services: guarded(", ack_storm_limit = 1"), port: lan, prepare: func(w *world) []byte {
+			k := w.joined(client, "", "")
+			k.pass(lan, k.fromReal(packet.ACK, "", ""))
+			return k.fromReal(packet.ACK, "", "").Bytes()
+		}},
 		packet.NoticeReply: {port: lan, services: udpService, prepare: func(w *world) []byte {
 			notice, _ := w.ask(client)
 			return packettest.EchoReply(packettest.NewFrame(notice.Frame())).Bytes()

@@ -12,6 +12,7 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/siphash"
 	"github.com/fnatd/fnatd/lb"
+	"github.com/fnatd/fnatd/synproxy"
 )
 
 // A Config says what an Engine is made of. The Engine owns none of it.
@@ -20,10 +21,11 @@ type Config struct {
 	Router           Router
 	Epoch            time.Time   // the moment that conntrack's clock counts from
 	ISNKey           siphash.Key // secret of the initial sequence numbers (RFC 6528)
-	ReflectClientMAC bool        // answer to the MAC that a client's packets come from
-	BusyPoll         bool        // never wait for packets, spin
-	FullChecksums    []bool      // by port: compute the checksums of what it receives anew; nil is none
-	Queues           []Queue     // one per worker
+	CookieSecret     synproxy.Secret
+	ReflectClientMAC bool    // answer to the MAC that a client's packets come from
+	BusyPoll         bool    // never wait for packets, spin
+	FullChecksums    []bool  // by port: compute the checksums of what it receives anew; nil is none
+	Queues           []Queue // one per worker
 }
 
 // A Queue is what one worker serves: some queues of every interface, all on one
@@ -32,7 +34,15 @@ type Queue struct {
 	UMEM  *xsk.UMEM
 	Ports [][]Port // by interface: at least one queue, of which the first also sends
 	Wait  func(time.Duration)
+
+	// Budgets are those of the ports, in the same places; nil is none for any.
+	Budgets [][]Budget
 }
+
+// A Budget bounds the SYNs that wait in a port's ring: it is told, after each receive,
+// how many descriptors there were and how many of them were SYNs to services that
+// answer by cookies.
+type Budget interface{ Received(n, syns int) }
 
 // An Engine is all workers and the view they share. Apply and Retire are for
 // one control goroutine at a time; everything else is for any.
@@ -42,9 +52,12 @@ type Engine struct {
 	spreads atomic.Pointer[[]*spread] // by interface; nil where answers cannot be steered
 	all     atomic.Pointer[[]*Worker] // that there have ever been
 
-	fragments fragCache
-	closes    chan struct{} // held by the Close under way
-	closing   atomic.Pointer[closing]
+	fragments   fragCache
+	cookies     atomic.Pointer[synproxy.Keys]
+	cookieEpoch uint32
+	decided     atomic.Uint64 // real servers that have answered another worker than the one that holds their clients' segments
+	closes      chan struct{} // held by the Close under way
+	closing     atomic.Pointer[closing]
 
 	mu      sync.Mutex           // held by the control goroutine; workers never take it
 	ids     enrolled             // of the table in force
@@ -57,6 +70,9 @@ type Engine struct {
 func New(cfg Config, t *lb.Table) (*Engine, error) {
 	e := &Engine{cfg: cfg, retired: map[packet.Addr]bool{}, closes: make(chan struct{}, 1)}
 	e.fragments.key = cfg.ISNKey
+	e.cookieEpoch = uint32(cfg.Epoch.UnixNano()>>synproxy.ClockShift) + cfg.CookieSecret.ClockOffset()
+	keys := cfg.CookieSecret.Keys(time.Now())
+	e.cookies.Store(&keys)
 	e.all.Store(&[]*Worker{})
 	e.Reshape(cfg.Queues)
 	return e, e.Apply(t)
@@ -69,6 +85,15 @@ func (e *Engine) View() *View { return e.view.Load() }
 func (e *Engine) Now() uint32 { return e.millis(time.Now()) }
 
 func (e *Engine) millis(t time.Time) uint32 { return uint32(t.Sub(e.cfg.Epoch).Milliseconds()) }
+
+// cookieClock returns what the clock of the timestamps in SYN-ACKs shows: a tick is
+// 2^synproxy.ClockShift ns, and for balancers of one secret it is about the same.
+func (e *Engine) cookieClock(t time.Time) uint32 {
+	return uint32(t.Sub(e.cfg.Epoch)>>synproxy.ClockShift) + e.cookieEpoch
+}
+
+// CookieClock returns that clock at its epoch, which is Config.Epoch.
+func (e *Engine) CookieClock() uint32 { return e.cookieEpoch }
 
 // Apply puts t in force. Connections keep their real servers, also those that t
 // no longer has. On an error nothing has changed.
@@ -162,6 +187,7 @@ func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 	for _, s := range t.Services {
 		svc := e.service(s, ids, services[identity{s.Proto, s.Virtual}])
 		v.Services = append(v.Services, svc)
+		v.guarded = v.guarded || svc.Guard != nil && (svc.SYNProxy.Mode != lb.Off || svc.Guard.accepts.Load())
 		vips = append(vips, s.Virtual.Addr)
 		v.forged.AddOption(&s.Option)
 		for _, server := range s.Servers {
@@ -174,7 +200,7 @@ func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 	for a := range e.retired {
 		lips = append(lips, a)
 	}
-	v.addrs = newAddrSet(vips, lips)
+	v.addrs = newAddrSet(append(vips, v.departed()...), lips)
 	return v
 }
 
@@ -187,9 +213,16 @@ func (e *Engine) service(s *lb.Service, ids enrolled, before *Service) *Service 
 		inserts:     s.ClientAddress == lb.TOA || s.ClientAddress == lb.TTM,
 	}
 	if before != nil {
-		svc.Meter = before.Meter
+		svc.Meter, svc.Guard = before.Meter, before.Guard
 	} else {
 		svc.Meter = newMeter(e.serving)
+		if s.Proto == packet.ProtoTCP {
+			svc.Guard = newGuard(e.serving, svc.configured())
+		}
+	}
+	if svc.Guard != nil {
+		svc.Guard.obey(s.SYNProxy.Mode)
+		svc.Guard.settle(time.Now())
 	}
 	for _, server := range s.Servers {
 		svc.bindings = append(svc.bindings, ids.bindings[server])

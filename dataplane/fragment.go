@@ -91,7 +91,7 @@ func (w *Worker) releaseWaiting() {
 		switch {
 		case ok:
 			j := &w.late
-			w.again(j, early)
+			w.again(j, early.desc, early.port)
 			w.finish(j, w.follow(j, &way))
 		case int32(w.now-early.until) >= 0:
 			w.dropFrame(early.desc.Addr, packet.Fragment)
@@ -102,10 +102,9 @@ func (w *Worker) releaseWaiting() {
 	w.waiting = kept
 }
 
-// again parses an early fragment as when it came.
-func (w *Worker) again(j *job, early *waiting) {
-	d := early.desc
-	j.addr, j.port, j.tail = d.Addr, early.port, nil
+// again parses a frame that has waited as when it came.
+func (w *Worker) again(j *job, d xsk.Desc, port int) {
+	j.addr, j.port, j.tail = d.Addr, port, nil
 	off := w.umem.Offset(d.Addr)
 	w.classify(j, w.umem.Chunk(d.Addr), off, off+int(d.Len), 0)
 }

@@ -58,7 +58,8 @@ func (w *Worker) errorToReal(j *job, f *packet.Flow) packet.Reason {
 	if c == nil {
 		return packet.NoConn
 	}
-	if seq, ok := j.p.QuotedSeq(); ok && !packet.SeqInWindow(seq, c.RealSeq-errorWindow, errorWindow+1) {
+	shift := ackShift(c, f.Proto)
+	if seq, ok := j.p.QuotedSeq(); ok && (connecting(c) || !packet.SeqInWindow(seq-shift, c.RealSeq-errorWindow, errorWindow+1)) {
 		return packet.StaleQuote
 	}
 	hop, why := w.toReal(c)
@@ -70,6 +71,7 @@ func (w *Worker) errorToReal(j *job, f *packet.Flow) packet.Reason {
 		Src:       lip.Addr,
 		QuotedSrc: b.Real,
 		QuotedDst: packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort},
+		SeqDelta:  -shift,
 	})
 }
 
@@ -107,6 +109,15 @@ func (w *Worker) errorToClient(j *job, f *packet.Flow) packet.Reason {
 		SeqDelta:  seqBack(c, f.Proto),
 		MTUDelta:  -inserted,
 	})
+}
+
+// ackShift returns what was added to a sequence number of the real server's for the
+// client to know.
+func ackShift(c *conntrack.Conn, proto uint8) uint32 {
+	if proto != packet.ProtoTCP {
+		return 0 // UDP has other things in the field
+	}
+	return c.AckDelta
 }
 
 // seqBack returns what is added to a sequence number that the real server knows to

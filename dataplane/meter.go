@@ -21,7 +21,7 @@ type Traffic struct {
 	NoticeResent         uint64 // repeated: unanswered, or to keep the mapping alive
 	NoticeGivenUp        uint64 // unanswered after every resend
 	Refused              uint64 // connections that the real server, or a router, refused
-	Unanswered           uint64 // SYNs that a client sent again, as no answer had come
+	Unanswered           uint64 // SYNs that were sent again, as no answer had come
 }
 
 // fields returns every counter of t, in one fixed order.
@@ -41,6 +41,10 @@ const numTraffic = 15
 // the cells there are.
 type Meter struct {
 	cells []meterCell
+
+	// seen is what a real server offered in its last SYN-ACK that said all, see
+	// synproxy.Offer.Pack; 0 is nothing yet.
+	seen atomic.Uint64
 }
 
 type meterCell struct {
@@ -48,7 +52,7 @@ type meterCell struct {
 	_        [128 - 8*numTraffic]byte // whole cache lines: cells do not share one
 }
 
-func newMeter(workers int) *Meter { return &Meter{make([]meterCell, max(workers, 1))} }
+func newMeter(workers int) *Meter { return &Meter{cells: make([]meterCell, max(workers, 1))} }
 
 func (m *Meter) publish(worker int, t *Traffic) {
 	cell := &m.cells[worker%len(m.cells)]

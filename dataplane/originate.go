@@ -34,23 +34,44 @@ func (o original) send(end int) {
 	o.w.queue(o.hop.Port, xsk.Desc{Addr: o.addr + uint64(start), Len: uint32(end - start)})
 }
 
+// originateSegment sends a TCP segment of fnatd's own.
+func (w *Worker) originateSegment(hop *route.Hop, s *packet.Segment) {
+	if o, ok := w.originate(hop); ok {
+		w.own.Build(o.buf, o.start, s)
+		o.send(w.own.End)
+	}
+}
+
 // sendResets ends both halves of connection c, which was established and is now
 // forgotten: each end would otherwise find out only when it next sends. The
 // numbers are the next that each end expects, so that RFC 5961 lets them pass.
 func (w *Worker) sendResets(c *conntrack.Conn) {
-	b, lip := w.conns.Binding(c.Binding), w.conns.Local(c.Local)
+	w.resetReal(c)
+	if connecting(c) {
+		w.resetClient(c, c.FirstData)
+	} else {
+		w.resetClient(c, c.RealSeq+c.AckDelta)
+	}
+}
+
+// resetReal ends the real server's half.
+func (w *Worker) resetReal(c *conntrack.Conn) {
 	if hop, why := w.toReal(c); why == packet.Kept {
 		w.sendReset(hop, &packet.Reset{
-			Src: packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort},
-			Dst: b.Real,
+			Src: packet.Endpoint{Addr: w.conns.Local(c.Local).Addr, Port: c.LocalPort},
+			Dst: w.conns.Binding(c.Binding).Real,
 			Seq: c.RealAck,
 		})
 	}
+}
+
+// resetClient ends the client's half; seq is the next number that it expects.
+func (w *Worker) resetClient(c *conntrack.Conn, seq uint32) {
 	if hop, why := w.toClient(c); why == packet.Kept {
 		w.sendReset(hop, &packet.Reset{
-			Src: b.Virtual,
+			Src: w.conns.Binding(c.Binding).Virtual,
 			Dst: packet.Endpoint{Addr: c.Client, Port: c.ClientPort},
-			Seq: c.RealSeq,
+			Seq: seq,
 		})
 	}
 }

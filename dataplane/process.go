@@ -13,8 +13,9 @@ import (
 //
 //	pass 1   classify   parse, tell client from real server, hash, prefetch
 //	pass 2   process
-//	           inbound  find the connection, or
-//	             admit  service → real server → place in the table → local port
+//	           inbound  a SYN to a guarded service: answer by a cookie
+//	             find the connection, or
+//	             admit  service → (cookie) → real server → place in the table → local port
 //	             forward track, rewrite towards the real server
 //	           outbound find the connection, track, rewrite towards the client
 //	           fragment follow the first fragment of the datagram
@@ -25,21 +26,23 @@ import (
 
 // A job is one frame on its way through a batch.
 type job struct {
-	p    packet.Packet
-	addr uint64     // of its frame in the UMEM
-	tail []xsk.Desc // the frames that follow, of a packet longer than one
-	port int        // interface it came in by; after process, the one it leaves by
-	mtu  int        // of the interface it leaves by
-	role role       // of its destination address
-	key  conntrack.Key
-	why  packet.Reason
-	way  way // of a first fragment: where the others are to follow it
+	p     packet.Packet
+	addr  uint64     // of its frame in the UMEM
+	tail  []xsk.Desc // the frames that follow, of a packet longer than one
+	port  int        // interface it came in by; after process, the one it leaves by
+	mtu   int        // of the interface it leaves by
+	role  role       // of its destination address
+	plain bool       // may go the short way
+	key   conntrack.Key
+	why   packet.Reason
+	way   way // of a first fragment: where the others are to follow it
 }
 
 // classify does everything about a frame that needs no connection, and asks for
 // the cache line that finding one will need. rest bytes of it are in j.tail.
 func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	p := &j.p
+	j.plain = false
 	if j.why = p.ParseHead(buf, start, end, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
@@ -50,14 +53,14 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	switch {
 	case isICMP(p):
 		return
-	case j.role == virtual:
-		j.key = w.conns.InboundKey(&p.Flow)
-	case j.role == local:
-		j.key = w.conns.OutboundKey(&p.Flow)
-	default:
+	case j.role == foreign:
 		j.why = packet.NotOurs
 		return
+	case j.role == virtual && w.view.guarded && opens(p):
+		return // a SYN is answered without looking for a connection
 	}
+	j.key = w.conns.FlowKey(&p.Flow, j.role == local)
+	j.plain = j.why == packet.Kept && p.TTL() > 1 && p.Plain()
 	w.conns.Prefetch(j.key)
 }
 
@@ -112,13 +115,27 @@ func plausible(f packet.TCPFlags) bool {
 
 // inbound handles a packet from a client to a VIP.
 func (w *Worker) inbound(j *job) packet.Reason {
+	if w.view.guarded && opens(&j.p) {
+		if svc := w.view.service(packet.ProtoTCP, j.p.Flow.Destination()); svc != nil && svc.Guard.On() {
+			return w.answer(j, svc)
+		}
+		j.key = w.conns.InboundKey(&j.p.Flow) // which classify has left out
+	}
 	s := w.conns.Lock(j.key)
 	c := s.Find(j.key, &j.p.Flow)
+	if c != nil && w.returns(c, &j.p) {
+		w.tally.of(w.view.targets[c.Binding].Service)[GuardReplaced]++
+		w.abandon(s, c)
+		c = nil
+	}
 	if c == nil {
 		s.Unlock()
 		return w.admit(j)
 	}
-	why := w.forward(s, c, j)
+	why := packet.Kept
+	if !j.plain || !w.shortInbound(s, c, j) {
+		why = w.fromClient(s, c, j)
+	}
 	s.Unlock()
 	return why
 }
@@ -127,40 +144,64 @@ func (w *Worker) inbound(j *job) packet.Reason {
 // makes the connection.
 func (w *Worker) admit(j *job) packet.Reason {
 	p := &j.p
-	if p.Flow.Proto == packet.ProtoTCP && p.Flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) != packet.SYN {
-		return packet.NoConn
+	if p.Flow.Proto == packet.ProtoTCP && !opens(p) {
+		return w.prove(j)
 	}
 	svc := w.view.service(p.Flow.Proto, p.Flow.Destination())
 	if svc == nil {
 		return packet.NoService
 	}
+	s, c, made, why := w.place(j, svc)
+	if why != packet.Kept {
+		return why
+	}
+	defer s.Unlock()
+	if made {
+		w.announce(s, c, svc)
+	}
+	return w.fromClient(s, c, j)
+}
+
+// announce tells whoever has to know of a new connection that a packet of its client's
+// has begun.
+func (w *Worker) announce(s *conntrack.Shard, c *conntrack.Conn, svc *Service) {
+	switch {
+	case svc.Guard != nil:
+		w.tally.of(svc)[GuardOpened]++
+	case svc.ClientAddress == lb.ICMPEcho && w.sendNotice(s, c):
+		w.ledger.row(c.Binding).NoticeSent++
+	}
+}
+
+// place makes the connection of a packet that has none, with a real server of svc,
+// and returns it with its shard locked. If another worker was quicker, it is that
+// one's, and made is false.
+func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.Conn, made bool, why packet.Reason) {
+	p := &j.p
 	server := w.pick(svc, p.Flow.Source())
 	if server == nil {
-		return packet.NoServer
+		return nil, nil, false, packet.NoServer
 	}
 	if !w.reserve() {
-		return packet.TableFull
+		return nil, nil, false, packet.TableFull
 	}
 	aim := w.aim(p.Flow.Proto, server.Real)
 
-	s := w.conns.Lock(j.key)
-	defer s.Unlock()
-	if c := s.Find(j.key, &p.Flow); c != nil { // another worker was quicker
+	s = w.conns.Lock(j.key)
+	if c = s.Find(j.key, &p.Flow); c != nil {
 		w.conns.Release()
-		return w.forward(s, c, j)
+		return s, c, false, packet.Kept
 	}
-	c, why := s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, aim, w.now)
+	c, why = s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, aim, w.now)
 	if why != packet.Kept {
+		s.Unlock()
 		w.conns.Release()
-		return why
+		return nil, nil, false, why
 	}
 	server.Load.Opened()
 	w.ledger.row(c.Binding).Connections++
 	w.firstHops(c, j)
-	if svc.ClientAddress == lb.ICMPEcho && w.sendNotice(s, c) {
-		w.ledger.row(c.Binding).NoticeSent++
-	}
-	return w.forward(s, c, j)
+	return s, c, true, packet.Kept
 }
 
 // reserve takes one of max_connections, at the cost of the oldest half-open
@@ -172,6 +213,18 @@ func (w *Worker) reserve() bool {
 		w.ended(&old.Conn)
 	}
 	return ok
+}
+
+// fromClient handles a client's packet of connection c. The caller holds c's shard.
+func (w *Worker) fromClient(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.Reason {
+	switch {
+	case c.Flags&spliced == 0:
+	case connecting(c):
+		return w.early(s, c, j)
+	case c.Flags&refused != 0 && !opens(&j.p):
+		return packet.Refused
+	}
+	return w.forward(s, c, j)
 }
 
 // forward tracks an inbound packet of connection c and rewrites it towards the
@@ -208,12 +261,25 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 func (w *Worker) outbound(j *job) packet.Reason {
 	p := &j.p
 	s := w.conns.Lock(j.key)
-	defer s.Unlock()
 	c := s.Find(j.key, &p.Flow)
+	if c != nil && j.plain && w.shortOutbound(s, c, j) {
+		s.Unlock()
+		return packet.Kept
+	}
+	defer s.Unlock()
 	if c == nil {
 		return packet.NoConn
 	}
 	t := w.view.targets[c.Binding]
+	switch {
+	case c.Flags&spliced == 0:
+	case connecting(c):
+		return w.opened(s, c, t, j)
+	case c.Flags&refused != 0:
+		return packet.Refused
+	case w.storm(s, c, t, p):
+		return packet.ACKStorm
+	}
 	hop, why := w.toClient(c)
 	if why != packet.Kept {
 		return why
@@ -239,11 +305,14 @@ const familyGap = 20
 
 // growth returns by how many bytes p grows when it is sent to an address that
 // may be of the other family.
-func growth(p *packet.Packet, to packet.Addr) int {
+func growth(p *packet.Packet, to packet.Addr) int { return gap(p.Version == 4, to) }
+
+// gap is growth for a packet of IPv4 or IPv6.
+func gap(was4 bool, to packet.Addr) int {
 	switch is4 := to.Is4(); {
-	case p.Version == 4 && !is4:
+	case was4 && !is4:
 		return familyGap
-	case p.Version == 6 && is4:
+	case !was4 && is4:
 		return -familyGap
 	}
 	return 0

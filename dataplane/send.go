@@ -64,10 +64,17 @@ func (w *Worker) sendPieces(j *job) {
 
 // drop counts a packet that goes no further and gives its frames back.
 func (w *Worker) drop(j *job, why packet.Reason) {
+	w.freeTail(j)
+	w.dropped.note(j, why, w.now)
+	w.dropFrame(j.addr, why)
+}
+
+// freeTail gives back all frames of a packet but the first.
+func (w *Worker) freeTail(j *job) {
 	for _, d := range j.tail {
 		w.umem.Free(d.Addr)
 	}
-	w.dropFrame(j.addr, why)
+	j.tail = nil
 }
 
 func (w *Worker) dropFrame(addr uint64, why packet.Reason) {

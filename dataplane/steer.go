@@ -139,8 +139,9 @@ func flowType(proto uint8, a packet.Addr) xsk.FlowType {
 // Which worker a connection's client comes by is kept in these bits of its Flags,
 // modulo 8: so with more workers than that, one stray answer in eight is not seen.
 const (
+	homes     = 8
 	homeShift = 5
-	homeMask  = 7 << homeShift
+	homeMask  = (homes - 1) << homeShift
 )
 
 func home(worker int) uint8 { return uint8(worker<<homeShift) & homeMask }

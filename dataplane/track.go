@@ -11,6 +11,9 @@ import (
 const (
 	clientTold  uint8 = 1 << iota // TCP: the real server knows the client's address
 	noticeAcked                   // UDP: it has acknowledged the notice of it
+	spliced                       // TCP: the client came by a cookie
+	seamed                        // TCP: and there is a seam, see there
+	refused                       // TCP: and no real server has taken it
 )
 
 // reuseGap is how far a connection begun in the place of an old one starts
@@ -24,6 +27,9 @@ func (w *Worker) trackInbound(s *conntrack.Shard, c *conntrack.Conn, t *Target, 
 	switch {
 	case p.Flags.Has(packet.SYN) && to == conntrack.SynReceived:
 		w.begin(s, c, t, p)
+	case to == conntrack.Established && c.State == conntrack.SynReceived:
+		w.tally.of(t.Service)[GuardEstablished]++
+		w.setState(s, c, t, to)
 	case p.Flags.Has(packet.RST):
 		w.inboundReset(s, c, t, p, to)
 	default:
@@ -31,6 +37,9 @@ func (w *Worker) trackInbound(s *conntrack.Shard, c *conntrack.Conn, t *Target, 
 	}
 	p.AddSeq(c.SeqDelta)
 	p.ShiftTimestamps(c.TimestampDelta, 0)
+	if c.Flags&spliced != 0 {
+		w.inboundSeam(s, c, p)
+	}
 	if p.Flags.Has(packet.SYN) {
 		if t.Service.StripTimestamps {
 			p.BlankTimestamps()
@@ -112,8 +121,12 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 	if p.Flags.Has(packet.SYN) {
 		c.RealSeq = end
 		if p.Flags.Has(packet.ACK) {
-			c.FirstData = seq + 1
+			c.FirstData = seq + c.AckDelta + 1
 			c.Flags &^= clientTold
+			if c.Flags&spliced == 0 {
+				real := p.SYNOptions()
+				w.learn(t, c, &real, tcp.Window(), nil)
+			}
 			w.lowerMSS(p, c.Client, t.Service.optionLen(c.Client))
 		}
 	} else if packet.SeqLess(c.RealSeq, end) {
@@ -126,6 +139,9 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 		p.AddAck(-c.SeqDelta)
 		p.ShiftSACK(-c.SeqDelta)
 		p.ShiftTimestamps(0, -c.TimestampDelta)
+	}
+	if c.Flags&spliced != 0 {
+		w.outboundSeam(s, c, p)
 	}
 	w.setState(s, c, t, conntrack.NextState(c.State, true, p.Flags))
 }
@@ -152,7 +168,7 @@ func (w *Worker) tellReal(c *conntrack.Conn, t *Target, p *packet.Packet, mtu in
 		if !t.Service.OptionOnSYN {
 			return
 		}
-	} else if ack := p.TCP().Ack(); ack != c.FirstData {
+	} else if ack := p.TCP().Ack() + c.AckDelta; ack != c.FirstData {
 		if packet.SeqLess(c.FirstData, ack) {
 			c.Flags |= clientTold
 		}
@@ -163,8 +179,7 @@ func (w *Worker) tellReal(c *conntrack.Conn, t *Target, p *packet.Packet, mtu in
 		row.TooLong++
 		return
 	}
-	t.Service.Option.Encode(w.option[:], packet.Endpoint{Addr: c.Client, Port: c.ClientPort})
-	if p.InsertOption(w.option[:n]) {
+	if p.InsertOption(w.encodeClient(c, t.Service)) {
 		row.Inserted++
 	} else {
 		row.NoRoom++

@@ -19,12 +19,14 @@ type View struct {
 	addrs      addrSet
 	targets    []*Target         // by conntrack.BindingID; nil where no connection can be
 	forged     *packet.StripList // options that no client may send
+	guarded    bool              // some service may answer SYNs by cookies
 }
 
 // A Service is an lb.Service with what the packet path adds to it.
 type Service struct {
 	*lb.Service
 	Meter *Meter // kept over reloads
+	Guard *Guard // of a TCP service, kept over reloads
 
 	bindings    []conntrack.BindingID // by lb.Server.Index
 	locals      []conntrack.LocalID

@@ -14,6 +14,7 @@ import (
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/synproxy"
 )
 
 // Our choices for the loop.
@@ -21,6 +22,7 @@ const (
 	batchSize   = 64                     // frames: more gain nothing, fewer cost a kick each
 	spin        = 100 * time.Microsecond // after the last packet, before waiting in poll(2)
 	nap         = 50 * time.Millisecond  // longest wait, so that timers and orders are served
+	heldNap     = time.Millisecond       // while segments are held
 	sweepPeriod = 128                    // ms in which every shard is visited once by its owner
 	sweepLimit  = 1024                   // connections expired per visit; the rest wait for the next
 
@@ -51,11 +53,12 @@ type Worker struct {
 	router Router
 
 	// What it serves. These change only while it is at rest, see assign.
-	of    int // workers that serve, of which it is one
-	umem  *xsk.UMEM
-	ports [][]Port            // by interface: its queues there; the first one also sends
-	wait  func(time.Duration) // until a frame comes or the time is over
-	home  uint8               // its mark in a connection's Flags
+	of      int // workers that serve, of which it is one
+	umem    *xsk.UMEM
+	ports   [][]Port            // by interface: its queues there; the first one also sends
+	wait    func(time.Duration) // until a frame comes or the time is over
+	budgets [][]Budget          // of the ports, or nil
+	home    uint8               // its mark in a connection's Flags
 
 	reflect  bool
 	fullSums []bool // by port, see Config.FullChecksums
@@ -69,11 +72,14 @@ type Worker struct {
 	now            uint32 // ms since the table's epoch
 	isnClock       uint32 // 64 ns units, see isnShift
 	timestampClock uint32 // ms, no slower than any client's clock (RFC 7323, section 5.4)
+	cookies        *synproxy.Keys
+	cookieClock    uint32 // of the timestamps in SYN-ACKs, see Engine.cookieClock
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
-	late           job              // for fragments that have waited
-	cuts           [2]packet.Packet // for packets that are cut into pieces
-	out            [][]xsk.Desc     // by interface: rewritten frames that wait for the end of the batch
+	order          [2][batchSize]uint8 // in which jobs are carried; see batch
+	late           job                 // for fragments that have waited
+	cuts           [2]packet.Packet    // for packets that are cut into pieces
+	out            [][]xsk.Desc        // by interface: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
 	views          [][]byte // see tail
 	sight          sight
@@ -83,11 +89,20 @@ type Worker struct {
 	errors   uint32    // ICMP errors that may be sent now; see mayReport
 	errorsAt uint32    // as of when
 	waiting  []waiting // early fragments
+	dropped  lastDrops
+	held     []held          // segments whose real server is being connected
+	kept     []held          // room for them, see releaseHeld
+	ready    []conntrack.Key // flows of those that need not wait any longer
+	decided  uint64          // Engine.decided, as of which held was looked through
+	syns     int             // to guarded services, in this batch
+	own      packet.Packet   // that originateSegment makes
+	tally    guardTally
 	usedHops []bool
 	ledger   ledger
 	counts   Counts
 	last     Counts // as last published
 	shown    published
+	told     uint32 // when they were last published
 	running  atomic.Bool
 	seen     atomic.Uint64 // generation of the view that the current batch uses
 
@@ -114,7 +129,7 @@ func newWorker(e *Engine, index int) *Worker {
 func (w *Worker) assign(q Queue, of int) {
 	w.inbox.ask(func() {
 		w.of = of
-		w.umem, w.ports, w.wait = q.UMEM, q.Ports, q.Wait
+		w.umem, w.ports, w.wait, w.budgets = q.UMEM, q.Ports, q.Wait, q.Budgets
 		w.out = make([][]xsk.Desc, len(q.Ports))
 		w.fullSums = make([]bool, len(q.Ports))
 		copy(w.fullSums, w.shared.cfg.FullChecksums)
@@ -132,7 +147,9 @@ func (w *Worker) Counts() Counts { return w.shown.load() }
 func (w *Worker) Run(stop *atomic.Bool) {
 	w.inbox.open()
 	defer w.inbox.shut()
+	defer w.publish(0)
 	defer w.dropWaiting()
+	defer w.dropAllHeld()
 	last := time.Now()
 	for !stop.Load() {
 		w.inbox.serve()
@@ -144,29 +161,47 @@ func (w *Worker) Run(stop *atomic.Bool) {
 		if w.busyPoll || now.Sub(last) < spin {
 			continue
 		}
-		w.wait(nap)
+		w.wait(w.nap())
 		w.counts.Sleeps++
 		w.counts.Asleep += uint64(time.Since(now))
 	}
 }
 
+// nap returns how long an idle worker may wait: not long while it holds frames, which
+// another worker may have made ready to go.
+func (w *Worker) nap() time.Duration {
+	if len(w.held) > 0 {
+		return heldNap
+	}
+	return nap
+}
+
 // poll serves each port once and then the timers, and returns how much there was
 // to do: frames, and a slice of what is to be closed.
 func (w *Worker) poll(now time.Time) int {
-	w.view = w.shared.view.Load()
-	w.seen.Store(w.view.generation)
+	if v := w.shared.view.Load(); v != w.view {
+		w.publish(0) // what was counted of the old view's bindings
+		w.view = v
+		w.seen.Store(v.generation)
+	}
 	w.hops = w.router.Table()
 	w.now = w.shared.millis(now)
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
 	w.timestampClock = uint32(now.UnixMilli())
+	w.cookies = w.shared.cookies.Load()
+	w.cookieClock = w.shared.cookieClock(now)
 
 	work := 0
 	for i, queues := range w.ports {
-		for _, port := range queues {
+		for k, port := range queues {
 			port.Complete()
+			w.syns = 0
 			n := port.Recv(w.descs[:])
 			if n > 0 {
 				w.batch(i, n)
+			}
+			if w.budgets != nil && w.view.guarded {
+				w.budgets[i][k].Received(n, w.syns)
 			}
 			port.Refill()
 			work += n
@@ -179,19 +214,51 @@ func (w *Worker) poll(now time.Time) int {
 	if w.closeSome() {
 		work++
 	}
+	if len(w.held) > 0 {
+		w.releaseHeld()
+	}
 	w.transmit()
-	w.ledger.publish(w.index, w.view.targets)
-	w.shown.store(&w.counts, &w.last)
+	w.publish(work)
 	return work
 }
 
-// batch takes n received frames through the passes that process.go describes.
+// publish lets others see what was counted. A worker that gets a batch's worth of
+// frames does so once a millisecond, since to add to counters that others read
+// costs as much as to look up a connection.
+func (w *Worker) publish(frames int) {
+	if w.view == nil || frames >= batchSize && w.now == w.told {
+		return
+	}
+	w.told = w.now
+	w.ledger.publish(w.index, w.view.targets)
+	w.tally.publish(w.index)
+	w.shown.store(&w.counts, &w.last)
+}
+
+// batch takes n received frames through the passes that process.go describes. What
+// comes from real servers is carried after the rest: where both directions come by
+// one interface no processor can guess which the next packet is of. Packets of one
+// flow stay in order, and no packet of a batch answers another.
 func (w *Worker) batch(port, n int) {
-	packets := 0
+	packets, fromReals := 0, 0
 	for i := 0; i < n; packets++ {
-		i += w.take(&w.jobs[packets], port, w.descs[i:n])
+		j := &w.jobs[packets]
+		i += w.take(j, port, w.descs[i:n])
+		fromReal := 0 // by arithmetic, or it would be guessed here
+		if j.role == local {
+			fromReal = 1
+		}
+		w.order[0][packets-fromReals] = uint8(packets)
+		w.order[1][fromReals] = uint8(packets)
+		fromReals += fromReal
 	}
 	for i := range packets {
+		w.conns.PrefetchConn(w.jobs[i].key)
+	}
+	for _, i := range w.order[0][:packets-fromReals] {
+		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
+	}
+	for _, i := range w.order[1][:fromReals] {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
 	}
 	w.counts.RxPackets += uint64(packets)
@@ -256,7 +323,10 @@ func (w *Worker) due(s *conntrack.Shard, c *conntrack.Conn) uint32 {
 		w.noticeDue(s, c)
 		return uint32(left)
 	}
-	if c.State == conntrack.Established {
+	switch {
+	case connecting(c):
+		return w.retry(s, c)
+	case c.State == conntrack.Established:
 		w.sendResets(c)
 	}
 	w.ended(c)

@@ -41,6 +41,7 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 		}
 		was := prev.Service(s.Proto, s.Virtual)
 		s.inherit(was)
+		s.fitMSS()
 		if err := s.schedule(was); err != nil {
 			return nil, fmt.Errorf("service %q: %w", s.Name, err)
 		}
@@ -73,6 +74,7 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		Interface:       from.Interface,
 		Pool:            pool,
 		ClientAddress:   clientAddresses[from.ClientAddress],
+		Drain:           from.Drain,
 		Timeouts:        Timeouts(from.Timeouts),
 		Persistence:     from.Persistence,
 		PersistenceMask: persistenceMask(from),
@@ -81,6 +83,9 @@ func newService(from *config.Service, index int, pool *Pool) *Service {
 		HashPort:        from.SHPort || from.MHPort,
 		Fallback:        from.SHFallback || from.MHFallback,
 		Failover:        from.Failover,
+	}
+	if s.Proto == packet.ProtoTCP {
+		s.SYNProxy = newSYNProxy(&from.SYNProxy)
 	}
 	switch s.ClientAddress {
 	case TOA:

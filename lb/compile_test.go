@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ toa_kind6 = 253
 toa_on_syn = true
 persistence = "6m"
 persistence_granularity = 20
+synproxy = { mode = "adaptive", answer = "xdp", mss = 1400, window_scale = 9, sack = false, defer = true, syn_retries = 1, ack_storm_limit = 3, source_rate = 50, bad_ack = "reset", adaptive_on = 2000, adaptive_off = 100 }
+drain = "10s"
 timeout = { established = "1h", syn_sent = "1s", syn_received = "2s", fin_wait = "3s", time_wait = "4s", close = "5s", close_wait = "6s", last_ack = "7s" }
 real_server = [{ address = "10.0.2.11:8080", weight = 7, upper_threshold = 100, lower_threshold = 50 }]
 [[service]]
@@ -55,7 +58,11 @@ client_address = "none"
 		Name: "web", Proto: packet.ProtoTCP, Virtual: at(203, 0, 113, 10, 80), Interface: "eth0", Pool: pool,
 		ClientAddress: TOA, Option: packet.TOA(253), OptionOnSYN: true,
 		Scheduler: "mh", HashPort: true, Fallback: true,
-		Persistence: 6 * time.Minute, PersistenceMask: mask(96 + 20),
+		Persistence: 6 * time.Minute, PersistenceMask: mask(96 + 20), Drain: 10 * time.Second,
+		SYNProxy: SYNProxy{
+			Mode: Adaptive, Answer: XDP, MSS: 1400, Window: 64240, Scale: 9, Timestamps: true, Defer: true, Retries: 1,
+			StormLimit: 3, SourceRate: 50, ResetBadACKs: true, On: 2000, Off: 100,
+		},
 		Timeouts: Timeouts{
 			Established: time.Hour, SynSent: 1 * time.Second, SynReceived: 2 * time.Second, FinWait: 3 * time.Second,
 			TimeWait: 4 * time.Second, Close: 5 * time.Second, CloseWait: 6 * time.Second, LastAck: 7 * time.Second,
@@ -64,14 +71,17 @@ client_address = "none"
 	}, {
 		Name: "ttm", Index: 1, Proto: packet.ProtoTCP, Virtual: at(203, 0, 113, 10, 81), Interface: "eth0", Pool: pool,
 		ClientAddress: TTM, Option: packet.AddressOption{Kind4: 200, Kind6: 200, TTM: true, TTMLength: 24},
-		Scheduler: "wlc", PersistenceMask: all,
+		Scheduler: "wlc", PersistenceMask: all, Drain: config.DefaultDrain,
+		SYNProxy: SYNProxy{
+			MSS: 1460, Window: 64240, Scale: 7, SACK: true, Timestamps: true, Retries: 2, StormLimit: 10, On: 1000, Off: 500,
+		},
 	}, {
 		Name: "dns", Index: 2, Proto: packet.ProtoUDP, Virtual: at(203, 0, 113, 10, 53), Interface: "eth0", Pool: pool,
-		ClientAddress: ICMPEcho, NoticeLength: 44, Scheduler: "wlc", PersistenceMask: all,
+		ClientAddress: ICMPEcho, NoticeLength: 44, Scheduler: "wlc", PersistenceMask: all, Drain: config.DefaultDrain,
 		Timeouts: Timeouts{UDP: 8 * time.Second, UDPOneWay: 9 * time.Second},
 	}, {
 		Name: "plain", Index: 3, Proto: packet.ProtoUDP, Virtual: at(203, 0, 113, 10, 54), Interface: "eth0", Pool: pool,
-		Scheduler: "wlc", PersistenceMask: all,
+		Scheduler: "wlc", PersistenceMask: all, Drain: config.DefaultDrain,
 	}}
 	options := cmp.Options{
 		cmpopts.IgnoreUnexported(Service{}),
@@ -159,9 +169,9 @@ real_server = [{ address = "10.0.2.9:8080" }]
 	})
 	t.Run("changes_nothing_in_the_old_table", func(t *testing.T) {
 		old := compile(t, nil, head+web+dns)
-		before := objects(old, nil)
+		before := Diff(nil, old)
 		compile(t, old, head+dns)
-		if diff := cmp.Diff(objects(old, nil), before, cmp.AllowUnexported(object{}, property{})); diff != "" {
+		if diff := cmp.Diff(Diff(nil, old), before, cmp.AllowUnexported(Change{})); diff != "" {
 			t.Errorf("(-after +before):\n%s", diff)
 		}
 	})
@@ -216,5 +226,21 @@ func TestClientAddressString(t *testing.T) {
 	got := []string{NoAddress.String(), TOA.String(), TTM.String(), ICMPEcho.String()}
 	if diff := cmp.Diff(got, []string{"none", "toa", "ttm", "icmp-echo"}); diff != "" {
 		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestMSSThatIsOfferedFitsTheLongerHeader(t *testing.T) {
+	for _, test := range []struct {
+		virtual, real string
+		mss           uint16
+	}{
+		{"203.0.113.10:80", "10.0.2.11:80", 1460}, {"203.0.113.10:80", "[fd00::11]:80", 1440},
+		{"[2001:db8::10]:80", "10.0.2.11:80", 1440}, {"[2001:db8::10]:80", "[fd00::11]:80", 1440},
+	} {
+		s := &Service{Proto: packet.ProtoTCP, Virtual: packet.EndpointFrom(netip.MustParseAddrPort(test.virtual))}
+		s.Servers = []*Server{{Real: packet.EndpointFrom(netip.MustParseAddrPort(test.real))}}
+		if s.fitMSS(); s.SYNProxy.MSS != test.mss {
+			t.Errorf("%s to %s: got %d, want %d", test.virtual, test.real, s.SYNProxy.MSS, test.mss)
+		}
 	}
 }

@@ -3,26 +3,32 @@ package lb
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
 func (p *Pool) object() *object {
 	title := fmt.Sprintf("local_pool %q", p.Name)
-	o := &object{title: title, ordinal: title}
+	o := &object{subject: p.subject(), title: title, ordinal: title}
 	o.set("interface", p.Interface)
 	o.set("addresses", ranges(p.Addrs))
 	o.set("ports", fmt.Sprintf("%d-%d", p.PortMin, p.PortMax))
 	return o
 }
 
+func (s *Service) title() string { return fmt.Sprintf("service %q", s.Name) }
+
+func (s *Service) ordinal() string {
+	return s.title() + " " + number(s.Virtual) + string(rune(s.Proto))
+}
+
 func (s *Service) object() *object {
-	title := fmt.Sprintf("service %q", s.Name)
-	o := &object{title: title, ordinal: title + " " + number(s.Virtual) + string(rune(s.Proto))}
+	o := &object{subject: s.Subject(), title: s.title(), ordinal: s.ordinal()}
 	o.set("name", strconv.Quote(s.Name))
 	o.set("protocol", protocolName(s.Proto))
 	o.set("address", s.Virtual.String())
@@ -33,8 +39,14 @@ func (s *Service) object() *object {
 	o.set("fallback", flag(s.Fallback))
 	o.set("client_address", s.clientAddress())
 	o.set("timestamps", s.timestamps())
+	s.SYNProxy.describe(o)
 	o.set("persistence", span(s.Persistence))
-	o.set("persistence_granularity", s.granularity())
+	if g := s.Granularity(); g < s.Virtual.Addr.Netip().BitLen() {
+		o.set("persistence_granularity", strconv.Itoa(g))
+	}
+	if s.Drain != config.DefaultDrain {
+		o.set("drain", s.Drain.String())
+	}
 	t := &s.Timeouts
 	for _, timeout := range []struct {
 		key   string
@@ -80,10 +92,11 @@ func (s *Service) timestamps() string {
 	}
 }
 
-func (s *Server) object(of *object) *object {
+func (s *Server) object() *object {
 	o := &object{
-		title:   fmt.Sprintf("%s: real_server %s", of.title, s.Real),
-		ordinal: of.ordinal + number(s.Real),
+		subject: s.Subject(),
+		title:   fmt.Sprintf("%s: real_server %s", s.Service.title(), s.Real),
+		ordinal: s.Service.ordinal() + number(s.Real),
 	}
 	o.set("weight", strconv.Itoa(s.Configured))
 	o.set("upper_threshold", count(s.Upper))
@@ -94,20 +107,12 @@ func (s *Server) object(of *object) *object {
 	return o
 }
 
-// granularity returns the length of PersistenceMask within an address of the
-// service's family, or "" if it is all of it.
-func (s *Service) granularity() string {
-	masked := 128
-	for _, b := range s.PersistenceMask {
-		masked -= bits.OnesCount8(b)
-	}
-	switch {
-	case masked == 0:
-		return ""
-	case s.Virtual.Addr.Is4():
-		return strconv.Itoa(32 - masked)
-	}
-	return strconv.Itoa(128 - masked)
+// looksLike reports whether s and o, the same real server of two tables, have
+// the same description. It is to say so without making one.
+func (s *Server) looksLike(o *Server) bool {
+	return s.Configured == o.Configured && s.Upper == o.Upper && s.Lower == o.Lower &&
+		slices.Equal(o.NotifyUp, s.NotifyUp) && slices.Equal(o.NotifyDown, s.NotifyDown) &&
+		slices.EqualFunc(o.Checks, s.Checks, func(a, b Check) bool { return a.Text == b.Text })
 }
 
 // number returns e in a form that sorts as a number does.

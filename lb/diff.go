@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // An Op is what a Change does: the sign it is printed with.
@@ -17,9 +19,33 @@ const (
 	Changed Op = '~'
 )
 
+// A Subject identifies a part of a table, from table to table: a pool by its
+// name, a service by its address and protocol whatever its name, and a real
+// server as one service uses it.
+type Subject struct {
+	Pool    string // of a pool; the rest is zero then
+	Proto   uint8
+	Virtual packet.Endpoint
+	Real    packet.Endpoint // of a real server; zero for the service itself
+}
+
+// Service returns the subject of the service that a real server is of.
+func (s Subject) Service() Subject { return Subject{Proto: s.Proto, Virtual: s.Virtual} }
+
+func (p *Pool) subject() Subject { return Subject{Pool: p.Name} }
+
+// Subject returns what identifies s.
+func (s *Service) Subject() Subject { return Subject{Proto: s.Proto, Virtual: s.Virtual} }
+
+// Subject returns what identifies s.
+func (s *Server) Subject() Subject {
+	return Subject{Proto: s.Service.Proto, Virtual: s.Service.Virtual, Real: s.Real}
+}
+
 // A Change is one difference between two tables.
 type Change struct {
 	Op      Op
+	Subject Subject
 	Object  string // what it is about: `service "web": real_server 10.0.2.11:8080`
 	Key     string // of a Changed object: which of its properties
 	Old     string // its value, "default" if not set; of a Removed object: all properties
@@ -38,29 +64,96 @@ func (c Change) String() string {
 }
 
 // Diff returns what changes when new takes old's place, sorted by object. A nil
-// table is an empty one. A service is the same one if its address and protocol
-// are, whatever its name: those are what connections hang on.
+// table is an empty one. Only what differs is put into words: of ten thousand real
+// servers few do.
 func Diff(old, new *Table) []Change {
-	before, after := objects(old, new), objects(new, old)
-	var changes []Change
-	for id, o := range before {
-		if _, stays := after[id]; !stays {
-			changes = append(changes, Change{Op: Removed, Object: o.title, Old: o.String(), ordinal: o.ordinal})
+	if old == nil {
+		old = &Table{}
+	}
+	if new == nil {
+		new = &Table{}
+	}
+	var d differences
+	d.pools(old.Pools, new.Pools)
+	for _, was := range old.Services {
+		if new.Service(was.Proto, was.Virtual) == nil {
+			d.removed(was.object())
+			d.servers(was.Servers, nil)
 		}
 	}
-	for id, o := range after {
-		if was, known := before[id]; known {
-			changes = append(changes, o.since(was)...)
+	for _, s := range new.Services {
+		was := old.Service(s.Proto, s.Virtual)
+		if was == nil {
+			d.added(s.object())
+			d.servers(nil, s.Servers)
 			continue
 		}
-		changes = append(changes, Change{Op: Added, Object: o.title, New: o.String(), ordinal: o.ordinal})
+		d.changed(was.object(), s.object())
+		d.servers(was.Servers, s.Servers)
 	}
-	slices.SortStableFunc(changes, func(a, b Change) int { return cmp.Compare(a.ordinal, b.ordinal) })
-	return changes
+	slices.SortStableFunc(d.all, func(a, b Change) int { return cmp.Compare(a.ordinal, b.ordinal) })
+	return d.all
+}
+
+// differences collects Changes.
+type differences struct{ all []Change }
+
+func (d *differences) removed(o *object) {
+	d.all = append(d.all, Change{Op: Removed, Subject: o.subject, Object: o.title, Old: o.String(), ordinal: o.ordinal})
+}
+
+func (d *differences) added(o *object) {
+	d.all = append(d.all, Change{Op: Added, Subject: o.subject, Object: o.title, New: o.String(), ordinal: o.ordinal})
+}
+
+func (d *differences) changed(was, is *object) { d.all = append(d.all, is.since(was)...) }
+
+func (d *differences) pools(old, new []*Pool) {
+	before := map[string]*Pool{}
+	for _, p := range old {
+		before[p.Name] = p
+	}
+	for _, p := range new {
+		if was := before[p.Name]; was != nil {
+			d.changed(was.object(), p.object())
+		} else {
+			d.added(p.object())
+		}
+		delete(before, p.Name)
+	}
+	for _, p := range before {
+		d.removed(p.object())
+	}
+}
+
+// servers compares those of one service.
+func (d *differences) servers(old, new []*Server) {
+	before := make(map[packet.Endpoint]*Server, len(old))
+	for _, s := range old {
+		if !s.Sorry { // which is a property of the service
+			before[s.Real] = s
+		}
+	}
+	for _, s := range new {
+		if s.Sorry {
+			continue
+		}
+		switch was := before[s.Real]; {
+		case was == nil:
+			d.added(s.object())
+		case !s.looksLike(was):
+			d.changed(was.object(), s.object())
+		}
+		delete(before, s.Real)
+	}
+	for _, s := range before {
+		d.removed(s.object())
+	}
 }
 
 // An object is a part of a table as Diff compares it.
 type object struct {
+	subject    Subject
 	title      string
 	ordinal    string
 	properties []property
@@ -96,7 +189,7 @@ func (o *object) String() string {
 func (o *object) since(was *object) (changes []Change) {
 	compare := func(key string) {
 		if was.value(key) != o.value(key) {
-			changes = append(changes, Change{Changed, o.title, key, was.value(key), o.value(key), o.ordinal})
+			changes = append(changes, Change{Changed, o.subject, o.title, key, was.value(key), o.value(key), o.ordinal})
 		}
 	}
 	for _, p := range o.properties {
@@ -108,49 +201,4 @@ func (o *object) since(was *object) (changes []Change) {
 		}
 	}
 	return changes
-}
-
-// objects returns the parts of t by what identifies them from table to table, but
-// for servers that are the same in other: there may be thousands, and to describe
-// each takes longer than to compile all.
-func objects(t, other *Table) map[string]*object {
-	all := make(map[string]*object)
-	if t == nil {
-		return all
-	}
-	for _, p := range t.Pools {
-		all["pool "+p.Name] = p.object()
-	}
-	for _, s := range t.Services {
-		id := fmt.Sprint("service ", s.Proto, " ", s.Virtual)
-		o := s.object()
-		all[id] = o
-		for _, server := range s.Servers {
-			if server.Sorry || other.has(server) { // the former is a property of the service
-				continue
-			}
-			all[fmt.Sprint(id, " ", server.Real)] = server.object(o)
-		}
-	}
-	return all
-}
-
-// has reports whether t has a server that is configured as s is.
-func (t *Table) has(s *Server) bool {
-	if t == nil {
-		return false
-	}
-	service := t.Service(s.Service.Proto, s.Service.Virtual)
-	if service == nil {
-		return false
-	}
-	var o *Server
-	if s.Index < len(service.Servers) && service.Servers[s.Index].Real == s.Real { // as nearly always
-		o = service.Servers[s.Index]
-	} else {
-		o = service.Server(s.Real)
-	}
-	return o != nil && !o.Sorry && o.Configured == s.Configured && o.Upper == s.Upper && o.Lower == s.Lower &&
-		slices.Equal(o.NotifyUp, s.NotifyUp) && slices.Equal(o.NotifyDown, s.NotifyDown) &&
-		slices.EqualFunc(o.Checks, s.Checks, func(a, b Check) bool { return a.Text == b.Text })
 }

@@ -1,10 +1,14 @@
 package lb
 
 import (
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 func TestDiff(t *testing.T) {
@@ -76,6 +80,9 @@ real_server = [
 			`~ local_pool "lan": addresses 10.0.1.10-10.0.1.13 -> 10.0.1.10-10.0.1.11 10.0.1.20`,
 			`~ local_pool "lan": ports 1024-65535 -> 5000-65535`,
 		}},
+		{"drain", head + web, head + web + "drain = \"0s\"", []string{
+			`~ service "web": drain default -> 0s`,
+		}},
 		{"timestamps", head + web, head + web + "timestamps = \"strip\"", []string{
 			`~ service "web": timestamps translate -> strip`,
 		}},
@@ -97,5 +104,56 @@ real_server = [
 				t.Errorf("(-got +want):\n%s", diff)
 			}
 		})
+	}
+}
+
+// BenchmarkDiff compares 1,000 services of 10 real servers, of which one differs.
+func BenchmarkDiff(b *testing.B) {
+	tables := [2]*Table{manyServices(1), manyServices(2)}
+	for b.Loop() {
+		if got := Diff(tables[0], tables[1]); len(got) != 1 {
+			b.Fatalf("got %d changes", len(got))
+		}
+	}
+}
+
+// manyServices returns a table of 1,000 services, of which the last has a real
+// server of this weight.
+func manyServices(weight int) *Table {
+	t := &Table{Pools: []*Pool{{Name: "lan"}}}
+	for i := range 1000 {
+		s := &Service{Name: fmt.Sprint("service", i), Index: i, Proto: packet.ProtoTCP, Virtual: at(100, 64, byte(i>>8), byte(i), 80), Pool: t.Pools[0], Scheduler: "wlc"}
+		for j := range 10 {
+			s.Servers = append(s.Servers, &Server{Service: s, Index: j, Real: at(10, 0, 2, byte(j), 80), Weight: 1})
+		}
+		t.Services = append(t.Services, s)
+	}
+	t.Services[999].Servers[9].Weight = weight
+	t.index = newIndex(t.Services)
+	return t
+}
+
+// TestLooksLikeForgetsNothing changes each field of a Server that can be a
+// property: what its description shows, looksLike must see.
+func TestLooksLikeForgetsNothing(t *testing.T) {
+	server := func() *Server { return &Server{Service: &Service{Name: "web"}, Real: at(10, 0, 2, 9, 80)} }
+	fields := reflect.TypeFor[Server]()
+	for i := range fields.NumField() {
+		changed := server()
+		switch f := reflect.ValueOf(changed).Elem().Field(i); {
+		case !fields.Field(i).IsExported():
+			continue
+		case f.CanInt():
+			f.SetInt(7)
+		case f.Kind() == reflect.Bool:
+			f.SetBool(true)
+		case f.Kind() == reflect.String:
+			f.SetString("other")
+		default: // what it belongs to and what hangs on it
+			continue
+		}
+		if same := changed.object().String() == server().object().String(); changed.looksLike(server()) != same {
+			t.Errorf("%s: looksLike says %t, the descriptions say %t", fields.Field(i).Name, !same, same)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/fnatd/fnatd/config"
@@ -24,7 +25,9 @@ type Service struct {
 	NoticeLength  int // for ICMPEcho: IPv4 total length, 42 or 44
 
 	StripTimestamps bool // blank TCP timestamps on the SYN, instead of shifting them
+	SYNProxy        SYNProxy
 
+	Drain           time.Duration // how long connections of a removed server may go on
 	Timeouts        Timeouts
 	Persistence     time.Duration // 0 is off
 	PersistenceMask packet.Addr   // the bits of a client's address that make clients one
@@ -51,6 +54,15 @@ func (s *Service) Pick(client packet.Endpoint) *Server {
 	return s.eligible[i]
 }
 
+// Explain returns what Pick would, and why. It takes nobody's turn.
+func (s *Service) Explain(client packet.Endpoint) (server *Server, why string) {
+	i, why := s.scheduler.Explain(sched.Client{Addr: client.Addr, Port: client.Port})
+	if i < 0 {
+		return nil, why
+	}
+	return s.Servers[i], why
+}
+
 // Server returns the service's server at real, or nil.
 func (s *Service) Server(real packet.Endpoint) *Server {
 	for _, server := range s.Servers {
@@ -68,6 +80,16 @@ func (s *Service) PersistenceKey(client packet.Addr) packet.Addr {
 		client[i] &= s.PersistenceMask[i]
 	}
 	return client
+}
+
+// Granularity returns the length of PersistenceMask within an address of the
+// service's family: that of the networks whose clients are one.
+func (s *Service) Granularity() int {
+	masked := 0
+	for _, b := range s.PersistenceMask {
+		masked += 8 - bits.OnesCount8(b)
+	}
+	return s.Virtual.Addr.Netip().BitLen() - masked
 }
 
 // A Server is a real server as one service uses it.

@@ -12,10 +12,11 @@ import (
 type Kind uint8
 
 // The bits of forms: an address of either IP version, which the option's
-// length tells apart. They are those of peer.c.
+// length tells apart. They are those of bpf/option.h.
 const (
 	formIPv4 = 1 // kind, length 8, port, IPv4 address
 	formIPv6 = 2 // kind, length 20, port, IPv6 address
+	formTTM  = 4 // kind, length, family, port, address
 )
 
 // forms are the kinds that are known, with the forms in which balancers send
@@ -54,6 +55,48 @@ func (k *Kinds) Set(list string) error {
 	}
 	*k = all
 	return nil
+}
+
+// A TTM is the form of kgwttm's option, whose kind and length are not published.
+type TTM struct {
+	Kind   uint8 // 0: there is none
+	Length uint8 // of the whole option
+}
+
+// The lengths of TTM's option: kind, length and the struct of 20 bytes, which
+// may be cut behind an IPv4 address or be followed by zeros.
+const (
+	minTTM     = 10
+	DefaultTTM = 22
+	maxTTM     = 24
+)
+
+// check is an error if there is no such option, or one of kinds would be taken for it.
+func (t TTM) check(kinds Kinds) error {
+	if t.Kind == 0 {
+		return nil
+	}
+	if t.Kind == 1 { // no operation (RFC 9293, section 3.2)
+		return fmt.Errorf("ttm kind %d: has no length (want 2 to 255)", t.Kind)
+	}
+	if t.Length < minTTM || t.Length > maxTTM {
+		return fmt.Errorf("ttm length %d: out of range (want %d to %d)", t.Length, minTTM, maxTTM)
+	}
+	if slices.Contains(kinds, Kind(t.Kind)) && t.Length == 20 && forms[Kind(t.Kind)]&formIPv6 != 0 {
+		return fmt.Errorf("ttm kind %d, length %d: that is an option of --kinds (leave it out there)", t.Kind, t.Length)
+	}
+	return nil
+}
+
+// kindTable returns what the programs read of each kind.
+func (o *Options) kindTable() (table [256]uint8) {
+	for _, k := range o.Kinds {
+		table[k] = forms[k]
+	}
+	if o.TTM.Kind != 0 {
+		table[o.TTM.Kind] |= formTTM
+	}
+	return table
 }
 
 // Prefixes is a list of networks, and a flag's value.

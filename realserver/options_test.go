@@ -62,29 +62,12 @@ func TestPrefixes(t *testing.T) {
 
 func TestTrustKeyIsInIPv6Form(t *testing.T) {
 	got := trustKey(netip.MustParsePrefix("10.0.1.0/24"))
-	want := peerTrustKey{Length: 120, Addr: [16]uint8{10: 0xff, 11: 0xff, 12: 10, 14: 1}}
+	want := peerTrustKey{Length: 120, Addr: words(netip.MustParseAddr("::ffff:10.0.1.0"))}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got := trustKey(netip.MustParsePrefix("fd00:1::/64")); got.Length != 64 || got.Addr[0] != 0xfd {
+	if got := trustKey(netip.MustParsePrefix("fd00:1::/64")); got.Length != 64 || address(got.Addr) != netip.MustParseAddr("fd00:1::") {
 		t.Errorf("fd00:1::/64: got %+v", got)
-	}
-}
-
-func TestCgroupIn(t *testing.T) {
-	hybrid := "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
-	for mounts, want := range map[string]string{
-		"cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n":               "/sys/fs/cgroup",
-		hybrid + "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n":     "/sys/fs/cgroup/unified",
-		"none /mnt/my\\040groups cgroup2 rw 0 0\n":                     "/mnt/my groups",
-		"cgroup2 /first cgroup2 rw 0 0\nx /second cgroup2 rw 0 0\n":    "/first",
-		"proc /proc proc rw 0 0\ncgroup2 /only/a/device ext4 rw 0 0\n": "",
-		hybrid: "",
-	} {
-		got, err := cgroupIn(mounts)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("mounts %q: got %q, %v, want %q", mounts, got, err, want)
-		}
 	}
 }
 

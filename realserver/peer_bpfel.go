@@ -13,49 +13,102 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type peerClient struct {
+type peerCounter uint32
+
+const (
+	peerCounterCOUNTER_LEARNED          peerCounter = 0
+	peerCounterCOUNTER_LEARNED_AHEAD    peerCounter = 1
+	peerCounterCOUNTER_NO_OPTION        peerCounter = 2
+	peerCounterCOUNTER_UNTRUSTED        peerCounter = 3
+	peerCounterCOUNTER_MALFORMED        peerCounter = 4
+	peerCounterCOUNTER_WRONG_LENGTH     peerCounter = 5
+	peerCounterCOUNTER_CONTRADICTION    peerCounter = 6
+	peerCounterCOUNTER_BAD_ADDRESS      peerCounter = 7
+	peerCounterCOUNTER_NO_MEMORY        peerCounter = 8
+	peerCounterCOUNTER_NOTICED          peerCounter = 9
+	peerCounterCOUNTER_NOTICE_UNTRUSTED peerCounter = 10
+	peerCounterCOUNTER_NOTICE_LENGTH    peerCounter = 11
+	peerCounterCOUNTER_NOTICE_CHECKSUM  peerCounter = 12
+	peerCounterCOUNTER_NOTICE_MAGIC     peerCounter = 13
+	peerCounterCOUNTER_NOTICE_PROTOCOL  peerCounter = 14
+	peerCounterCOUNTER_NOTICE_OPTION    peerCounter = 15
+	peerCounterCOUNTER_NOTICE_ADDRESS   peerCounter = 16
+	peerCounterCOUNTER_SHOWN            peerCounter = 17
+	peerCounterCOUNTER_KEPT_LOCAL       peerCounter = 18
+	peerCounterCOUNTER_AMBIGUOUS        peerCounter = 19
+	peerCounterCOUNTER_REDIRECTED       peerCounter = 20
+	peerCounterCOUNTER_ANSWERED         peerCounter = 21
+	peerCounterCOUNTER_SHORT_BUFFER     peerCounter = 22
+	peerCounterNUM_COUNTERS             peerCounter = 23
+)
+
+type peerEndpoint struct {
 	_    structs.HostLayout
 	Addr [4]uint32
 	Port uint16
 	Zero uint16
 }
 
-type peerCounter uint32
+type peerFlow struct {
+	_     structs.HostLayout
+	Peer  peerEndpoint
+	Rip   [4]uint32
+	Rport uint16
+	Proto uint8
+	Zero  uint8
+}
 
-const (
-	peerCounterCOUNTER_LEARNED       peerCounter = 0
-	peerCounterCOUNTER_NO_OPTION     peerCounter = 1
-	peerCounterCOUNTER_UNTRUSTED     peerCounter = 2
-	peerCounterCOUNTER_MALFORMED     peerCounter = 3
-	peerCounterCOUNTER_WRONG_LENGTH  peerCounter = 4
-	peerCounterCOUNTER_CONTRADICTION peerCounter = 5
-	peerCounterCOUNTER_BAD_ADDRESS   peerCounter = 6
-	peerCounterCOUNTER_NO_MEMORY     peerCounter = 7
-	peerCounterCOUNTER_SHOWN         peerCounter = 8
-	peerCounterCOUNTER_KEPT_LOCAL    peerCounter = 9
-	peerCounterCOUNTER_ANSWERED      peerCounter = 10
-	peerCounterCOUNTER_SHORT_BUFFER  peerCounter = 11
-	peerCounterNUM_COUNTERS          peerCounter = 12
-)
+type peerLink struct {
+	_      structs.HostLayout
+	Local  peerEndpoint
+	Client peerEndpoint
+}
+
+type peerMapping struct {
+	_      structs.HostLayout
+	Seen   uint64
+	Client peerEndpoint
+	Rip    [4]uint32
+	_      [4]byte
+}
 
 type peerTrustKey struct {
 	_      structs.HostLayout
 	Length uint32
-	Addr   [16]uint8
+	Addr   [4]uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	peerMapClients        = "clients"
-	peerMapCounters       = "counters"
-	peerMapTrust          = "trust"
-	peerProgFnatrsPeer4   = "fnatrs_peer4"
-	peerProgFnatrsPeer6   = "fnatrs_peer6"
-	peerProgFnatrsSockops = "fnatrs_sockops"
-	peerProgFnatrsSockopt = "fnatrs_sockopt"
-	peerVarKinds          = "kinds"
+	peerMapClients         = "clients"
+	peerMapCounters        = "counters"
+	peerMapHandshakes      = "handshakes"
+	peerMapLinks           = "links"
+	peerMapMappings        = "mappings"
+	peerMapNoticed         = "noticed"
+	peerMapReplies         = "replies"
+	peerMapTrust           = "trust"
+	peerProgFnatrsConnect4 = "fnatrs_connect4"
+	peerProgFnatrsConnect6 = "fnatrs_connect6"
+	peerProgFnatrsIcmp     = "fnatrs_icmp"
+	peerProgFnatrsIngress  = "fnatrs_ingress"
+	peerProgFnatrsMapping  = "fnatrs_mapping"
+	peerProgFnatrsPeer4    = "fnatrs_peer4"
+	peerProgFnatrsPeer6    = "fnatrs_peer6"
+	peerProgFnatrsRecv4    = "fnatrs_recv4"
+	peerProgFnatrsRecv6    = "fnatrs_recv6"
+	peerProgFnatrsSend4    = "fnatrs_send4"
+	peerProgFnatrsSend6    = "fnatrs_send6"
+	peerProgFnatrsSockops  = "fnatrs_sockops"
+	peerProgFnatrsSockopt  = "fnatrs_sockopt"
+	peerProgFnatrsSyn      = "fnatrs_syn"
+	peerVarKinds           = "kinds"
+	peerVarOptvalRegister  = "optval_register"
+	peerVarTcpTimeout      = "tcp_timeout"
+	peerVarTtmLength       = "ttm_length"
+	peerVarUdpTimeout      = "udp_timeout"
 )
 
 // loadPeer returns the embedded CollectionSpec for peer.
@@ -100,26 +153,45 @@ type peerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerProgramSpecs struct {
-	FnatrsPeer4   *ebpf.ProgramSpec `ebpf:"fnatrs_peer4"`
-	FnatrsPeer6   *ebpf.ProgramSpec `ebpf:"fnatrs_peer6"`
-	FnatrsSockops *ebpf.ProgramSpec `ebpf:"fnatrs_sockops"`
-	FnatrsSockopt *ebpf.ProgramSpec `ebpf:"fnatrs_sockopt"`
+	FnatrsConnect4 *ebpf.ProgramSpec `ebpf:"fnatrs_connect4"`
+	FnatrsConnect6 *ebpf.ProgramSpec `ebpf:"fnatrs_connect6"`
+	FnatrsIcmp     *ebpf.ProgramSpec `ebpf:"fnatrs_icmp"`
+	FnatrsIngress  *ebpf.ProgramSpec `ebpf:"fnatrs_ingress"`
+	FnatrsMapping  *ebpf.ProgramSpec `ebpf:"fnatrs_mapping"`
+	FnatrsPeer4    *ebpf.ProgramSpec `ebpf:"fnatrs_peer4"`
+	FnatrsPeer6    *ebpf.ProgramSpec `ebpf:"fnatrs_peer6"`
+	FnatrsRecv4    *ebpf.ProgramSpec `ebpf:"fnatrs_recv4"`
+	FnatrsRecv6    *ebpf.ProgramSpec `ebpf:"fnatrs_recv6"`
+	FnatrsSend4    *ebpf.ProgramSpec `ebpf:"fnatrs_send4"`
+	FnatrsSend6    *ebpf.ProgramSpec `ebpf:"fnatrs_send6"`
+	FnatrsSockops  *ebpf.ProgramSpec `ebpf:"fnatrs_sockops"`
+	FnatrsSockopt  *ebpf.ProgramSpec `ebpf:"fnatrs_sockopt"`
+	FnatrsSyn      *ebpf.ProgramSpec `ebpf:"fnatrs_syn"`
 }
 
 // peerMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerMapSpecs struct {
-	Clients  *ebpf.MapSpec `ebpf:"clients"`
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Trust    *ebpf.MapSpec `ebpf:"trust"`
+	Clients    *ebpf.MapSpec `ebpf:"clients"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Handshakes *ebpf.MapSpec `ebpf:"handshakes"`
+	Links      *ebpf.MapSpec `ebpf:"links"`
+	Mappings   *ebpf.MapSpec `ebpf:"mappings"`
+	Noticed    *ebpf.MapSpec `ebpf:"noticed"`
+	Replies    *ebpf.MapSpec `ebpf:"replies"`
+	Trust      *ebpf.MapSpec `ebpf:"trust"`
 }
 
 // peerVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerVariableSpecs struct {
-	Kinds *ebpf.VariableSpec `ebpf:"kinds"`
+	Kinds          *ebpf.VariableSpec `ebpf:"kinds"`
+	OptvalRegister *ebpf.VariableSpec `ebpf:"optval_register"`
+	TcpTimeout     *ebpf.VariableSpec `ebpf:"tcp_timeout"`
+	TtmLength      *ebpf.VariableSpec `ebpf:"ttm_length"`
+	UdpTimeout     *ebpf.VariableSpec `ebpf:"udp_timeout"`
 }
 
 // peerObjects contains all objects after they have been loaded into the kernel.
@@ -142,15 +214,25 @@ func (o *peerObjects) Close() error {
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerMaps struct {
-	Clients  *ebpf.Map `ebpf:"clients"`
-	Counters *ebpf.Map `ebpf:"counters"`
-	Trust    *ebpf.Map `ebpf:"trust"`
+	Clients    *ebpf.Map `ebpf:"clients"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Handshakes *ebpf.Map `ebpf:"handshakes"`
+	Links      *ebpf.Map `ebpf:"links"`
+	Mappings   *ebpf.Map `ebpf:"mappings"`
+	Noticed    *ebpf.Map `ebpf:"noticed"`
+	Replies    *ebpf.Map `ebpf:"replies"`
+	Trust      *ebpf.Map `ebpf:"trust"`
 }
 
 func (m *peerMaps) Close() error {
 	return _PeerClose(
 		m.Clients,
 		m.Counters,
+		m.Handshakes,
+		m.Links,
+		m.Mappings,
+		m.Noticed,
+		m.Replies,
 		m.Trust,
 	)
 }
@@ -159,25 +241,49 @@ func (m *peerMaps) Close() error {
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerVariables struct {
-	Kinds *ebpf.Variable `ebpf:"kinds"`
+	Kinds          *ebpf.Variable `ebpf:"kinds"`
+	OptvalRegister *ebpf.Variable `ebpf:"optval_register"`
+	TcpTimeout     *ebpf.Variable `ebpf:"tcp_timeout"`
+	TtmLength      *ebpf.Variable `ebpf:"ttm_length"`
+	UdpTimeout     *ebpf.Variable `ebpf:"udp_timeout"`
 }
 
 // peerPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerPrograms struct {
-	FnatrsPeer4   *ebpf.Program `ebpf:"fnatrs_peer4"`
-	FnatrsPeer6   *ebpf.Program `ebpf:"fnatrs_peer6"`
-	FnatrsSockops *ebpf.Program `ebpf:"fnatrs_sockops"`
-	FnatrsSockopt *ebpf.Program `ebpf:"fnatrs_sockopt"`
+	FnatrsConnect4 *ebpf.Program `ebpf:"fnatrs_connect4"`
+	FnatrsConnect6 *ebpf.Program `ebpf:"fnatrs_connect6"`
+	FnatrsIcmp     *ebpf.Program `ebpf:"fnatrs_icmp"`
+	FnatrsIngress  *ebpf.Program `ebpf:"fnatrs_ingress"`
+	FnatrsMapping  *ebpf.Program `ebpf:"fnatrs_mapping"`
+	FnatrsPeer4    *ebpf.Program `ebpf:"fnatrs_peer4"`
+	FnatrsPeer6    *ebpf.Program `ebpf:"fnatrs_peer6"`
+	FnatrsRecv4    *ebpf.Program `ebpf:"fnatrs_recv4"`
+	FnatrsRecv6    *ebpf.Program `ebpf:"fnatrs_recv6"`
+	FnatrsSend4    *ebpf.Program `ebpf:"fnatrs_send4"`
+	FnatrsSend6    *ebpf.Program `ebpf:"fnatrs_send6"`
+	FnatrsSockops  *ebpf.Program `ebpf:"fnatrs_sockops"`
+	FnatrsSockopt  *ebpf.Program `ebpf:"fnatrs_sockopt"`
+	FnatrsSyn      *ebpf.Program `ebpf:"fnatrs_syn"`
 }
 
 func (p *peerPrograms) Close() error {
 	return _PeerClose(
+		p.FnatrsConnect4,
+		p.FnatrsConnect6,
+		p.FnatrsIcmp,
+		p.FnatrsIngress,
+		p.FnatrsMapping,
 		p.FnatrsPeer4,
 		p.FnatrsPeer6,
+		p.FnatrsRecv4,
+		p.FnatrsRecv6,
+		p.FnatrsSend4,
+		p.FnatrsSend6,
 		p.FnatrsSockops,
 		p.FnatrsSockopt,
+		p.FnatrsSyn,
 	)
 }
 

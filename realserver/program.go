@@ -3,9 +3,11 @@ package realserver
 import (
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"net/netip"
 	"os"
+	"runtime"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -17,51 +19,129 @@ import (
 // not pinned: whatever ends the process detaches them, and servers go on with
 // LIPs.
 type programs struct {
-	objs     peerObjects
+	maps     peerMaps
+	loaded   map[string]*ebpf.Program
+	features []Feature
 	attached []Attachment
-	links    []link.Link
+	closers  []io.Closer // in the order in which they were made
+
+	tcpTimeout, udpTimeout time.Duration
 }
 
-// An Attachment is a BPF program at a hook of the cgroup.
+// An Attachment is a BPF program at a hook.
 type Attachment struct {
 	Program string `json:"program"`
 	Hook    string `json:"hook"`
 	ID      uint32 `json:"id"` // as bpftool prog shows it
 }
 
-// load loads the programs, attached to nothing yet.
-func load(trust []netip.Prefix, kinds []Kind, log *slog.Logger) (*programs, error) {
+// load loads the programs, attached to nothing yet. Those of a feature that the
+// kernel does not have are left out.
+func load(o *Options) (*programs, error) {
 	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK.
 	if err := rlimit.RemoveMemlock(); err != nil {
-		log.Warn("locked memory limit stays as it is", "error", err)
+		o.Log.Warn("locked memory limit stays as it is", "error", err)
 	}
-	spec, err := loadPeer()
+	spec, err := o.spec()
 	if err != nil {
 		return nil, fmt.Errorf("bpf programs: %w", err)
 	}
-	var table [256]uint8
-	for _, k := range kinds {
-		table[k] = forms[k]
+	p := &programs{loaded: map[string]*ebpf.Program{}, tcpTimeout: o.TCPTimeout, udpTimeout: o.UDPTimeout}
+	if err := p.loadMaps(spec); err != nil {
+		return nil, errors.Join(fmt.Errorf("bpf maps: %w", explain(err)), p.close())
 	}
-	if err := spec.Variables["kinds"].Set(table); err != nil {
-		return nil, fmt.Errorf("bpf programs: option kinds: %w", err)
-	}
-	p := &programs{}
-	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
-		return nil, fmt.Errorf("bpf programs: load: %w", explain(err))
-	}
-	for _, t := range trust {
-		if err := p.objs.Trust.Put(trustKey(t), uint8(1)); err != nil {
+	for _, t := range o.Trust {
+		if err := p.maps.Trust.Put(trustKey(t), uint8(1)); err != nil {
 			return nil, errors.Join(fmt.Errorf("trusted prefix %s: %w", t, err), p.close())
 		}
+	}
+	for _, f := range o.features() {
+		err := p.loadFeature(spec, f)
+		if err != nil && (f.required || errors.Is(err, unix.EPERM)) {
+			return nil, errors.Join(fmt.Errorf("%s: %w", f.Name, explain(err)), p.close())
+		}
+		if err != nil {
+			f.Missing = err.Error()
+			o.Log.Warn("this kernel lacks a feature", "feature", f.Name, "what", f.What, "needs", f.Kernel, "error", err)
+		}
+		p.features = append(p.features, f.Feature)
 	}
 	return p, nil
 }
 
+// spec returns the programs with the options as their constants.
+func (o *Options) spec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadPeer()
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]any{
+		"kinds":           o.kindTable(),
+		"ttm_length":      o.TTM.Length,
+		"tcp_timeout":     o.TCPTimeout.Nanoseconds(),
+		"udp_timeout":     o.UDPTimeout.Nanoseconds(),
+		"optval_register": optvalRegister[runtime.GOARCH],
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("constant %s: %w", name, err)
+		}
+	}
+	for _, name := range []string{"noticed", "mappings", "replies", "handshakes"} {
+		spec.Maps[name].MaxEntries = o.MaxMappings
+	}
+	return spec, nil
+}
+
+// optvalRegister is where getsockopt's fourth argument is in struct pt_regs: r10
+// of x86-64, x3 of arm64.
+var optvalRegister = map[string]uint32{"amd64": 7 * 8, "arm64": 3 * 8}
+
+// loadMaps makes the maps, which all programs share.
+func (p *programs) loadMaps(spec *ebpf.CollectionSpec) error {
+	maps := spec.Copy()
+	maps.Programs = nil
+	if err := maps.LoadAndAssign(&p.maps, nil); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, &p.maps)
+	return nil
+}
+
+// loadFeature loads the programs of a feature.
+func (p *programs) loadFeature(spec *ebpf.CollectionSpec, f feature) error {
+	own := spec.Copy()
+	own.Programs = map[string]*ebpf.ProgramSpec{}
+	for _, h := range f.hooks {
+		own.Programs[h.program] = spec.Programs[h.program]
+	}
+	c, err := ebpf.NewCollectionWithOptions(own, ebpf.CollectionOptions{MapReplacements: p.shared()})
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, closerFunc(func() error { c.Close(); return nil }))
+	for name, prog := range c.Programs {
+		p.loaded[name] = prog
+	}
+	return nil
+}
+
+// shared returns the maps by the names that they have in the programs.
+func (p *programs) shared() map[string]*ebpf.Map {
+	return map[string]*ebpf.Map{
+		"clients": p.maps.Clients, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "links": p.maps.Links,
+		"mappings": p.maps.Mappings, "noticed": p.maps.Noticed, "replies": p.maps.Replies, "trust": p.maps.Trust,
+	}
+}
+
+// closerFunc is a function as an io.Closer.
+type closerFunc func() error
+
+func (f closerFunc) Close() error { return f() }
+
 // explain says what to do where the kernel's error does not.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w: run fnatrs as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", err)
+		return fmt.Errorf("%w: run fnatrs as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON", err)
 	}
 	return err
 }
@@ -72,45 +152,46 @@ func trustKey(p netip.Prefix) peerTrustKey {
 	if p.Addr().Is4() {
 		bits += 96
 	}
-	return peerTrustKey{Length: uint32(bits), Addr: p.Addr().As16()}
+	return peerTrustKey{Length: uint32(bits), Addr: words(p.Addr())}
 }
 
-// attach attaches the programs to a cgroup. The one that learns clients comes
-// last: when it learns the first, all others are there to tell it.
-func (p *programs) attach(cgroup string) error {
-	for _, a := range []struct {
-		name   string
-		attach ebpf.AttachType
-		hook   string
-		prog   *ebpf.Program
-	}{
-		{"fnatrs_peer4", ebpf.AttachCgroupInet4GetPeername, "getpeername4", p.objs.FnatrsPeer4},
-		{"fnatrs_peer6", ebpf.AttachCgroupInet6GetPeername, "getpeername6", p.objs.FnatrsPeer6},
-		{"fnatrs_sockopt", ebpf.AttachCGroupGetsockopt, "getsockopt", p.objs.FnatrsSockopt},
-		{"fnatrs_sockops", ebpf.AttachCGroupSockOps, "sock_ops", p.objs.FnatrsSockops},
-	} {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: a.attach, Program: a.prog})
-		if err != nil {
-			return fmt.Errorf("cgroup %q: attach to %s: %w", cgroup, a.hook, explain(err))
+// attach attaches the programs of all features that are there.
+func (p *programs) attach(o *Options) error {
+	for _, f := range o.features() {
+		for _, h := range f.hooks {
+			prog := p.loaded[h.program]
+			if prog == nil {
+				continue
+			}
+			if err := p.attachHook(o, h, prog); err != nil {
+				return err
+			}
 		}
-		p.links = append(p.links, l)
-		info, err := a.prog.Info()
-		if err != nil {
-			return fmt.Errorf("bpf program %s: %w", a.name, err)
-		}
-		id, _ := info.ID()
-		p.attached = append(p.attached, Attachment{Program: a.name, Hook: a.hook, ID: uint32(id)})
 	}
 	return nil
 }
 
-// close detaches and unloads everything.
+func (p *programs) attachHook(o *Options, h hook, prog *ebpf.Program) error {
+	info, err := prog.Info()
+	if err != nil {
+		return fmt.Errorf("bpf program %s: %w", h.program, err)
+	}
+	id, _ := info.ID()
+	at, err := h.attach(o, prog)
+	if err != nil {
+		return fmt.Errorf("attach to %s: %w", h.name, explain(err))
+	}
+	p.closers = append(p.closers, at...)
+	p.attached = append(p.attached, Attachment{Program: h.program, Hook: h.name, ID: uint32(id)})
+	return nil
+}
+
+// close detaches and unloads everything, the last first.
 func (p *programs) close() error {
 	var errs []error
-	for _, l := range p.links {
-		errs = append(errs, l.Close())
+	for i := len(p.closers); i > 0; i-- {
+		errs = append(errs, p.closers[i-1].Close())
 	}
-	errs = append(errs, p.objs.Close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}

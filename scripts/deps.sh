@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deps.sh test|generate: see to the programs that make needs besides Go and git.
+# deps.sh test|bench|generate: see to the programs that make needs besides Go and git.
 #
 # What is there already is left alone, so a second run does nothing. What is
 # missing is installed by root on Debian and Ubuntu; anybody else is told its
@@ -11,13 +11,16 @@ PATH=$PATH:/usr/sbin:/sbin
 # package=program or file by which it is known to be there
 case "${1:-}" in
 test)
-	needs=(iproute2=ip iputils-ping=ping python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound)
+	needs=(gcc=cc libc6-dev=/usr/include/stdio.h iproute2=ip iputils-ping=ping nftables=nft python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound)
+	;;
+bench)
+	needs=(iproute2=ip util-linux=unshare nftables=nft haproxy=haproxy nginx-light=nginx libnginx-mod-stream=/usr/lib/nginx/modules/ngx_stream_module.so)
 	;;
 generate)
 	needs=(clang-14=clang-14 llvm-14=llvm-strip-14 libbpf-dev=/usr/include/bpf/bpf_helpers.h linux-libc-dev=/usr/include/linux/bpf.h)
 	;;
 *)
-	echo "usage: $0 test|generate" >&2
+	echo "usage: $0 test|bench|generate" >&2
 	exit 2
 	;;
 esac
@@ -49,6 +52,8 @@ apt-get install -q -y --no-install-recommends "${missing[@]}"
 for package in "${missing[@]}"; do
 	case $package in
 	nginx-light) services=(nginx) ;;
+	haproxy) services=(haproxy) ;;
+	nftables) services=(nftables) ;;
 	iperf3) services=(iperf3) ;;
 	unbound) services=(unbound unbound-resolvconf) ;;
 	*) continue ;;

@@ -2,13 +2,17 @@ package tests
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf/asm"
 
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -16,26 +20,30 @@ import (
 
 // A bed is a rig for one test, and the fnatd that runs on it.
 type bed struct {
-	*testing.T
+	testing.TB
 	*netns.Rig
 	families
-	lb  *harness.Fnatd // nil: none
-	dir string         // for files, which every user may read
+	guard string         // of TCP services: where SYNs are answered, or none
+	lb    *harness.Fnatd // nil: none
+	dir   string         // for files, which every user may read
 }
 
 // newBed returns a bed without fnatd.
-func newBed(t *testing.T, v variant, servers int) *bed {
+func newBed(t testing.TB, v variant, servers int) *bed {
 	t.Helper()
 	b := newBedOf(t, netns.Topology{Shape: v.shape, Servers: servers, Queues: v.queues})
-	b.families = v.families
+	b.families, b.guard = v.families, v.guard
+	if v.guard == "xdp" { // a veth takes what XDP_TX sends only if it runs a program itself
+		b.attach(b.Client, "eth0", asm.Mov.Imm(asm.R0, xdpPass), asm.Return())
+	}
 	return b
 }
 
 // newBedOf returns a bed on a rig of any topology, for IPv4.
-func newBedOf(t *testing.T, topology netns.Topology) *bed {
+func newBedOf(t testing.TB, topology netns.Topology) *bed {
 	t.Helper()
 	rig := netns.ForTest(t, topology)
-	b := &bed{T: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
+	b := &bed{TB: t, Rig: rig, families: fourToFour, dir: t.TempDir()}
 	for _, dir := range []string{b.dir, filepath.Dir(b.dir)} { // made for us alone
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -56,7 +64,7 @@ func (b *bed) start(services ...harness.Service) {
 func (b *bed) startWith(dataplane string, services ...harness.Service) {
 	b.Helper()
 	var err error
-	if b.lb, err = harness.Start(b.Rig, bin+"/fnatd", b.dir, harness.Config(b.Rig, b.dir, dataplane, services...)); err != nil {
+	if b.lb, err = harness.Start(b.Rig, bin+"/fnatd", b.dir, harness.Config(b.Rig, b.dir, dataplane, b.guarded(services)...)); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -64,11 +72,30 @@ func (b *bed) startWith(dataplane string, services ...harness.Service) {
 // reload puts these services in force, and returns what fnatd says has changed.
 func (b *bed) reload(services ...harness.Service) []string {
 	b.Helper()
-	r, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "", services...))
+	r, err := b.lb.Reload(harness.Config(b.Rig, b.dir, "", b.guarded(services)...))
 	if err != nil {
 		b.Fatal(err)
 	}
 	return r.Changes
+}
+
+// guarded returns services with SYNPROXY on, if the bed's are to have it.
+func (b *bed) guarded(services []harness.Service) []harness.Service {
+	services = slices.Clone(services)
+	for i := range services {
+		if s := &services[i]; b.guard != "" && s.Protocol != "udp" && !strings.Contains(s.Keys, "synproxy") {
+			s.Keys += fmt.Sprintf("\nsynproxy = { answer = %q }", b.guard)
+		}
+	}
+	return services
+}
+
+// configure writes these services to the configuration file, without a reload.
+func (b *bed) configure(services ...harness.Service) {
+	b.Helper()
+	if err := b.lb.Configure(harness.Config(b.Rig, b.dir, "", b.guarded(services)...)); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // stop ends fnatd, if it runs. However a test ends, its fnatd must exit with 0,

@@ -1,9 +1,9 @@
 package tests
 
 import (
-	"fmt"
+	"net"
 	"net/netip"
-	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,94 +14,124 @@ import (
 	"github.com/fnatd/fnatd/realserver"
 )
 
-// TestFnatrsShowsClients runs unmodified servers behind fnatd.
+// balancers are what is in front of the real server: keys of its TCP services.
+var balancers = []struct {
+	name, keys string
+	crowd      bool // 10,000 clients, too
+}{
+	{"toa", "", true},
+	{"ttm", "client_address = \"ttm\"\nttm_kind = 77", false},
+}
+
+// TestFnatrsShowsClients runs unmodified servers behind fnatd, and looks at whom
+// each takes for its client.
 func TestFnatrsShowsClients(t *testing.T) {
-	r := newRealServer(t)
-	r.attach("--trust", trustLIPs)
-	log := r.nginxLog()
-	r.serve(httpServer+fmt.Sprintf("=:%d", portGo), server(portGo), os.Args[0])
-	python := r.pythonHTTP()
-	r.asks()
-	r.balance(portNginx, portGo, portPython, portAsks)
-	for _, way := range []string{"4to4", "6to6", "6to4"} {
-		t.Run(way+"_nginx_access_log", func(t *testing.T) {
-			_, client := r.exchange(ways(portNginx)[way])
-			r.eventually(fmt.Sprintf("nginx has logged %v, or a LIP where it has no room for it", client), func() bool {
-				lines, _ := os.ReadFile(log)
-				addr, port, _ := strings.Cut(lastLine(lines), " ")
-				if way == "6to4" {
-					return isLIP([]any{addr, port})
+	for _, b := range balancers {
+		t.Run(b.name, func(t *testing.T) {
+			r := newRealServer(t)
+			r.attach("--trust", trustLIPs, "--ttm-kind", "77")
+			all := showers()
+			r.startShowers(b.keys, append(all, asksShower))
+			for _, way := range []string{"4to4", "6to6", "6to4"} {
+				for _, s := range all {
+					t.Run(way+"_"+s.name, func(t *testing.T) {
+						shown, client := s.shows(r, ways(s.port)[way])
+						switch {
+						case way == "6to4" && !s.roomy:
+							if !isLIP(parts(shown)) {
+								t.Errorf("got %s, want a LIP: there is no room for %s", shown, client)
+							}
+						case shown != client.String() && shown != client.Addr().String():
+							t.Errorf("got %s, want %s", shown, client)
+						}
+					})
 				}
-				return addr == client.Addr().String() && port == fmt.Sprint(client.Port())
-			})
-		})
-		t.Run(way+"_go_net_http", func(t *testing.T) {
-			// One socket for both versions: it has room for every client.
-			if got, client := r.exchange(ways(portGo)[way]); got != client.String() {
-				t.Errorf("got %s, want %s", got, client)
+				t.Run(way+"_calls", func(t *testing.T) { r.checkCalls(t, way) })
+				t.Run(way+"_syn_cookies", func(t *testing.T) { r.checkSYNCookies(t, way) })
 			}
-		})
-		t.Run(way+"_python_http_server", func(t *testing.T) {
-			_, client := r.exchange(ways(portPython)[way])
-			if way != "6to4" {
-				r.eventually("Python has logged "+client.Addr().String(), func() bool {
-					return strings.Contains(python[way].Output(), client.Addr().String()+" - - [")
-				})
+			if b.crowd {
+				t.Run("10000_clients_and_none_is_mistaken", r.manyClients)
+				t.Run("10000_udp_clients_and_none_is_mistaken", r.manyUDPClients)
 			}
-		})
-		t.Run(way+"_calls", func(t *testing.T) {
-			got, client := r.ask(ways(portAsks)[way])
-			want := told(client)
-			if way == "6to4" {
-				if !isLIP(got.Accept) || !isLIP(got.Getpeername) {
-					t.Errorf("got %v and %v, want LIPs: an IPv4 socket has no room for more", got.Accept, got.Getpeername)
-				}
-				want.Accept, want.Getpeername = got.Accept, got.Getpeername
+			if r.count(realserver.KeptLocal) == 0 || r.count(realserver.Shown) == 0 || r.count(realserver.Redirected) == 0 {
+				t.Errorf("kept local, shown, redirected: got %d, %d, %d, want some of each",
+					r.count(realserver.KeptLocal), r.count(realserver.Shown), r.count(realserver.Redirected))
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
-		t.Run(way+"_syn_cookies", func(t *testing.T) {
-			if err := r.host.Sysctl("net/ipv4/tcp_syncookies", "2"); err != nil {
-				t.Fatal(err)
-			}
-			defer r.host.Sysctl("net/ipv4/tcp_syncookies", "1")
-			if got, client := r.exchange(ways(portGo)[way]); got != client.String() {
-				t.Errorf("got %s, want %s", got, client)
+			r.detach()
+			if got, _ := r.exchange(r.vip(portGo)); !isLIP(parts(got)) {
+				t.Errorf("after fnatrs has stopped: got %s, want a LIP", got)
 			}
 		})
 	}
-	t.Run("10000_clients_and_none_is_mistaken", r.manyClients)
-	if r.count(realserver.Answered) != 9 || r.count(realserver.KeptLocal) == 0 || r.count(realserver.Shown) == 0 {
-		t.Errorf("answered, kept local, shown: got %d, %d, %d, want 9 and some",
-			r.count(realserver.Answered), r.count(realserver.KeptLocal), r.count(realserver.Shown))
+}
+
+// parts splits an address and port into what isLIP reads.
+func parts(shown string) []any {
+	if at, err := netip.ParseAddrPort(shown); err == nil {
+		return []any{at.Addr().String(), at.Port()}
 	}
-	r.detach()
-	if got, _ := r.exchange(r.vip(portGo)); !isLIP([]any{netip.MustParseAddrPort(got).Addr().String(), 0}) {
-		t.Errorf("after fnatrs has stopped: got %s, want a LIP", got)
+	return []any{shown, 0}
+}
+
+// checkCalls looks at what the calls tell one by one.
+func (r *realServer) checkCalls(t *testing.T, way string) {
+	got, client := r.ask(ways(portAsks)[way])
+	want := told(client)
+	if way == "6to4" {
+		if !isLIP(got.Accept) || !isLIP(got.Getpeername) {
+			t.Errorf("got %v and %v, want LIPs: an IPv4 socket has no room for more", got.Accept, got.Getpeername)
+		}
+		want.Accept, want.Getpeername = got.Accept, got.Getpeername
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// checkSYNCookies has the server answer by cookies.
+func (r *realServer) checkSYNCookies(t *testing.T, way string) {
+	if err := r.host.Sysctl("net/ipv4/tcp_syncookies", "2"); err != nil {
+		t.Fatal(err)
+	}
+	defer r.host.Sysctl("net/ipv4/tcp_syncookies", "1")
+	if got, client := r.exchange(ways(portGo)[way]); got != client.String() {
+		t.Errorf("got %s, want %s", got, client)
 	}
 }
 
 // manyClients has twenty clients at a time connect, again and again: so accept
 // does not sleep when a connection comes, and local ports are used again.
 func (r *realServer) manyClients(t *testing.T) {
+	r.crowd(t, portGo, "tcp", func(c net.Conn) (string, error) { return get(c, "/") })
+}
+
+// manyUDPClients does the same with datagrams, at a server that reads several at a time.
+func (r *realServer) manyUDPClients(t *testing.T) {
+	r.crowd(t, portRecvmmsg, "udp", func(c net.Conn) (string, error) {
+		buf := make([]byte, 2048)
+		if _, err := c.Write([]byte("who am I?")); err != nil {
+			return "", err
+		}
+		n, err := c.Read(buf)
+		return string(buf[:n]), err
+	})
+}
+
+// crowd has 10,000 clients of both IP versions ask for their address, twenty at a time.
+func (r *realServer) crowd(t *testing.T, port uint16, network string, ask func(net.Conn) (string, error)) {
 	const workers, rounds = 20, 500
 	var all sync.WaitGroup
 	for i := range workers {
-		at := r.vip(portGo)
-		if i%2 == 1 {
-			at = vip6to4(portGo)
-		}
+		at := []netip.AddrPort{fourToFour.vip(port), sixToSix.vip(port)}[i%2]
 		all.Go(func() {
 			for range rounds {
-				c, err := r.Client.Dial(t.Context(), "tcp", at.String())
+				c, err := r.Client.Dial(t.Context(), network, at.String())
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				c.SetDeadline(time.Now().Add(patience))
-				got, err := get(c, "/")
+				got, err := ask(c)
 				if want := c.LocalAddr().String(); err != nil || got != want {
 					t.Errorf("got %q, %v, want %s", got, err, want)
 				}
@@ -116,7 +146,7 @@ func (r *realServer) manyClients(t *testing.T) {
 func TestFnatrsComesAndGoes(t *testing.T) {
 	r := newRealServer(t)
 	r.asks()
-	r.balance(portAsks)
+	r.balance("", asksShower)
 	check := func(when string, known bool) {
 		t.Helper()
 		got, client := r.ask(r.vip(portAsks))
@@ -167,6 +197,20 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	check("with another kind of option", false)
 	if got := r.count(realserver.NoOption); got != 1 {
 		t.Errorf("no_option: got %d, want 1", got)
+	}
+	r.detach()
+}
+
+// TestFnatrsTestsItself runs the self-test as a user does, beside a fnatrs.
+func TestFnatrsTestsItself(t *testing.T) {
+	r := newRealServer(t)
+	r.attach("--trust", trustLIPs)
+	out := r.run(r.host, bin+"/fnatrs", "selftest")
+	if strings.Count(out, "pass  ") < 30 || strings.Contains(out, "FAIL") {
+		t.Errorf("got\n%s", out)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(r.cgroup.Path) + "/fnatrs-selftest-*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 	r.detach()
 }

@@ -129,7 +129,7 @@ func (r *realServer) lanEnd() *lanEnd {
 	copy(w.link.SrcMAC[:], mac(r.Balancer, ifname))
 	copy(w.link.DstMAC[:], mac(r.host, "eth0"))
 	for _, lip := range []string{trustedLIP, strangeLIP} {
-		r.run(r.host, "ip", "neigh", "add", lip, "lladdr", mac(r.Balancer, ifname).String(), "dev", "eth0")
+		r.must(r.host.AddNeighbour("eth0", netip.MustParseAddr(lip), mac(r.Balancer, ifname)))
 	}
 	index, err := r.Balancer.Index(ifname)
 	if err != nil {
@@ -153,7 +153,12 @@ func (r *realServer) lanEnd() *lanEnd {
 func (w *lanEnd) send(local netip.AddrPort, s packettest.TCP) {
 	w.Helper()
 	s.Link, s.Src, s.Dst = w.link, packet.EndpointFrom(local), packet.EndpointFrom(w.rip(0, portAsks))
-	if err := unix.Sendto(w.fd, s.Frame().Bytes(), 0, &w.to); err != nil {
+	w.put(s.Frame())
+}
+
+func (w *lanEnd) put(f packettest.Frame) {
+	w.Helper()
+	if err := unix.Sendto(w.fd, f.Bytes(), 0, &w.to); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -175,8 +180,16 @@ func (w *lanEnd) receive(what string, local netip.AddrPort, match func(*segment)
 // completes the handshake, and returns what asks.py says about it.
 func (w *lanEnd) connect(local netip.AddrPort, options []byte, data bool) (answer asked) {
 	w.Helper()
-	w.send(local, packettest.TCP{Flags: packet.SYN, Seq: 1000, Options: []byte{2, 4, 1460 >> 8, 1460 & 255}})
-	ack := w.receive("a SYN-ACK", local, func(s *segment) bool { return s.flags == packet.SYN|packet.ACK }).seq + 1
+	return w.connectAfter(local, nil, func() {}, options, data)
+}
+
+// connectAfter is connect with further options on the SYN, and something to be
+// done before the handshake is completed.
+func (w *lanEnd) connectAfter(local netip.AddrPort, syn []byte, before func(), options []byte, data bool) (answer asked) {
+	w.Helper()
+	w.send(local, packettest.TCP{Flags: packet.SYN, Seq: 1000, Options: append([]byte{2, 4, 1460 >> 8, 1460 & 255}, syn...)})
+	ack := w.receive("a SYN-ACK", local, func(s *segment) bool { return s.flags == packet.SYN|packet.ACK && s.ack == 1001 }).seq + 1
+	before()
 	third := packettest.TCP{Flags: packet.ACK, Seq: 1001, Ack: ack, Options: options}
 	if data {
 		third.Flags |= packet.PSH

@@ -18,21 +18,25 @@ const module = "github.com/fnatd/fnatd/"
 // that its code may import. A package that is absent may import none. Test
 // files are free.
 var arrows = map[string][]string{
-	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl"},
+	"cmd/fnatctl": {"config/keepalived", "internal/cli", "internal/ctl", "internal/ipvsadm"},
 	"cmd/fnatd":   {"internal/daemon"},
-	"cmd/fnatrs":  {"internal/cli", "realserver"},
+	"cmd/fnatrs":  {"internal/cli", "realserver", "realserver/selftest"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/health",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/health", "lb/sched", "synproxy",
 	},
-	"internal/ctl": {"internal/packet"},
-	"realserver":   {"internal/unit"},
+	"internal/ctl":     {"internal/packet"},
+	"internal/ipvsadm": {"internal/ctl"},
+	"realserver":       {"internal/cgroup", "internal/unit"},
+	// On a rig of its own, whose other end speaks TCP by hand.
+	"realserver/selftest": {"internal/cgroup", "internal/netns", "internal/packet", "realserver"},
 
-	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb"},
-	"dataplane/bpf":   {"internal/packet"},
+	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
+	"dataplane/bpf":   {"internal/packet", "synproxy"},
 	"dataplane/route": {"internal/packet"},
 
 	"conntrack": {"internal/packet", "internal/siphash"},
+	"synproxy":  {"internal/packet", "internal/siphash"},
 	"lb":        {"config", "internal/packet", "lb/sched"},
 	"lb/health": {"internal/packet"},
 	"lb/sched":  {"internal/packet"},
@@ -43,7 +47,12 @@ var arrows = map[string][]string{
 	// For tests and the demo; no package above may import them.
 	"internal/packettest": {"internal/packet"},
 	"tests/harness":       {"internal/ctl", "internal/netns", "internal/packet", "realserver"},
-	"tests/demo":          {"internal/netns", "internal/packet", "tests/harness"},
+	"tests/demo":          {"internal/cgroup", "internal/netns", "internal/packet", "tests/harness"},
+	"tests/bench": {
+		"dataplane/xsk", "internal/netns", "internal/packet", "internal/packettest", "tests/bench/load", "tests/bench/traffic", "tests/harness",
+	},
+	"tests/bench/load":    {"internal/netns", "tests/bench/traffic"},
+	"tests/bench/traffic": {"internal/netns", "internal/packettest"},
 }
 
 // unsafeFiles are the files, or the packages, that may import unsafe.

@@ -112,7 +112,7 @@ func (b *bed) echoDatagrams(sizes ...int) {
 // newJumboBed is newBed with another MTU, on every interface.
 func newJumboBed(t *testing.T, mtu int) *bed {
 	t.Helper()
-	b := &bed{T: t, families: fourToFour, Rig: netns.ForTest(t, netns.Topology{Servers: 1, MTU: mtu}), dir: t.TempDir()}
+	b := &bed{TB: t, families: fourToFour, Rig: netns.ForTest(t, netns.Topology{Servers: 1, MTU: mtu}), dir: t.TempDir()}
 	t.Cleanup(b.stop)
 	return b
 }

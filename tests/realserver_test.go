@@ -1,24 +1,21 @@
 package tests
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	bpflink "github.com/cilium/ebpf/link"
 
+	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/realserver"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -31,37 +28,32 @@ const (
 	portGo     = 8081
 	portPython = 8082
 	portAsks   = 8083 // testdata/asks.py
+
+	portRecvfrom = 9001 // testdata/servers.c
+	portRecvmmsg = 9003
 )
+
+// asksShower is for balance: it shows more than a shower can say.
+var asksShower = &shower{name: "asks", protocol: "tcp", port: portAsks, start: func(r *realServer, _ *shower) { r.asks() }}
 
 // trustLIPs covers the LIPs, 198.19.0.10 and .11, and addresses up to .63.
 const trustLIPs = "198.19.0.0/26,2001:db8:19::/64"
-
-// httpServer is the environment variable that makes a server of the test binary.
-const httpServer = "FNATD_TEST_HTTP_SERVER"
-
-// serveHTTP is an unsuspecting server: it tells each client its address.
-func serveHTTP(addr string) int {
-	err := http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, r.RemoteAddr)
-	}))
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
 
 // A realServer is server 0 of a bed, whose programs are in a cgroup that fnatrs
 // serves.
 type realServer struct {
 	*bed
 	host   *netns.Host
-	cgroup *harness.Cgroup
+	cgroup *cgroup.Group
 	rs     *harness.Fnatrs
+	at     map[uint16]*shower // by the ports of their VIPs
 }
 
-func newRealServer(t *testing.T) *realServer {
+func newRealServer(t testing.TB) *realServer {
 	b := newBed(t, matrix[0], 1)
 	r := &realServer{bed: b, host: b.Servers[0]}
 	var err error
-	if r.cgroup, err = harness.NewCgroup("fnatrs-test"); err != nil {
+	if r.cgroup, err = cgroup.New("fnatrs-test"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -109,8 +101,8 @@ func (r *realServer) checkDetached() {
 	}
 }
 
-// serve starts a program in the cgroup and waits until it answers at all addresses.
-func (r *realServer) serve(env string, at []netip.AddrPort, name string, args ...string) *netns.Process {
+// serve starts a program in the cgroup and waits until it is ready.
+func (r *realServer) serve(env string, ready func() bool, name string, args ...string) *netns.Process {
 	r.Helper()
 	cmd := r.cgroup.Hold(r.host.Command(context.Background(), name, args...))
 	if env != "" {
@@ -126,10 +118,22 @@ func (r *realServer) serve(env string, at []netip.AddrPort, name string, args ..
 			r.Logf("%s printed:\n%s", name, p.Output())
 		}
 	})
-	for _, addr := range at {
-		r.eventually(fmt.Sprintf("%s is ready: %s", name, p.Output()), r.answers(r.host, addr))
-	}
+	r.eventually(fmt.Sprintf("%s is ready: %s", name, p.Output()), ready)
 	return p
+}
+
+// start has the servers run, and fnatd balance them.
+func (r *realServer) startShowers(keys string, all []*shower) {
+	r.Helper()
+	r.at = map[uint16]*shower{}
+	for _, s := range all {
+		s.start(r, s)
+		for _, at := range ways(s.port) {
+			r.at[at.Port()] = s
+		}
+	}
+	r.meet()
+	r.balance(keys, all...)
 }
 
 func server(port uint16) []netip.AddrPort {
@@ -146,18 +150,22 @@ func (r *realServer) count(c realserver.Counter) uint64 {
 	return s.Count(c)
 }
 
-// balance starts fnatd with three services for each port of server 0: 4to4 and
-// 6to6 at the same port of a VIP, 6to4 a hundred above.
-func (r *realServer) balance(ports ...uint16) {
+// balance starts fnatd with three services for each server: 4to4 and 6to6 at its
+// port of a VIP, 6to4 a hundred above. The keys are those of the TCP services.
+func (r *realServer) balance(keys string, all ...*shower) {
 	r.Helper()
 	var services []harness.Service
-	for _, port := range ports {
+	for _, shower := range all {
 		for _, s := range []harness.Service{
-			{Name: "4to4", Virtual: fourToFour.vip(port), Servers: fourToFour.to(port, 0)},
-			{Name: "6to6", Virtual: sixToSix.vip(port), Servers: sixToSix.to(port, 0)},
-			{Name: "6to4", Virtual: vip6to4(port), Servers: sixToFour.to(port, 0)},
+			{Name: "4to4", Virtual: fourToFour.vip(shower.port), Servers: fourToFour.to(shower.port, 0)},
+			{Name: "6to6", Virtual: sixToSix.vip(shower.port), Servers: sixToSix.to(shower.port, 0)},
+			{Name: "6to4", Virtual: vip6to4(shower.port), Servers: sixToFour.to(shower.port, 0)},
 		} {
-			s.Name += fmt.Sprintf("-%d", port)
+			s.Name += "-" + shower.name
+			s.Protocol = shower.protocol
+			if s.Protocol == "tcp" {
+				s.Keys = keys
+			}
 			services = append(services, s)
 		}
 	}
@@ -177,13 +185,9 @@ func ways(port uint16) map[string]netip.AddrPort {
 // answer and the address that the client really has.
 func (r *realServer) exchange(at netip.AddrPort) (answer string, client netip.AddrPort) {
 	r.Helper()
-	c, err := r.Client.Dial(r.Context(), "tcp", at.String())
+	c := r.dialClient("tcp", at)
+	answer, err := get(c, "/")
 	if err != nil {
-		r.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
-	if answer, err = get(c, "/"); err != nil {
 		r.Fatal(err)
 	}
 	return answer, c.LocalAddr().(*net.TCPAddr).AddrPort()
@@ -200,20 +204,11 @@ type asked struct {
 
 func (r *realServer) ask(at netip.AddrPort) (answer asked, client netip.AddrPort) {
 	r.Helper()
-	c, err := r.Client.Dial(r.Context(), "tcp", at.String())
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
-	text, err := io.ReadAll(c)
-	if err == nil {
-		err = json.Unmarshal(text, &answer)
-	}
-	if err != nil {
+	text, client := r.readTCP(at)
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		r.Fatalf("%v answered %q: %v", at, text, err)
 	}
-	return answer, c.LocalAddr().(*net.TCPAddr).AddrPort()
+	return answer, client
 }
 
 // shown is an address as Python has it: the number is a float to encoding/json.
@@ -248,12 +243,6 @@ func isLIP(a []any) bool {
 	return len(a) == 2 && (a[0] == netns.LIP(0).String() || a[0] == netns.LIP(1).String() || a[0] == netns.LIP6(0).String())
 }
 
-// lastLine returns the last line of a log, without its end.
-func lastLine(log []byte) string {
-	all := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
-	return string(all[len(all)-1])
-}
-
 // nginxLog starts nginx, and returns its access log's name.
 func (r *realServer) nginxLog() string {
 	r.Helper()
@@ -270,8 +259,12 @@ error_log stderr;
 pid %[1]s/nginx.pid;
 events {}
 http {
-	log_format who "$remote_addr $remote_port";
+	log_format who "$who";
 	access_log %[2]s who;
+	map $remote_addr $who {
+		~: "[$remote_addr]:$remote_port";
+		default "$remote_addr:$remote_port";
+	}
 	client_body_temp_path %[1]s/body;
 	proxy_temp_path %[1]s/proxy;
 	fastcgi_temp_path %[1]s/fastcgi;
@@ -288,22 +281,20 @@ http {
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		r.Fatal(err)
 	}
-	r.serve("", at, "nginx", "-c", file, "-e", "stderr")
+	r.serve("", r.listening("tcp", at...), "nginx", "-c", file, "-e", "stderr")
 	return log
 }
 
 // pythonHTTP starts Python's own server once for each IP version.
-func (r *realServer) pythonHTTP() map[string]*netns.Process {
+func (r *realServer) pythonHTTP() (all []*netns.Process) {
 	r.Helper()
 	dir := filepath.Join(r.dir, "www")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		r.Fatal(err)
 	}
-	all := map[string]*netns.Process{}
-	for i, way := range []string{"4to4", "6to6"} {
-		at := server(portPython)[i]
-		all[way] = r.serve("PYTHONUNBUFFERED=1", []netip.AddrPort{at}, "python3",
-			"-m", "http.server", fmt.Sprint(portPython), "--bind", at.Addr().String(), "--directory", dir)
+	for _, at := range server(portPython) {
+		all = append(all, r.serve("PYTHONUNBUFFERED=1", r.listening("tcp", at), "python3",
+			"-m", "http.server", fmt.Sprint(portPython), "--bind", at.Addr().String(), "--directory", dir))
 	}
 	return all
 }
@@ -311,6 +302,6 @@ func (r *realServer) pythonHTTP() map[string]*netns.Process {
 func (r *realServer) asks() {
 	r.Helper()
 	for _, at := range server(portAsks) {
-		r.serve("", []netip.AddrPort{at}, "python3", "testdata/asks.py", at.Addr().String(), fmt.Sprint(portAsks))
+		r.serve("", r.listening("tcp", at), "python3", "testdata/asks.py", at.Addr().String(), fmt.Sprint(portAsks))
 	}
 }

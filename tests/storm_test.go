@@ -141,7 +141,7 @@ func TestTransfersSurviveBadCables(t *testing.T) {
 		transfers = 200
 		stuck     = 4 * time.Minute
 	)
-	b := newBed(t, variant{netns.TwoArm, 2, fourToFour, false}, 1)
+	b := newBed(t, variant{netns.TwoArm, 2, fourToFour, false, ""}, 1)
 	client, atClient := b.behindCable(b.Client)
 	server, atServer := b.behindCable(b.Servers[0])
 	data := make([]byte, size)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,26 +26,38 @@ type program struct {
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{Use: "fnatctl", Short: "Look at and steer a running fnatd"}
-	root.PersistentFlags().StringVar(&p.socket, "socket", ctl.DefaultSocket, "control socket of fnatd")
+	root.PersistentFlags().StringVar(&p.socket, "socket", defaultSocket(), "control socket of fnatd; $"+socketVariable+" sets another default")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
-	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.health(), p.reload(), p.importFile(), p.version())
+	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.drops(), p.health(),
+		p.reload(), p.diff(), p.drain(), p.explain(), p.top(), p.ipvsadm(), p.importFile(), p.version())
 	return root
 }
 
+// socketVariable names another control socket, for programs that cannot say
+// --socket, as scripts that call ipvsadm.
+const socketVariable = "FNATCTL_SOCKET"
+
+func defaultSocket() string { return cmp.Or(os.Getenv(socketVariable), ctl.DefaultSocket) }
+
 func (p *program) client() *ctl.Client { return ctl.NewClient(p.socket) }
 
-// ask returns a command that prints the answer to a path as JSON if --json
+// ask returns a command that prints the answer to a question as JSON if --json
 // asks for it, and as human prints it otherwise.
-func (p *program) ask(use, short, path string, human func(context.Context, *ctl.Client, *bufio.Writer) error) *cobra.Command {
+func (p *program) ask(use, short string, q ctl.Question, human func(context.Context, *ctl.Client, *bufio.Writer) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if p.json {
-				return p.client().Copy(context.Background(), p.env.Stdout, path)
-			}
-			return p.print(human)
+			return p.show(q, human)
 		},
 	}
+}
+
+// show prints the answer to q as JSON, or as human prints it.
+func (p *program) show(q ctl.Question, human func(context.Context, *ctl.Client, *bufio.Writer) error) error {
+	if p.json {
+		return p.client().Copy(context.Background(), p.env.Stdout, q)
+	}
+	return p.print(human)
 }
 
 // print calls human with a buffered standard output.
@@ -55,7 +69,7 @@ func (p *program) print(human func(context.Context, *ctl.Client, *bufio.Writer) 
 
 func (p *program) services() *cobra.Command {
 	var traffic bool
-	cmd := p.ask("services", "List services and their real servers", ctl.PathServices,
+	cmd := p.ask("services", "List services and their real servers", ctl.Get(ctl.PathServices),
 		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 			services, err := c.Services(ctx)
 			if err == nil {
@@ -72,10 +86,7 @@ func (p *program) connections() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "connections", Short: "List connections", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if p.json {
-				return p.client().Copy(context.Background(), p.env.Stdout, ctl.ConnectionsPath(f))
-			}
-			return p.print(func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
+			return p.show(ctl.Get(ctl.ConnectionsPath(f)), func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 				err := printConnections(w, c.Connections(ctx, f))
 				if errors.Is(err, ctl.ErrMore) {
 					fmt.Fprintf(p.env.Stderr, "fnatctl: there are more than the %d of --limit\n", f.Limit)
@@ -107,7 +118,7 @@ func (p *program) completeService(*cobra.Command, []string, string) ([]string, c
 }
 
 func (p *program) locals() *cobra.Command {
-	return p.ask("locals", "List local addresses and the state of their ports", ctl.PathLocals,
+	return p.ask("locals", "List local addresses and the state of their ports", ctl.Get(ctl.PathLocals),
 		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 			locals, err := c.Locals(ctx)
 			if err == nil {
@@ -118,7 +129,7 @@ func (p *program) locals() *cobra.Command {
 }
 
 func (p *program) stats() *cobra.Command {
-	return p.ask("stats", "Show the connection table, interfaces and workers", ctl.PathStats,
+	return p.ask("stats", "Show the connection table, interfaces and workers", ctl.Get(ctl.PathStats),
 		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 			stats, err := c.Stats(ctx)
 			if err == nil {
@@ -130,7 +141,7 @@ func (p *program) stats() *cobra.Command {
 
 func (p *program) drops() *cobra.Command {
 	var all bool
-	cmd := p.ask("drops", "Show why packets were dropped and what to do about it", ctl.PathDrops,
+	cmd := p.ask("drops", "Show why packets were dropped and what to do about it", ctl.Get(ctl.PathDrops),
 		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 			drops, err := c.Drops(ctx)
 			if err == nil {
@@ -144,7 +155,7 @@ func (p *program) drops() *cobra.Command {
 
 func (p *program) health() *cobra.Command {
 	var all bool
-	cmd := p.ask("health", "Show which real servers are up, and why not", ctl.PathHealth,
+	cmd := p.ask("health", "Show which real servers are up, and why not", ctl.Get(ctl.PathHealth),
 		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 			services, err := c.Health(ctx)
 			if err == nil {
@@ -157,7 +168,7 @@ func (p *program) health() *cobra.Command {
 }
 
 func (p *program) reload() *cobra.Command {
-	return p.ask("reload", "Have fnatd read its configuration file again", ctl.PathReload,
+	return p.ask("reload", "Have fnatd read its configuration file again", ctl.Post(ctl.PathReload, nil),
 		func(ctx context.Context, c *ctl.Client, w *bufio.Writer) error {
 			done, err := c.Reload(ctx)
 			if err == nil {

@@ -26,8 +26,9 @@ func endpoint(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // fakeBackend is a small fnatd that never changes.
 type fakeBackend struct {
-	conns     int
-	reloadErr error
+	ctl.Backend // nil: the rest is not asked
+	conns       int
+	reloadErr   error
 }
 
 func (*fakeBackend) Services() []ctl.Service {
@@ -83,6 +84,17 @@ func (*fakeBackend) Stats() ctl.Stats {
 			Inserted: 5000, NotInserted: ctl.NotInserted{NoRoom: 3, OverMTU: 1}, Stripped: 2,
 			Notices: ctl.Notices{Sent: 10, Acknowledged: 9, Resent: 4, GivenUp: 1},
 		},
+		Guards: []ctl.Guard{
+			{
+				Service: "web", Mode: "adaptive", On: true, Answer: "xdp",
+				Offer: ctl.Offer{MSS: 1452, Window: 64240, WindowScale: 7, SACK: true, Timestamps: true},
+				Events: []ctl.Event{
+					{Name: "syn", Count: 4000000}, {Name: "cookie_sent", Count: 4000000}, {Name: "good_ack", Count: 210}, {Name: "bad_ack", Count: 7},
+					{Name: "joined", Count: 208}, {Name: "refused", Count: 1}, {Name: "syn_retried", Count: 3}, {Name: "silent", Count: 1}, {Name: "failed", Count: 1},
+				},
+			},
+			{Service: "ssh", Mode: "off"},
+		},
 		Interfaces: []ctl.Interface{
 			{Name: "eth0", Mode: "zerocopy", Queues: 2},
 			{Name: "veth1", Mode: "copy", Queues: 1, Reason: "zero-copy: operation not supported"},
@@ -124,11 +136,53 @@ func (f *fakeBackend) Reload(context.Context) (ctl.Reload, error) {
 	return ctl.Reload{ConfigFile: "/etc/fnatd/lb.toml", Changes: []string{`service "web": real_server 10.0.2.14:8080: added`}}, f.reloadErr
 }
 
+func (*fakeBackend) Diff(_ context.Context, name string, toml []byte) (ctl.Diff, error) {
+	switch {
+	case toml == nil:
+		return ctl.Diff{ConfigFile: "/etc/fnatd/lb.toml"}, nil
+	case string(toml) == "bad\n":
+		return ctl.Diff{}, errors.New(name + ":1: bad")
+	}
+	return ctl.Diff{ConfigFile: name, Changes: []ctl.Change{
+		{What: `~ service "web": scheduler wlc -> rr`, Connections: 1234},
+		{What: `- service "web": real_server 10.0.2.12:8080: weight 0`, Connections: 2, Effect: "go on for 30s, then reset"},
+		{What: `+ service "web": real_server 10.0.2.14:8080: weight 1`},
+	}}, nil
+}
+
+func (*fakeBackend) Explain(f ctl.Flow) ctl.Explanation {
+	e := ctl.Explanation{Flow: f, Verdict: ctl.Forwarded, Steps: []ctl.Step{{What: "service", Text: "web: wlc, pool lan, client address toa"}, {What: "real server", Text: "10.0.2.11:8080"}}}
+	if f.Protocol == "udp" {
+		e.Verdict, e.Reason = ctl.WouldDrop, "no_server"
+		e.LastDrop = &ctl.LastDrop{Drop: ctl.NewDrop("no_neighbour", 0), AgoSeconds: 3.25}
+	}
+	return e
+}
+
+func (*fakeBackend) Drains() []ctl.Drain {
+	return []ctl.Drain{
+		{Service: "web", Virtual: endpoint("203.0.113.10:80"), Real: endpoint("10.0.2.11:8080"), Connections: 12, ResetSeconds: 29.01},
+		{Service: "web", Virtual: endpoint("203.0.113.10:80"), Real: endpoint("10.0.2.12:8080")},
+		{Service: "old", Virtual: endpoint("203.0.113.10:81"), Real: endpoint("10.0.2.12:8080"), Connections: 1, ResetSeconds: 5, Removed: true},
+	}
+}
+
+func (f *fakeBackend) Drain(_ context.Context, o ctl.DrainOrder) ([]ctl.Drain, error) {
+	if o.Undo {
+		return nil, nil
+	}
+	d := ctl.Drain{Service: o.Service, Real: endpoint(o.Server), Connections: 12, ResetSeconds: 30}
+	if o.Seconds != nil {
+		d.ResetSeconds = *o.Seconds
+	}
+	return []ctl.Drain{d}, nil
+}
+
 // serve serves b on a unix socket until the test ends and returns its path.
 func serve(t *testing.T, b ctl.Backend) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "fnatd.sock")
-	l, err := ctl.Listen(socket)
+	l, err := ctl.Listen(socket, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +241,20 @@ func TestTables(t *testing.T) {
 		"health_checks":           {"health", "--checks"},
 		"json_health":             {"health", "--json"},
 		"reload":                  {"reload"},
+		"diff":                    {"diff", "testdata/small.toml"},
+		"diff_of_keepalived_conf": {"diff", "testdata/keepalived_interfaces.conf"},
+		"diff_of_its_own":         {"diff"},
+		"json_diff":               {"diff", "testdata/small.toml", "--json"},
+		"explain":                 {"explain", "TCP", "198.51.100.7:40000", "203.0.113.10:80"},
+		"explain_a_drop":          {"explain", "udp", "198.51.100.7:40000", "203.0.113.10:53"},
+		"json_explain":            {"explain", "--json", "tcp", "198.51.100.7:40000", "203.0.113.10:80"},
+		"completion_of_a_vip":     {"__complete", "explain", "tcp", "198.51.100.7:40000", ""},
+		"drains":                  {"drain"},
+		"drain":                   {"drain", "10.0.2.11:8080", "--service", "web"},
+		"drain_for":               {"drain", "10.0.2.11:8080", "--service", "web", "--for", "90s"},
+		"drain_undo":              {"drain", "10.0.2.11:8080", "--undo"},
+		"json_drains":             {"drain", "--json"},
+		"completion_of_a_server":  {"__complete", "drain", ""},
 		"version":                 {"version"},
 		"json_services":           {"--json", "services"},
 		"json_connections":        {"connections", "--json", "--limit", "1"},
@@ -249,6 +317,11 @@ func TestExitCodes(t *testing.T) {
 		"no_daemon_for_list": {[]string{"--socket", none, "connections"}, cli.Failure, "fnatctl: connect " + none + ": no such file: is fnatd running? (--socket names another)\n"},
 		"no_such_service":    {[]string{"--socket", socket, "connections", "--service", "wbe"}, cli.Failure, "fnatctl: service \"wbe\": no such service\n"},
 		"refused_reload":     {[]string{"--socket", socket, "reload"}, cli.Failure, "fnatctl: reload refused, the old configuration stays in use:\nlb.toml:3: bad\n"},
+		"explain_half":       {[]string{"explain", "tcp"}, cli.Usage, "fnatctl: accepts 3 arg(s), received 1\nsee fnatctl --help\n"},
+		"explain_icmp":       {[]string{"explain", "icmp", "a", "b"}, cli.Failure, "fnatctl: protocol \"icmp\": want tcp or udp\n"},
+		"undo_of_nothing":    {[]string{"--socket", socket, "drain", "--undo"}, cli.Failure, "fnatctl: which server? fnatctl drain SERVER\n"},
+		"no_file_to_diff":    {[]string{"--socket", socket, "diff", "none.toml"}, cli.Failure, "fnatctl: open none.toml: no such file or directory\n"},
+		"refused_diff":       {[]string{"--socket", socket, "diff", "testdata/bad.toml"}, cli.Failure, "fnatctl: a reload would be refused:\ntestdata/bad.toml:1: bad\n"},
 		"help":               {[]string{"--help"}, cli.OK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,8 +12,12 @@ var version = "unknown"
 
 func main() { os.Exit(run(cli.OSEnv())) }
 
-// run runs one command and returns the exit code.
+// run runs one command and returns the exit code. Called as ipvsadm, it is that.
 func run(env cli.Env) int {
 	p := &program{env: env}
+	if env.Name == "ipvsadm" {
+		p.socket = defaultSocket()
+		return p.speakIPVSADM(env.Name, env.Args)
+	}
 	return cli.Run(env, p.root())
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,13 +20,7 @@ const minName = 28
 // printServices prints a line for each service and below it one for each of
 // its real servers, as ipvsadm -Ln does, or with traffic ipvsadm -Ln --stats.
 func printServices(w *bufio.Writer, services []ctl.Service, traffic bool) {
-	name := minName
-	for _, s := range services {
-		name = max(name, len(s.Virtual.String()))
-		for _, r := range s.Servers {
-			name = max(name, len(r.Real.String()))
-		}
-	}
+	name := nameWidth(services)
 	if traffic {
 		fmt.Fprintf(w, "Prot %-*s     Conns    InPkts   OutPkts   InBytes  OutBytes\n", name, "Virtual")
 		fmt.Fprintf(w, "  -> Real\n")
@@ -50,6 +45,18 @@ func printServices(w *bufio.Writer, services []ctl.Service, traffic bool) {
 			fmt.Fprintln(w, strings.TrimRight(line, " "))
 		}
 	}
+}
+
+// nameWidth returns how wide a column with all addresses of services is.
+func nameWidth(services []ctl.Service) int {
+	width := minName
+	for _, s := range services {
+		width = max(width, len(s.Virtual.String()))
+		for _, r := range s.Servers {
+			width = max(width, len(r.Real.String()))
+		}
+	}
+	return width
 }
 
 func printTraffic(w *bufio.Writer, t *ctl.Traffic) {
@@ -146,6 +153,41 @@ func printReload(w *bufio.Writer, done ctl.Reload) {
 	for _, c := range done.Changes {
 		fmt.Fprintln(w, c)
 	}
+}
+
+// printDiff prints each change with the connections that it concerns.
+func printDiff(w *bufio.Writer, d *ctl.Diff) {
+	if len(d.Changes) == 0 {
+		fmt.Fprintf(w, "%s would change nothing\n", d.ConfigFile)
+		return
+	}
+	t := newTable(w, ">Connections", "Change")
+	for _, c := range d.Changes {
+		t.row(strconv.Itoa(c.Connections), c.What)
+		if c.Effect != "" {
+			t.row("", "  -> "+c.Effect)
+		}
+	}
+	t.flush()
+}
+
+func printDrains(w *bufio.Writer, drains []ctl.Drain, none string) {
+	if len(drains) == 0 {
+		fmt.Fprintln(w, none)
+		return
+	}
+	t := newTable(w, "Service", "Real", ">Connections", "Reset", "Why")
+	for _, d := range drains {
+		reset, why := "done", "drained by an operator"
+		if d.ResetSeconds > 0 {
+			reset = "in " + seconds(math.Ceil(d.ResetSeconds))
+		}
+		if d.Removed {
+			why = "removed from the configuration"
+		}
+		t.row(d.Service, d.Real.String(), strconv.Itoa(d.Connections), reset, why)
+	}
+	t.flush()
 }
 
 // seconds formats s as a configuration file writes it: 90s, 5m0s.

@@ -12,6 +12,7 @@ import (
 
 func printStats(w *bufio.Writer, s *ctl.Stats) {
 	printProgram(w, s)
+	printGuards(w, s.Guards)
 	printInterfaces(w, s.Interfaces)
 	printWorkers(w, s.Workers)
 	printRings(w, s.Workers)
@@ -41,6 +42,29 @@ func printProgram(w *bufio.Writer, s *ctl.Stats) {
 	}
 	if len(s.Events) > 0 {
 		fmt.Fprintln(w)
+	}
+}
+
+// printGuards shows SYNPROXY of the services that have it, or had it.
+func printGuards(w *bufio.Writer, guards []ctl.Guard) {
+	t := newTable(w, "SYNProxy", "Mode", "Now", "By", ">SYNs", ">Cookies", ">Good", ">Bad", ">Joined", ">Refused", ">Retried", ">Silent", ">Failed")
+	some := false
+	for _, g := range guards {
+		if g.Mode == "off" && g.Count("syn") == 0 {
+			continue
+		}
+		some = true
+		now := "off"
+		if g.On {
+			now = "on"
+		}
+		t.row(g.Service, g.Mode, now, g.Answer, count(g.Count("syn")), count(g.Count("cookie_sent")), count(g.Count("good_ack")),
+			count(g.Count("bad_ack")), count(g.Count("joined")), count(g.Count("refused")), count(g.Count("syn_retried")),
+			count(g.Count("silent")), count(g.Count("failed")))
+	}
+	if some {
+		fmt.Fprintln(w)
+		t.flush()
 	}
 }
 

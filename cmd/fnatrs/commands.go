@@ -5,18 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os/signal"
-	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fnatd/fnatd/internal/cli"
 	"github.com/fnatd/fnatd/realserver"
+	"github.com/fnatd/fnatd/realserver/selftest"
 )
 
 // A program is one run: the global flags and what the commands share.
@@ -31,23 +28,25 @@ func (p *program) root() *cobra.Command {
 		Use:   "fnatrs",
 		Short: "Show the servers of this machine the clients behind the balancer",
 		Long: `fnatrs shows the servers of this machine the clients behind the balancer, in
-accept, getpeername and getsockopt, without a kernel module. The balancer must
-tell a client's address by a TCP option: client_address = "toa" in fnatd.
+accept, getpeername, recvmsg and getsockopt, without a kernel module. What is
+sent to such a client of a UDP server goes back to the balancer.
 
-TCP only: UDP servers see the balancer's local address.`,
+The balancer must tell a client's address: by a TCP option, and by a notice
+ahead of a UDP flow. In fnatd that is client_address = "toa" (or "ttm") and
+"icmp-echo", its defaults.`,
 	}
 	root.PersistentFlags().StringVar(&p.socket, "socket", realserver.DefaultSocket, "control socket of fnatrs")
-	root.AddCommand(p.run(), p.status(), p.version())
+	root.AddCommand(p.run(), p.status(), p.mappings(), p.selftest(), p.version())
 	return root
 }
 
 func (p *program) run() *cobra.Command {
 	o := realserver.Options{Kinds: realserver.DefaultKinds, Version: version}
 	cmd := &cobra.Command{
-		Use: "run --trust PREFIX[,PREFIX]", Short: "Show clients to TCP servers until SIGTERM",
+		Use: "run --trust PREFIX[,PREFIX]", Short: "Show clients to servers until SIGTERM",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(o.Trust) == 0 {
-				return errors.New("--trust is missing: name the networks of the balancer's local addresses, as --trust 10.0.1.0/24")
+			if err := o.Check(); err != nil {
+				return err
 			}
 			return cobra.NoArgs(cmd, args)
 		},
@@ -61,7 +60,14 @@ func (p *program) run() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Var(&o.Trust, "trust", "believe client addresses only from these networks, those of the balancer's local addresses; required")
 	flags.Var(&o.Kinds, "kinds", "TCP options to read, by kind")
+	flags.Uint8Var(&o.TTM.Kind, "ttm-kind", 0, "read the option of kgwttm, too, which has this kind (default none)")
+	flags.Uint8Var(&o.TTM.Length, "ttm-length", realserver.DefaultTTM, "and this length")
 	flags.StringVar(&o.Cgroup, "cgroup", "", "serve the servers of this cgroup and those below it (default the root of the v2 tree)")
+	flags.StringSliceVar(&o.Interfaces, "interface", nil, "read UDP notices at ingress of these interfaces, also what is forwarded to containers; needs Linux 6.6 (default those that this host receives itself)")
+	flags.DurationVar(&o.TCPTimeout, "tcp-timeout", realserver.DefaultTCPTimeout, "forget what a SYN or a notice has told of a connection that is not made")
+	flags.DurationVar(&o.UDPTimeout, "udp-timeout", realserver.DefaultUDPTimeout, "forget the client of a UDP flow that is not heard of")
+	flags.Uint32Var(&o.MaxMappings, "max-mappings", realserver.DefaultMaxMappings, "UDP flows to know at most; the least recently used goes first")
+	flags.StringVar(&o.Metrics, "metrics", realserver.DefaultMetrics, "where Prometheus finds /metrics; \"\" turns it off")
 	return cmd
 }
 
@@ -77,6 +83,52 @@ func (p *program) status() *cobra.Command {
 				return json.NewEncoder(p.env.Stdout).Encode(s)
 			}
 			return printStatus(p.env.Stdout, s)
+		},
+	}
+	p.jsonFlag(cmd)
+	return cmd
+}
+
+func (p *program) mappings() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "mappings", Short: "Show the clients of UDP flows that a running fnatrs knows", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all, err := realserver.AskMappings(p.socket)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return json.NewEncoder(p.env.Stdout).Encode(all)
+			}
+			return printMappings(p.env.Stdout, all)
+		},
+	}
+	p.jsonFlag(cmd)
+	return cmd
+}
+
+func (p *program) selftest() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "selftest", Short: "Check on this machine what works, in namespaces of its own", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all := []selftest.Result{}
+			failed := 0
+			err := selftest.Run(func(r selftest.Result) {
+				all = append(all, r)
+				if !r.Passed {
+					failed++
+				}
+				if !p.json {
+					printResult(p.env.Stdout, r)
+				}
+			})
+			if p.json {
+				err = errors.Join(err, json.NewEncoder(p.env.Stdout).Encode(all))
+			}
+			if err == nil && failed > 0 {
+				err = fmt.Errorf("%d of %d checks failed", failed, len(all))
+			}
+			return err
 		},
 	}
 	p.jsonFlag(cmd)
@@ -100,24 +152,4 @@ func (p *program) version() *cobra.Command {
 
 func (p *program) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&p.json, "json", false, "print the answer as JSON")
-}
-
-// printStatus prints a status for people.
-func printStatus(to io.Writer, s *realserver.Status) error {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "version\t%s\n", s.Version)
-	fmt.Fprintf(w, "pid\t%d\n", s.PID)
-	fmt.Fprintf(w, "started\t%s\n", s.Started.Format(time.DateTime))
-	fmt.Fprintf(w, "cgroup\t%s\n", s.Cgroup)
-	fmt.Fprintf(w, "trust\t%s\n", s.Trust.String())
-	fmt.Fprintf(w, "kinds\t%s\n", strings.Trim(fmt.Sprint(s.Kinds), "[]"))
-	fmt.Fprint(w, "\nPROGRAM\tID\tHOOK\n")
-	for _, a := range s.Programs {
-		fmt.Fprintf(w, "%s\t%d\t%s\n", a.Program, a.ID, a.Hook)
-	}
-	fmt.Fprint(w, "\nCOUNTER\tCOUNT\tMEANING\n")
-	for _, c := range s.Counters {
-		fmt.Fprintf(w, "%s\t%d\t%s\n", c.Name, c.Count, c.Meaning)
-	}
-	return w.Flush()
 }

@@ -181,6 +181,17 @@ func holds(l link.Link, xdp netlink.LinkXdp) bool {
 	return err == nil && uint32(info.Program) == xdp.ProgId
 }
 
+// Sends reports whether what the program sends back by an interface (XDP_TX) can be
+// expected to get out. A veth's peer takes it only if it runs an XDP program itself, or
+// NAPI, which cannot be seen from here.
+func Sends(ifindex int, at Mode) bool {
+	if at == Generic {
+		return true
+	}
+	l, err := netlink.LinkByIndex(ifindex)
+	return err == nil && l.Type() != "veth"
+}
+
 func attachedMode(xdp netlink.LinkXdp) Mode {
 	if xdp.AttachMode == nl.XDP_ATTACHED_SKB {
 		return Generic

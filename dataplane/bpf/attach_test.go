@@ -43,11 +43,12 @@ func (p *Program) attach(t *testing.T, l netlink.Link, mode, wantMode Mode, want
 }
 
 // somebodys returns an XDP program that is not ours.
-func somebodys(t *testing.T) *ebpf.Program {
+func somebodys(t testing.TB) *ebpf.Program {
 	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name:         "somebodys",
 		Type:         ebpf.XDP,
+		AttachType:   ebpf.AttachXDP,
 		License:      "MIT",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, xdpPass), asm.Return()},
 	})

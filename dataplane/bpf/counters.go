@@ -6,7 +6,7 @@ import "fmt"
 // label in metrics.
 type Counter uint8
 
-// Counters, in the order of enum counter in xdp.c.
+// Counters, in the order of enum counter in counters.h.
 const (
 	Passed    = Counter(xdpCounterCOUNTER_PASSED)     // left to the kernel
 	Service   = Counter(xdpCounterCOUNTER_SERVICE)    // redirected: to a service
@@ -15,6 +15,9 @@ const (
 	Notice    = Counter(xdpCounterCOUNTER_NOTICE)     // redirected: reply to a UDP notice
 	ICMPError = Counter(xdpCounterCOUNTER_ICMP_ERROR) // redirected: ICMP error about what came from either
 	Unserved  = Counter(xdpCounterCOUNTER_UNSERVED)   // dropped: no socket on its queue
+	Answered  = Counter(xdpCounterCOUNTER_ANSWERED)   // SYN to a guarded service: answered on the spot
+	Limited   = Counter(xdpCounterCOUNTER_LIMITED)    // dropped: such a SYN, whose source sends too many
+	Shed      = Counter(xdpCounterCOUNTER_SHED)       // dropped: such a SYN, while too many wait in the ring
 
 	NumCounters = int(xdpCounterNUM_COUNTERS)
 )
@@ -22,6 +25,7 @@ const (
 var counterNames = [NumCounters]string{
 	Passed: "passed", Service: "service", Local: "local",
 	Fragment: "fragment", Notice: "notice", ICMPError: "icmp_error", Unserved: "unserved",
+	Answered: "answered", Limited: "limited", Shed: "shed",
 }
 
 func (c Counter) String() string {

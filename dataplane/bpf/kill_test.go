@@ -27,7 +27,7 @@ func TestVictim(t *testing.T) {
 	must(t, err)
 	p, err := Load(Options{PinDir: dir})
 	must(t, err)
-	must(t, p.SetServices([]ServiceKey{tcp4}))
+	must(t, p.SetServices(plain(tcp4)))
 	p.attach(t, l, Native, Native, "native mode was asked for")
 	openSocket(t, p, l.Attrs().Index)
 	os.Stdout.WriteString("serving\n")
@@ -115,7 +115,7 @@ func TestKilled(t *testing.T) {
 	}
 
 	p := mustLoad(t, dir)
-	must(t, p.SetServices([]ServiceKey{tcp4}))
+	must(t, p.SetServices(plain(tcp4)))
 	p.attach(t, host, Auto, Native, takenOver)
 	sock := openSocket(t, p, host.Attrs().Index)
 	defer sock.Close()

@@ -1,6 +1,6 @@
 // Package bpf loads the XDP program that parts balanced packets from the host's
-// own (xdp.c), attaches it to interfaces and fills its maps. It decides nothing
-// about a packet beyond that, and opens no AF_XDP socket.
+// own and guards services against floods of SYNs (xdp.c), attaches it to interfaces
+// and fills its maps. It opens no AF_XDP socket.
 //
 // Each Program has maps of its own, so a new fnatd fills them at leisure and then
 // takes an interface over from a dead one by one atomic update of the pinned link.
@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -45,7 +47,9 @@ type Program struct {
 	objs     xdpObjects
 	multi    *ebpf.Program // for packets of several buffers; nil until one is needed
 	pins     *pins         // nil: links end with the process
-	services table[xdpServiceKey, uint8]
+	services table[xdpServiceKey, uint32]
+	guards   guardSlots
+	secrets  xdpCookieSecrets // as the program has them
 	locals   table[xdpLocalKey, xdpPortRange]
 	ports    map[int]*port // by interface index
 }
@@ -78,12 +82,22 @@ func Load(o Options) (*Program, error) {
 	if err != nil {
 		log.Warn("XDP program is not pinned: if fnatd is killed, the kernel will answer balanced packets", "error", err)
 	}
-	p := &Program{log: log, pins: pins, ports: make(map[int]*port)}
-	if err := loadXdpObjects(&p.objs, nil); err != nil {
+	p := &Program{
+		log: log, pins: pins, ports: make(map[int]*port),
+		guards: guardSlots{of: make(map[ServiceKey]uint32), next: 1},
+	}
+	spec, err := specFor(0)
+	if err == nil {
+		err = spec.LoadAndAssign(&p.objs, nil)
+	}
+	if err != nil {
 		p.pins.close()
 		return nil, fmt.Errorf("xdp program: load: %w", err)
 	}
-	p.services = newTable[xdpServiceKey, uint8](p.objs.Services)
+	if err := p.setSecretsLocked(newSecrets()); err != nil {
+		return nil, errors.Join(err, p.Close(false))
+	}
+	p.services = newTable[xdpServiceKey, uint32](p.objs.Services)
 	p.locals = newTable[xdpLocalKey, xdpPortRange](p.objs.Locals)
 	return p, nil
 }
@@ -106,17 +120,33 @@ func (p *Program) multiBuffer() (*ebpf.Program, error) {
 // another loads one more instance of the program, with the maps there are and more
 // flags than it has.
 func (p *Program) another(flags uint32) (*ebpf.Program, error) {
+	spec, err := specFor(flags)
+	if err != nil {
+		return nil, err
+	}
+	var objs xdpPrograms
+	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+		xdpMapBudgets: p.objs.Budgets, xdpMapCounters: p.objs.Counters, xdpMapGuardCounts: p.objs.GuardCounts,
+		xdpMapGuards: p.objs.Guards, xdpMapLocals: p.objs.Locals, xdpMapPorts: p.objs.Ports,
+		xdpMapSecrets: p.objs.Secrets, xdpMapServices: p.objs.Services, xdpMapSources: p.objs.Sources,
+		xdpMapXsks: p.objs.Xsks,
+	}})
+	return objs.FnatdXdp, err
+}
+
+// specFor returns what to load for an instance of the program with these flags, on
+// this kernel.
+func specFor(flags uint32) (*ebpf.CollectionSpec, error) {
 	spec, err := loadXdp()
 	if err != nil {
 		return nil, err
 	}
 	spec.Programs[xdpProgFnatdXdp].Flags |= flags
-	var objs xdpPrograms
-	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		xdpMapCounters: p.objs.Counters, xdpMapLocals: p.objs.Locals, xdpMapPorts: p.objs.Ports,
-		xdpMapServices: p.objs.Services, xdpMapXsks: p.objs.Xsks,
-	}})
-	return objs.FnatdXdp, err
+	coarse := features.HaveProgramHelper(ebpf.XDP, asm.FnKtimeGetCoarseNs) == nil
+	return spec, errors.Join(
+		spec.Variables[xdpVarMultiBuffer].Set(flags&unix.BPF_F_XDP_HAS_FRAGS != 0),
+		spec.Variables[xdpVarCoarseClock].Set(coarse),
+	)
 }
 
 // Pinned reports whether attached programs outlive the process.
@@ -178,17 +208,26 @@ func (p *Program) Detach(ifindex int) error {
 func (p *Program) SetSocket(ifindex, queue, fd int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if queue < 0 || queue >= p.maxQueues() {
-		return fmt.Errorf("xdp program: interface %d: queue %d: only queues below %d can be served", ifindex, queue, p.maxQueues())
-	}
-	port, err := p.portLocked(ifindex)
+	place, err := p.placeLocked(ifindex, queue)
 	if err != nil {
 		return err
 	}
-	if err := p.objs.Xsks.Put(port.base+uint32(queue), uint32(fd)); err != nil {
+	if err := p.objs.Xsks.Put(place, uint32(fd)); err != nil {
 		return fmt.Errorf("xdp program: interface %d queue %d: set socket: %w", ifindex, queue, err)
 	}
 	return nil
+}
+
+// placeLocked returns the index in xsks of the socket on an interface's queue.
+func (p *Program) placeLocked(ifindex, queue int) (uint32, error) {
+	if queue < 0 || queue >= p.maxQueues() {
+		return 0, fmt.Errorf("xdp program: interface %d: queue %d: only queues below %d can be served", ifindex, queue, p.maxQueues())
+	}
+	port, err := p.portLocked(ifindex)
+	if err != nil {
+		return 0, err
+	}
+	return port.base + uint32(queue), nil
 }
 
 // maxQueues is the number of sockets that xsks holds for each port.

@@ -18,7 +18,7 @@ func testRenew(t *testing.T, multi bool) {
 	index := inner.Attrs().Index
 	_, _, err := p.Attach(index, "v1", Native, multi)
 	must(t, err)
-	must(t, p.SetServices([]ServiceKey{{Proto: 17, Virtual: endpoint("192.0.2.1:53")}}))
+	must(t, p.SetServices(plain(ServiceKey{Proto: 17, Virtual: endpoint("192.0.2.1:53")})))
 	before, err := xdpOf(index, "v1")
 	must(t, err)
 	for range 2 {

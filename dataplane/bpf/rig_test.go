@@ -17,7 +17,7 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func must(t *testing.T, err error) {
 
 // privateNetns moves the test's thread into a new network namespace for good: it
 // is left locked, so that the thread, and the namespace, end with the test.
-func privateNetns(t *testing.T) {
+func privateNetns(t testing.TB) {
 	t.Helper()
 	testnet.RequireRoot(t)
 	must(t, Probe(Options{}))
@@ -37,7 +37,7 @@ func privateNetns(t *testing.T) {
 }
 
 // pinDir returns a directory to be made in a BPF file system of the test's own.
-func pinDir(t *testing.T) string {
+func pinDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	must(t, unix.Mount("bpf", dir, "bpf", 0, ""))
@@ -50,7 +50,7 @@ func pinDir(t *testing.T) string {
 }
 
 // mustLoad loads a program that the test's end takes off everything.
-func mustLoad(t *testing.T, pinDir string) *Program {
+func mustLoad(t testing.TB, pinDir string) *Program {
 	t.Helper()
 	p, err := Load(Options{PinDir: pinDir})
 	must(t, err)
@@ -75,7 +75,7 @@ func veth(t *testing.T, outer, inner string) netlink.Link {
 
 // openSocket opens an AF_XDP socket on queue 0 of the interface and gives it to
 // the program.
-func openSocket(t *testing.T, p *Program, ifindex int) *xsk.Socket {
+func openSocket(t testing.TB, p *Program, ifindex int) *xsk.Socket {
 	t.Helper()
 	u, err := xsk.NewUMEM(xsk.Config{Frames: 64, RingSize: 64})
 	must(t, err)

@@ -24,20 +24,29 @@ type LocalPorts struct {
 }
 
 // SetServices makes the given services, and no others, those whose packets are
-// redirected. A service that was there before and stays never misses a packet.
-func (p *Program) SetServices(keys []ServiceKey) error {
-	want := make(map[xdpServiceKey]uint8, 2*len(keys))
-	for _, k := range keys {
-		key := xdpServiceKey{Addr: k.Virtual.Addr, Port: k.Virtual.Port, Proto: k.Proto}
-		want[key] = 1
-		key.Port = 0 // fragments are matched without their port
-		want[key] = 1
-	}
+// redirected; nil is the guard of one that has none. A service that was there
+// before and stays never misses a packet, and a guard that stays goes on counting.
+func (p *Program) SetServices(services map[ServiceKey]*Guard) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	want := make(map[xdpServiceKey]uint32, 2*len(services))
+	for k, guard := range services {
+		key := xdpServiceKey{Addr: k.Virtual.Addr, Port: k.Virtual.Port, Proto: k.Proto}
+		want[key] = 0
+		if guard != nil {
+			slot, err := p.setGuardLocked(k, guard)
+			if err != nil {
+				return fmt.Errorf("xdp program: guard of %w", err)
+			}
+			want[key] = slot
+		}
+		key.Port = 0 // fragments are matched without their port
+		want[key] = 0
+	}
 	if err := p.services.set(want); err != nil {
 		return fmt.Errorf("xdp program: services: %w", err)
 	}
+	p.guards.keep(services)
 	return nil
 }
 

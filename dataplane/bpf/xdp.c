@@ -4,7 +4,7 @@
 
 /*
  * The XDP program of fnatd. It parts what is balanced from what is the host's
- * own, and changes nothing:
+ * own:
  *
  *	Ethernet, up to two VLAN tags
  *	IPv4 or IPv6 with extension headers
@@ -15,6 +15,9 @@
  *		-> the AF_XDP socket of this interface and queue, or dropped
  *		   while nobody serves it: the kernel has no connection to it
  *		   and would answer RST
+ *	a SYN to a service that is guarded, while somebody serves its queue
+ *		-> its sender, made a SYN-ACK with a cookie, or the socket, or
+ *		   dropped: see guard.h
  *	everything else
  *		-> the kernel
  *
@@ -29,6 +32,14 @@
 #include <linux/ipv6.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+
+/* Our choices for the sockets. */
+#define MAX_PORTS 16
+#define QUEUES_PER_PORT 256
+#define MAX_SOCKETS (MAX_PORTS * QUEUES_PER_PORT)
+
+#include "counters.h"
+#include "guard.h"
 
 /* From the standards. */
 #define IP_MORE_OR_OFFSET 0x3fff  /* RFC 791, 3.1: MF and the fragment offset */
@@ -45,21 +56,7 @@
 #define MAX_EXTENSIONS 6    /* IPv6 headers before TCP; more is left to the kernel */
 #define MAX_SERVICES 131072 /* with one wildcard key for each address and protocol */
 #define MAX_LOCALS 16384
-#define MAX_PORTS 16
-#define QUEUES_PER_PORT 256
 #define NOTICE_ID 0x3412 /* identifier of a UDP notice, as its bytes stand on the wire */
-
-/* Why a packet got its verdict; counters.go gives each its name. */
-enum counter {
-	COUNTER_PASSED,   /* left to the kernel */
-	COUNTER_SERVICE,  /* to a service */
-	COUNTER_LOCAL,    /* to a local address and one of its ports */
-	COUNTER_FRAGMENT, /* fragment to either */
-	COUNTER_NOTICE,   /* reply to a UDP notice */
-	COUNTER_ICMP_ERROR,    /* ICMP error about what came from either */
-	COUNTER_UNSERVED, /* one of the above, dropped: no socket on its queue */
-	NUM_COUNTERS,
-};
 
 /*
  * An address is in IPv6 form, IPv4 mapped into it (RFC 4291, 2.5.5.2), in
@@ -85,7 +82,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_SERVICES);
 	__type(key, struct service_key);
-	__type(value, __u8);
+	__type(value, __u32); /* index of its guard, or 0 */
 } services SEC(".maps");
 
 struct {
@@ -106,17 +103,10 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, MAX_PORTS *QUEUES_PER_PORT);
+	__uint(max_entries, MAX_SOCKETS);
 	__type(key, __u32);
 	__type(value, __u32);
 } xsks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, NUM_COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
 
 struct vlan_tag {
 	__be16 tci, type;
@@ -148,6 +138,8 @@ struct datagram {
 	enum end which;
 	struct service_key at; /* that end; port 0 until the transport header is read */
 	bool fragment;
+	__u32 l3;    /* offset of the IP header in the frame */
+	__u32 guard; /* of the service that it is a SYN to, or 0 */
 	void *payload, *end;
 };
 
@@ -221,6 +213,7 @@ static __always_inline bool parse(struct xdp_md *ctx, struct datagram *d)
 		return false;
 	type = eth->h_proto;
 	pos = eth + 1;
+	d->l3 = sizeof(*eth);
 
 #pragma unroll
 	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
@@ -231,6 +224,7 @@ static __always_inline bool parse(struct xdp_md *ctx, struct datagram *d)
 			return false;
 		type = tag->type;
 		pos = tag + 1;
+		d->l3 += sizeof(*tag);
 	}
 	if (type == bpf_htons(ETH_P_IP))
 		return parse_ip4(d, pos);
@@ -260,17 +254,33 @@ static __always_inline enum counter classify_fragment(struct datagram *d)
 	return COUNTER_PASSED;
 }
 
+/* find_guard returns the guard that a packet to its service has to pass, or 0. */
+static __always_inline __u32 find_guard(struct datagram *d, __u32 guard)
+{
+	struct tcp *tcp = d->payload;
+
+	if (!guard || d->which == SOURCE || (void *)(tcp + 1) > d->end || !is_syn(tcp))
+		return 0;
+	return guard;
+}
+
 static __always_inline enum counter classify_transport(struct datagram *d)
 {
 	struct l4_ports *l4 = d->payload;
 	struct port_range *range;
+	__u32 *guard;
 
 	if ((void *)(l4 + 1) > d->end)
 		return COUNTER_PASSED;
 	d->at.port = bpf_ntohs(d->which == SOURCE ? l4->src : l4->dst);
 	/* Port 0 is no port, and in the map it is the wildcard. */
-	if (d->at.port && bpf_map_lookup_elem(&services, &d->at))
-		return COUNTER_SERVICE;
+	if (d->at.port) {
+		guard = bpf_map_lookup_elem(&services, &d->at);
+		if (guard) {
+			d->guard = find_guard(d, *guard);
+			return COUNTER_SERVICE;
+		}
+	}
 	range = find_local(d);
 	if (range && d->at.port >= range->min && d->at.port <= range->max)
 		return COUNTER_LOCAL;
@@ -348,25 +358,16 @@ static __always_inline enum counter classify(struct datagram *d)
 	return COUNTER_PASSED;
 }
 
-/* Not inlined, for only then does its BTF tell bpf2go about enum counter. */
-static __noinline void count(enum counter which)
-{
-	__u32 key = which;
-	__u64 *n = bpf_map_lookup_elem(&counters, &key);
-
-	if (n)
-		*n += 1; /* one CPU's own, in softirq: nobody interrupts it */
-}
-
-/* redirect hands the frame to the socket of its interface and queue. */
-static __always_inline int redirect(struct xdp_md *ctx)
+/* redirect hands the frame to the socket of its interface and queue, and tells its place. */
+static __always_inline int redirect(struct xdp_md *ctx, __u32 *socket)
 {
 	__u32 ifindex = ctx->ingress_ifindex;
 	__u32 *base = bpf_map_lookup_elem(&ports, &ifindex);
 
 	if (!base || ctx->rx_queue_index >= QUEUES_PER_PORT)
 		return XDP_DROP;
-	return bpf_redirect_map(&xsks, *base + ctx->rx_queue_index, XDP_DROP);
+	*socket = *base + ctx->rx_queue_index;
+	return bpf_redirect_map(&xsks, *socket, XDP_DROP);
 }
 
 SEC("xdp")
@@ -375,13 +376,21 @@ int fnatd_xdp(struct xdp_md *ctx)
 	struct datagram d = {};
 	enum counter why = COUNTER_PASSED;
 	int verdict = XDP_PASS;
+	__u32 socket = 0;
 
 	if (parse(ctx, &d))
 		why = classify(&d);
 	if (why != COUNTER_PASSED) {
-		verdict = redirect(ctx);
+		verdict = redirect(ctx, &socket);
+		/* Nobody would take the ACK of an answer that is given while nobody serves. */
 		if (verdict != XDP_REDIRECT)
 			why = COUNTER_UNSERVED;
+		else if (d.guard)
+			why = meet_syn(ctx, d.guard, d.l3, socket);
+		if (why == COUNTER_ANSWERED)
+			verdict = XDP_TX;
+		else if (why == COUNTER_LIMITED || why == COUNTER_SHED)
+			verdict = XDP_DROP;
 	}
 	count(why);
 	return verdict;

@@ -13,6 +13,29 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type xdpBudget struct {
+	_    structs.HostLayout
+	In   uint32
+	Done uint32
+	Pad  [56]uint8
+}
+
+type xdpCookieSecrets struct {
+	_        structs.HostLayout
+	ByParity [2]struct {
+		_  structs.HostLayout
+		K0 uint64
+		K1 uint64
+	}
+	Limits struct {
+		_  structs.HostLayout
+		K0 uint64
+		K1 uint64
+	}
+	Current     uint32
+	ClockOffset uint32
+}
+
 type xdpCounter uint32
 
 const (
@@ -23,7 +46,38 @@ const (
 	xdpCounterCOUNTER_NOTICE     xdpCounter = 4
 	xdpCounterCOUNTER_ICMP_ERROR xdpCounter = 5
 	xdpCounterCOUNTER_UNSERVED   xdpCounter = 6
-	xdpCounterNUM_COUNTERS       xdpCounter = 7
+	xdpCounterCOUNTER_ANSWERED   xdpCounter = 7
+	xdpCounterCOUNTER_LIMITED    xdpCounter = 8
+	xdpCounterCOUNTER_SHED       xdpCounter = 9
+	xdpCounterNUM_COUNTERS       xdpCounter = 10
+)
+
+type xdpGuard struct {
+	_        structs.HostLayout
+	ByParity [2]struct {
+		_      structs.HostLayout
+		Mss    uint16
+		Window uint16
+		Scale  uint8
+		Flags  xdpGuardFlag
+		Limit  uint16
+	}
+}
+
+type xdpGuardCounters struct {
+	_        structs.HostLayout
+	Syns     uint64
+	Answered uint64
+	Limited  uint64
+	Shed     uint64
+}
+
+type xdpGuardFlag uint8
+
+const (
+	xdpGuardFlagGUARD_ANSWER     xdpGuardFlag = 1
+	xdpGuardFlagGUARD_SACK       xdpGuardFlag = 2
+	xdpGuardFlagGUARD_TIMESTAMPS xdpGuardFlag = 4
 )
 
 type xdpLocalKey struct {
@@ -45,16 +99,29 @@ type xdpServiceKey struct {
 	Zero  uint8
 }
 
+type xdpSource struct {
+	_    structs.HostLayout
+	Name uint64
+	Free uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	xdpMapCounters  = "counters"
-	xdpMapLocals    = "locals"
-	xdpMapPorts     = "ports"
-	xdpMapServices  = "services"
-	xdpMapXsks      = "xsks"
-	xdpProgFnatdXdp = "fnatd_xdp"
+	xdpMapBudgets     = "budgets"
+	xdpMapCounters    = "counters"
+	xdpMapGuardCounts = "guard_counts"
+	xdpMapGuards      = "guards"
+	xdpMapLocals      = "locals"
+	xdpMapPorts       = "ports"
+	xdpMapSecrets     = "secrets"
+	xdpMapServices    = "services"
+	xdpMapSources     = "sources"
+	xdpMapXsks        = "xsks"
+	xdpProgFnatdXdp   = "fnatd_xdp"
+	xdpVarCoarseClock = "coarse_clock"
+	xdpVarMultiBuffer = "multi_buffer"
 )
 
 // loadXdp returns the embedded CollectionSpec for xdp.
@@ -106,17 +173,24 @@ type xdpProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Locals   *ebpf.MapSpec `ebpf:"locals"`
-	Ports    *ebpf.MapSpec `ebpf:"ports"`
-	Services *ebpf.MapSpec `ebpf:"services"`
-	Xsks     *ebpf.MapSpec `ebpf:"xsks"`
+	Budgets     *ebpf.MapSpec `ebpf:"budgets"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	GuardCounts *ebpf.MapSpec `ebpf:"guard_counts"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Locals      *ebpf.MapSpec `ebpf:"locals"`
+	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
+	Services    *ebpf.MapSpec `ebpf:"services"`
+	Sources     *ebpf.MapSpec `ebpf:"sources"`
+	Xsks        *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // xdpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpVariableSpecs struct {
+	CoarseClock *ebpf.VariableSpec `ebpf:"coarse_clock"`
+	MultiBuffer *ebpf.VariableSpec `ebpf:"multi_buffer"`
 }
 
 // xdpObjects contains all objects after they have been loaded into the kernel.
@@ -139,19 +213,29 @@ func (o *xdpObjects) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Locals   *ebpf.Map `ebpf:"locals"`
-	Ports    *ebpf.Map `ebpf:"ports"`
-	Services *ebpf.Map `ebpf:"services"`
-	Xsks     *ebpf.Map `ebpf:"xsks"`
+	Budgets     *ebpf.Map `ebpf:"budgets"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	GuardCounts *ebpf.Map `ebpf:"guard_counts"`
+	Guards      *ebpf.Map `ebpf:"guards"`
+	Locals      *ebpf.Map `ebpf:"locals"`
+	Ports       *ebpf.Map `ebpf:"ports"`
+	Secrets     *ebpf.Map `ebpf:"secrets"`
+	Services    *ebpf.Map `ebpf:"services"`
+	Sources     *ebpf.Map `ebpf:"sources"`
+	Xsks        *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *xdpMaps) Close() error {
 	return _XdpClose(
+		m.Budgets,
 		m.Counters,
+		m.GuardCounts,
+		m.Guards,
 		m.Locals,
 		m.Ports,
+		m.Secrets,
 		m.Services,
+		m.Sources,
 		m.Xsks,
 	)
 }
@@ -160,6 +244,8 @@ func (m *xdpMaps) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpVariables struct {
+	CoarseClock *ebpf.Variable `ebpf:"coarse_clock"`
+	MultiBuffer *ebpf.Variable `ebpf:"multi_buffer"`
 }
 
 // xdpPrograms contains all programs after they have been loaded into the kernel.

@@ -214,7 +214,7 @@ func (p *Program) run(t *testing.T, frame []byte, verdict uint32, want Counter) 
 
 // loopback returns the index of lo, where Program.Run lets packets come in. It is 1 in
 // every namespace, so that subtests need not run in the test's own.
-func loopback(t *testing.T) int {
+func loopback(t testing.TB) int {
 	t.Helper()
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
@@ -222,10 +222,19 @@ func loopback(t *testing.T) int {
 	return lo.Attrs().Index
 }
 
+// plain returns the services, without guards, as SetServices takes them.
+func plain(keys ...ServiceKey) map[ServiceKey]*Guard {
+	services := make(map[ServiceKey]*Guard)
+	for _, k := range keys {
+		services[k] = nil
+	}
+	return services
+}
+
 func loadWithTables(t *testing.T) *Program {
 	t.Helper()
 	p := mustLoad(t, pinDir(t))
-	must(t, p.SetServices([]ServiceKey{tcp4, udp4, tcp6}))
+	must(t, p.SetServices(plain(tcp4, udp4, tcp6)))
 	must(t, p.SetLocals([]LocalPorts{local4, local6}))
 	return p
 }
@@ -262,11 +271,11 @@ func TestSetServices(t *testing.T) {
 	toTCP := join(eth(0x800), ip4("192.0.2.1", 6, 0), to(80))
 	toUDP := join(eth(0x800), ip4("192.0.2.2", 17, 0), to(53))
 
-	must(t, p.SetServices([]ServiceKey{tcp4, tcp6}))
+	must(t, p.SetServices(plain(tcp4, tcp6)))
 	p.run(t, toTCP, xdpRedirect, Service)
 	p.run(t, toUDP, xdpPass, Passed)
 	p.run(t, join(eth(0x800), ip4("192.0.2.2", 17, 0x2000), to(53)), xdpPass, Passed)
-	must(t, p.SetServices([]ServiceKey{udp4}))
+	must(t, p.SetServices(plain(udp4)))
 	p.run(t, toTCP, xdpPass, Passed)
 	p.run(t, toUDP, xdpRedirect, Service)
 	must(t, p.SetServices(nil))

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -72,10 +71,17 @@ func NewAddresses(log *slog.Logger) (*Addresses, error) {
 func (a *Addresses) Set(want []Address) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	there, err := a.list()
+	if err != nil {
+		return fmt.Errorf("addresses: %w", err)
+	}
+	on := newLinks(a.links)
 	var errs []error
 	var announce []Address
+	wanted := make(map[Address]bool, len(want))
 	for _, w := range want {
-		ours, isNew, err := a.add(w)
+		wanted[w] = true
+		ours, isNew, err := a.add(w, on, there)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("address %v: %w", w, err))
 			continue
@@ -90,8 +96,8 @@ func (a *Addresses) Set(want []Address) error {
 	}
 	a.announce.start(announce)
 	for old := range a.mine {
-		if !slices.Contains(want, old) {
-			errs = append(errs, a.drop(old))
+		if !wanted[old] {
+			errs = append(errs, a.drop(old, on))
 		}
 	}
 	return errors.Join(errs...)
@@ -106,14 +112,23 @@ func (a *Addresses) Close() error {
 	return err
 }
 
-// add puts an address on its interface. It reports whether it is ours to remove,
-// and whether it was not there before.
-func (a *Addresses) add(w Address) (ours, isNew bool, err error) {
-	link, err := a.links.LinkByName(w.Interface)
+// A place is an address on an interface, as the kernel names it.
+type place struct {
+	index int
+	addr  netip.Addr
+}
+
+// add puts an address on its interface, unless it is there. It reports whether it
+// is ours to remove, and whether it was not there before.
+func (a *Addresses) add(w Address, on links, there map[place]bool) (ours, isNew bool, err error) {
+	link, err := on.of(w.Interface)
 	if err != nil {
 		return false, false, err
 	}
 	index := link.Attrs().Index
+	if ours, known := there[place{index, w.Addr}]; known {
+		return ours, false, nil
+	}
 	req := a.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, index, w.Addr)
 	req.AddData(nl.NewRtAttr(ifaProto, nl.Uint8Attr(addressProtocol)))
 	if w.Addr.Is6() {
@@ -124,21 +139,20 @@ func (a *Addresses) add(w Address) (ours, isNew bool, err error) {
 		req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, forever.Serialize()))
 	}
 	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
-	if errors.Is(err, unix.EEXIST) {
-		ours, err = a.marked(index, w.Addr)
-		return ours, false, err
+	if errors.Is(err, unix.EEXIST) { // somebody else's, of this moment
+		return false, false, nil
 	}
 	return true, true, err
 }
 
 // drop forgets an address, and takes it off if it is ours.
-func (a *Addresses) drop(old Address) error {
+func (a *Addresses) drop(old Address, on links) error {
 	ours := a.mine[old]
 	delete(a.mine, old)
 	if !ours {
 		return nil
 	}
-	link, err := a.links.LinkByName(old.Interface)
+	link, err := on.of(old.Interface)
 	var gone netlink.LinkNotFoundError
 	if errors.As(err, &gone) {
 		return nil
@@ -153,34 +167,57 @@ func (a *Addresses) drop(old Address) error {
 	return nil
 }
 
-// marked reports whether an address that is there has our mark.
-func (a *Addresses) marked(index int, addr netip.Addr) (bool, error) {
+// list returns the addresses that are on interfaces with the longest prefix, and
+// of each whether it has our mark. One question for all of them: a thousand VIPs
+// would make a thousand answers of a thousand addresses each.
+func (a *Addresses) list() (map[place]bool, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: a.socket}
-	req.AddData(nl.NewIfAddrmsg(family(addr)))
+	req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	there := make(map[place]bool, len(msgs))
 	for _, m := range msgs {
 		head := nl.DeserializeIfAddrmsg(m)
 		attrs, err := nl.ParseRouteAttrAsMap(m[head.Len():])
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		// An IPv6 address has no IFA_LOCAL unless it has a peer.
 		local, ok := attrs[unix.IFA_LOCAL]
 		if !ok {
 			local = attrs[unix.IFA_ADDRESS]
 		}
-		ip, _ := netip.AddrFromSlice(local.Value)
-		mark := attrs[ifaProto].Value
-		if int(head.Index) == index && int(head.Prefixlen) == addr.BitLen() && ip == addr &&
-			len(mark) == 1 && mark[0] == addressProtocol {
-			return true, nil
+		addr, ok := netip.AddrFromSlice(local.Value)
+		if !ok || int(head.Prefixlen) != addr.BitLen() {
+			continue
 		}
+		mark := attrs[ifaProto].Value
+		there[place{int(head.Index), addr}] = len(mark) == 1 && mark[0] == addressProtocol
 	}
-	return false, nil
+	return there, nil
+}
+
+// links looks up interfaces by their names, each once.
+type links struct {
+	kernel *netlink.Handle
+	known  map[string]netlink.Link
+}
+
+func newLinks(kernel *netlink.Handle) links { return links{kernel, map[string]netlink.Link{}} }
+
+func (l links) of(name string) (netlink.Link, error) {
+	if link := l.known[name]; link != nil {
+		return link, nil
+	}
+	link, err := l.kernel.LinkByName(name)
+	if err != nil {
+		return nil, err
+	}
+	l.known[name] = link
+	return link, nil
 }
 
 // request returns a request about an address with the longest prefix.

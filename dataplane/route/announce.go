@@ -82,8 +82,9 @@ func (a *announcer) close() {
 // send announces the addresses once. An error is logged and no more: the address
 // works, and a neighbour that knew another holder will find out in time.
 func (a *announcer) send(addrs []Address) {
+	on := newLinks(a.links)
 	for _, w := range addrs {
-		link, err := a.links.LinkByName(w.Interface)
+		link, err := on.of(w.Interface)
 		if err == nil {
 			mac := link.Attrs().HardwareAddr
 			if len(mac) != 6 {

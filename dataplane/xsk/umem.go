@@ -156,6 +156,9 @@ func (u *UMEM) Close() error {
 	return errors.Join(unix.Munmap(u.mem), unix.Close(u.fd))
 }
 
+// RingSize returns the number of entries of each of its sockets' rings.
+func (u *UMEM) RingSize() int { return u.ringSize }
+
 // FrameSize returns the number of bytes of a frame.
 func (u *UMEM) FrameSize() int { return 1 << u.shift }
 

@@ -80,7 +80,7 @@ func newRig(t *testing.T, c xsk.Config, o xsk.Options, mode bpf.Mode) *rig {
 	r.program, err = bpf.Load(bpf.Options{PinDir: r.pins})
 	must(t, err)
 	t.Cleanup(func() { r.program.Close(false) })
-	must(t, r.program.SetServices([]bpf.ServiceKey{service}))
+	must(t, r.program.SetServices(map[bpf.ServiceKey]*bpf.Guard{service: nil}))
 	r.umem, err = xsk.NewUMEM(c)
 	must(t, err)
 	for _, l := range []netlink.Link{r.a1, r.b1} {

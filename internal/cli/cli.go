@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 )
@@ -18,14 +19,22 @@ const (
 	Usage   = 2 // bad arguments or flags
 )
 
+// An Exit is the error of a command that has said everything itself: the program
+// ends with its code, in silence.
+type Exit struct{ Code int }
+
+func (e *Exit) Error() string { return fmt.Sprint("exit code ", e.Code) }
+
 // An Env is what a program takes from the outside.
 type Env struct {
-	Args           []string // without the program's name
+	Name           string   // that the program was called by
+	Args           []string // without it
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
 
 // OSEnv returns the environment of this process.
-func OSEnv() Env { return Env{os.Args[1:], os.Stdout, os.Stderr} }
+func OSEnv() Env { return Env{filepath.Base(os.Args[0]), os.Args[1:], os.Stdin, os.Stdout, os.Stderr} }
 
 // Run runs the command that env's arguments name, of which root is the program
 // itself, and returns the exit code. Errors are printed in the program's name: what
@@ -36,13 +45,17 @@ func Run(env Env, root *cobra.Command) int {
 	// Reached with a command only: cobra has checked its arguments by then.
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { began = cmd.HasParent() }
 	root.RunE = func(*cobra.Command, []string) error { return errors.New("no command given") }
+	addMan(root)
 	root.SetArgs(append([]string{}, env.Args...)) // nil would mean os.Args
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	err := root.Execute()
+	var exit *Exit
 	switch {
 	case err == nil:
 		return OK
+	case errors.As(err, &exit):
+		return exit.Code
 	case began:
 		fmt.Fprintf(env.Stderr, "%s: %v\n", root.Name(), err)
 		return Failure

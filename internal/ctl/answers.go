@@ -18,20 +18,48 @@ type Traffic struct {
 	Unanswered  uint64 `json:"unanswered"` // SYNs that clients sent again, as no answer had come
 }
 
+// Sub returns what went through since t was was.
+func (t Traffic) Sub(was Traffic) Traffic {
+	return Traffic{
+		Connections: t.Connections - was.Connections,
+		InPackets:   t.InPackets - was.InPackets, OutPackets: t.OutPackets - was.OutPackets,
+		InBytes: t.InBytes - was.InBytes, OutBytes: t.OutBytes - was.OutBytes,
+	}
+}
+
+// Rates are what goes through in a second, smoothed over some.
+type Rates struct {
+	Connections uint64 `json:"connections"`
+	InPackets   uint64 `json:"in_packets"`
+	OutPackets  uint64 `json:"out_packets"`
+	InBytes     uint64 `json:"in_bytes"`
+	OutBytes    uint64 `json:"out_bytes"`
+}
+
+// List returns the rates in the order of their fields.
+func (r *Rates) List() [5]uint64 {
+	return [...]uint64{r.Connections, r.InPackets, r.OutPackets, r.InBytes, r.OutBytes}
+}
+
 // A Service is a VIP, port and protocol, and the real servers behind it.
 type Service struct {
-	Name               string         `json:"name"`
-	Protocol           string         `json:"protocol"` // tcp or udp
-	Virtual            netip.AddrPort `json:"virtual"`
-	Interface          string         `json:"interface"`
-	Scheduler          string         `json:"scheduler"`
-	LocalPool          string         `json:"local_pool"`
-	ClientAddress      string         `json:"client_address"`      // as configured: toa, ttm, icmp-echo or none
-	PersistenceSeconds float64        `json:"persistence_seconds"` // 0: none
-	EstablishedSeconds float64        `json:"established_seconds"` // idle timeout of an established (TCP) or two-way (UDP) connection
-	Traffic            Traffic        `json:"traffic"`
-	ClientAddresses    ClientCounts   `json:"client_addresses"`
-	Servers            []Server       `json:"real_servers"`
+	Name                   string         `json:"name"`
+	Protocol               string         `json:"protocol"` // tcp or udp
+	Virtual                netip.AddrPort `json:"virtual"`
+	Interface              string         `json:"interface"`
+	Scheduler              string         `json:"scheduler"`
+	LocalPool              string         `json:"local_pool"`
+	ClientAddress          string         `json:"client_address"`          // as configured: toa, ttm, icmp-echo or none
+	HashPort               bool           `json:"hash_port"`               // of sh and mh
+	Fallback               bool           `json:"fallback"`                // of sh and mh
+	PersistenceSeconds     float64        `json:"persistence_seconds"`     // 0: none
+	PersistenceGranularity int            `json:"persistence_granularity"` // length of the prefix that makes clients one
+	EstablishedSeconds     float64        `json:"established_seconds"`     // idle timeout of an established (TCP) or two-way (UDP) connection
+	Traffic                Traffic        `json:"traffic"`
+	SinceZero              Traffic        `json:"since_zero"` // since ipvsadm -Z, or the start
+	Rates                  Rates          `json:"rates"`
+	ClientAddresses        ClientCounts   `json:"client_addresses"`
+	Servers                []Server       `json:"real_servers"`
 }
 
 // A Server is a real server as one service uses it.
@@ -49,6 +77,8 @@ type Server struct {
 	Active         int            `json:"active"`          // connections that are established
 	Inactive       int            `json:"inactive"`        // connections that open or close
 	Traffic        Traffic        `json:"traffic"`
+	SinceZero      Traffic        `json:"since_zero"`
+	Rates          Rates          `json:"rates"`
 }
 
 // ClientCounts counts how the clients' addresses reached the real servers.
@@ -101,20 +131,54 @@ type Connection struct {
 
 // A Local is one LIP and the state of its ports.
 type Local struct {
-	Pool       string     `json:"pool"`
-	Interface  string     `json:"interface"`
-	Address    netip.Addr `json:"address"`
-	PortMin    uint16     `json:"port_min"`
-	PortMax    uint16     `json:"port_max"`
-	PortsInUse int        `json:"ports_in_use"` // used towards at least one real server
-	PortsFree  int        `json:"ports_free"`   // used towards none
-	Conflicts  uint64     `json:"conflicts"`    // times a port was tried and already in use towards the same real server
+	Pool        string     `json:"pool"`
+	Interface   string     `json:"interface"`
+	Address     netip.Addr `json:"address"`
+	PortMin     uint16     `json:"port_min"`
+	PortMax     uint16     `json:"port_max"`
+	PortsInUse  int        `json:"ports_in_use"` // used towards at least one real server
+	PortsFree   int        `json:"ports_free"`   // used towards none
+	Connections int        `json:"connections"`  // that have it
+	Conflicts   uint64     `json:"conflicts"`    // times a port was tried and already in use towards the same real server
 }
 
 // A Reload is the answer to a reload that was put into use.
 type Reload struct {
 	ConfigFile string   `json:"config_file"`
 	Changes    []string `json:"changes"` // one line each; empty: nothing changed
+}
+
+// A Diff is what would change.
+type Diff struct {
+	ConfigFile string   `json:"config_file"`
+	Changes    []Change `json:"changes"`
+}
+
+// A Change is one difference between the configuration in use and another.
+type Change struct {
+	What        string `json:"what"`
+	Connections int    `json:"connections"` // live ones of what it is about
+	Effect      string `json:"effect"`      // what becomes of them; empty: they go on
+}
+
+// A Drain is a real server that gets no new connections and whose old ones will
+// be reset: it was removed, or an operator drains it.
+type Drain struct {
+	Service      string         `json:"service"`
+	Virtual      netip.AddrPort `json:"virtual"`
+	Real         netip.AddrPort `json:"real"`
+	Removed      bool           `json:"removed"`       // it is no longer configured
+	Connections  int            `json:"connections"`   // that it still has
+	ResetSeconds float64        `json:"reset_seconds"` // until they are reset; 0: done
+}
+
+// A DrainOrder drains real servers, which then get no new connections until
+// Undo, over reloads too. What is left of the old ones is reset after a time.
+type DrainOrder struct {
+	Server  string   `json:"server"`  // address and port, or the address alone for all its ports
+	Service string   `json:"service"` // name; empty: in every service
+	Seconds *float64 `json:"seconds"` // nil: the drain of each service
+	Undo    bool     `json:"undo"`    // end it: they are used again
 }
 
 // Stats are the figures of the whole program.
@@ -129,8 +193,17 @@ type Stats struct {
 	Table           Table        `json:"table"`
 	Events          []Event      `json:"events"`
 	ClientAddresses ClientCounts `json:"client_addresses"` // of all services
+	Guards          []Guard      `json:"synproxy"`         // one for each TCP service
 	Interfaces      []Interface  `json:"interfaces"`
 	Workers         []Worker     `json:"workers"`
+	Timeouts        Timeouts     `json:"timeouts"` // of services that set none
+}
+
+// Timeouts are how many seconds a connection may be idle.
+type Timeouts struct {
+	Established float64 `json:"established"`
+	FinWait     float64 `json:"fin_wait"`
+	UDP         float64 `json:"udp"`
 }
 
 // Table describes the connection table.
@@ -146,6 +219,35 @@ type Table struct {
 type Event struct {
 	Name  string `json:"name"`
 	Count uint64 `json:"count"`
+}
+
+// A Guard is SYNPROXY of one TCP service.
+type Guard struct {
+	Service string  `json:"service"`
+	Mode    string  `json:"mode"`   // as configured: off, on or adaptive
+	On      bool    `json:"on"`     // SYNs are answered by cookies now
+	Answer  string  `json:"answer"` // where: xdp or userspace
+	Offer   Offer   `json:"offer"`  // to a client that offers everything itself
+	Events  []Event `json:"events"`
+}
+
+// An Offer is what the SYN-ACKs of a Guard say.
+type Offer struct {
+	MSS         uint16 `json:"mss"`
+	Window      uint16 `json:"window"`
+	WindowScale int    `json:"window_scale"` // -1: none
+	SACK        bool   `json:"sack"`
+	Timestamps  bool   `json:"timestamps"`
+}
+
+// Count returns how often an event of g happened.
+func (g *Guard) Count(event string) uint64 {
+	for _, e := range g.Events {
+		if e.Name == event {
+			return e.Count
+		}
+	}
+	return 0
 }
 
 // An Interface is a network interface that fnatd serves.
@@ -224,6 +326,9 @@ type (
 	}
 	dropsBody struct {
 		Drops []Drop `json:"drops"`
+	}
+	drainsBody struct {
+		Drains []Drain `json:"drains"`
 	}
 	errorBody struct {
 		Error string `json:"error"`

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,37 +44,59 @@ func NewClient(socket string) *Client {
 
 // Services asks for the services.
 func (c *Client) Services(ctx context.Context) ([]Service, error) {
-	b, err := ask[servicesBody](ctx, c, http.MethodGet, PathServices)
+	b, err := ask[servicesBody](ctx, c, Get(PathServices))
 	return b.Services, err
 }
 
 // Locals asks for the local addresses.
 func (c *Client) Locals(ctx context.Context) ([]Local, error) {
-	b, err := ask[localsBody](ctx, c, http.MethodGet, PathLocals)
+	b, err := ask[localsBody](ctx, c, Get(PathLocals))
 	return b.Locals, err
 }
 
 // Stats asks for the figures of the whole program.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {
-	return ask[Stats](ctx, c, http.MethodGet, PathStats)
+	return ask[Stats](ctx, c, Get(PathStats))
 }
 
 // Drops asks for the drops by reason.
 func (c *Client) Drops(ctx context.Context) ([]Drop, error) {
-	b, err := ask[dropsBody](ctx, c, http.MethodGet, PathDrops)
+	b, err := ask[dropsBody](ctx, c, Get(PathDrops))
 	return b.Drops, err
 }
 
 // Health asks for what health checks have found out.
 func (c *Client) Health(ctx context.Context) ([]ServiceHealth, error) {
-	b, err := ask[healthBody](ctx, c, http.MethodGet, PathHealth)
+	b, err := ask[healthBody](ctx, c, Get(PathHealth))
 	return b.Services, err
 }
 
 // Reload has the configuration file read again. The error is fnatd's list of
 // what is wrong with the file, one error a line.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {
-	return ask[Reload](ctx, c, http.MethodPost, PathReload)
+	return ask[Reload](ctx, c, Post(PathReload, nil))
+}
+
+// Diff asks what DiffQuestion does.
+func (c *Client) Diff(ctx context.Context, name string, toml []byte) (Diff, error) {
+	return ask[Diff](ctx, c, DiffQuestion(name, toml))
+}
+
+// Drains asks for the real servers that are being drained.
+func (c *Client) Drains(ctx context.Context) ([]Drain, error) {
+	b, err := ask[drainsBody](ctx, c, Get(PathDrain))
+	return b.Drains, err
+}
+
+// Drain drains real servers, or ends that, and returns which.
+func (c *Client) Drain(ctx context.Context, o DrainOrder) ([]Drain, error) {
+	b, err := ask[drainsBody](ctx, c, Post(PathDrain, o))
+	return b.Drains, err
+}
+
+// Edit changes the running configuration.
+func (c *Client) Edit(ctx context.Context, edits []Edit) (Edited, error) {
+	return ask[Edited](ctx, c, Post(PathEdit, editsBody{edits}))
 }
 
 // Connections asks for the connections that f selects and yields them as they
@@ -81,7 +104,7 @@ func (c *Client) Reload(ctx context.Context) (Reload, error) {
 // too and says that f.Limit left some out.
 func (c *Client) Connections(ctx context.Context, f Filter) iter.Seq2[Connection, error] {
 	return func(yield func(Connection, error) bool) {
-		body, err := c.do(ctx, http.MethodGet, ConnectionsPath(f))
+		body, err := c.do(ctx, Get(ConnectionsPath(f)))
 		if err != nil {
 			yield(Connection{}, err)
 			return
@@ -132,14 +155,9 @@ func decodeConnections(dec *json.Decoder, yield func(Connection, error) bool) er
 	return nil
 }
 
-// Copy writes the answer to w as it comes, for programs to read. It asks with
-// the method GET, or POST if the path is PathReload.
-func (c *Client) Copy(ctx context.Context, w io.Writer, pathQuery string) error {
-	method := http.MethodGet
-	if pathQuery == PathReload {
-		method = http.MethodPost
-	}
-	body, err := c.do(ctx, method, pathQuery)
+// Copy writes the answer to w as it comes, for programs to read.
+func (c *Client) Copy(ctx context.Context, w io.Writer, q Question) error {
+	body, err := c.do(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -150,9 +168,9 @@ func (c *Client) Copy(ctx context.Context, w io.Writer, pathQuery string) error 
 	return nil
 }
 
-// ask makes one request and decodes its answer.
-func ask[T any](ctx context.Context, c *Client, method, path string) (answer T, err error) {
-	body, err := c.do(ctx, method, path)
+// ask puts one question and decodes its answer.
+func ask[T any](ctx context.Context, c *Client, q Question) (answer T, err error) {
+	body, err := c.do(ctx, q)
 	if err != nil {
 		return answer, err
 	}
@@ -163,9 +181,9 @@ func ask[T any](ctx context.Context, c *Client, method, path string) (answer T, 
 	return answer, nil
 }
 
-// do makes one request and returns the body of an answer that is not an error.
-func (c *Client) do(ctx context.Context, method, pathQuery string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://fnatd"+pathQuery, nil)
+// do puts one question and returns the body of an answer that is not an error.
+func (c *Client) do(ctx context.Context, q Question) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, "http://fnatd"+q.path, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +197,7 @@ func (c *Client) do(ctx context.Context, method, pathQuery string) (io.ReadClose
 	defer resp.Body.Close()
 	var e errorBody
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxError)).Decode(&e); err != nil || e.Error == "" {
-		return nil, fmt.Errorf("%s %s: %s: is %s the socket of fnatd?", method, pathQuery, resp.Status, c.socket)
+		return nil, fmt.Errorf("%s %s: %s: is %s the socket of fnatd?", q.method, q.path, resp.Status, c.socket)
 	}
 	return nil, errors.New(e.Error)
 }

@@ -12,7 +12,7 @@ import (
 // DefaultSocket is where fnatd listens and fnatctl connects unless told otherwise.
 const DefaultSocket = "/run/fnatd/fnatd.sock"
 
-// The paths of the control socket. All but PathReload are read with GET.
+// The paths of the control socket. They are read with GET, unless it says POST.
 const (
 	PathServices    = "/v1/services"
 	PathConnections = "/v1/connections"
@@ -21,6 +21,10 @@ const (
 	PathDrops       = "/v1/drops"
 	PathHealth      = "/v1/health"
 	PathReload      = "/v1/reload" // POST
+	PathDiff        = "/v1/diff"   // POST
+	PathDrain       = "/v1/drain"  // POST to change something
+	PathEdit        = "/v1/edit"   // POST
+	PathExplain     = "/v1/explain"
 )
 
 // A Backend knows the answers. Its methods are called from many goroutines at
@@ -46,4 +50,17 @@ type Backend interface {
 	// Reload reads the configuration file again and puts it into use, or
 	// returns every reason why not and leaves the old one in use.
 	Reload(context.Context) (Reload, error)
+	// Diff says what would change if the configuration toml, from a file of that
+	// name, were put into use, or if toml is nil, what Reload would change. It
+	// changes nothing. The error is what Reload's would be.
+	Diff(ctx context.Context, name string, toml []byte) (Diff, error)
+	// Drains returns the real servers that are being drained.
+	Drains() []Drain
+	// Drain carries out o and returns the servers that it concerns.
+	Drain(ctx context.Context, o DrainOrder) ([]Drain, error)
+	// Explain says what has become of a flow's packets, or would become of its
+	// first.
+	Explain(f Flow) Explanation
+	// Edit changes the running configuration and not the file.
+	Edit(ctx context.Context, edits []Edit) (Edited, error)
 }

@@ -30,6 +30,34 @@ type fakeBackend struct {
 	health    []ServiceHealth
 	reload    Reload
 	reloadErr error
+	diff      Diff
+	drainsNow []Drain
+	edited    Edited
+
+	explanation Explanation
+	asked       any // what Diff and Drain were called with
+}
+
+func (f *fakeBackend) Diff(_ context.Context, name string, toml []byte) (Diff, error) {
+	f.asked = [2]string{name, string(toml)}
+	return f.diff, f.reloadErr
+}
+
+func (f *fakeBackend) Explain(flow Flow) Explanation {
+	f.asked = flow
+	return f.explanation
+}
+
+func (f *fakeBackend) Edit(_ context.Context, edits []Edit) (Edited, error) {
+	f.asked = edits
+	return f.edited, f.reloadErr
+}
+
+func (f *fakeBackend) Drains() []Drain { return f.drainsNow }
+
+func (f *fakeBackend) Drain(_ context.Context, o DrainOrder) ([]Drain, error) {
+	f.asked = o
+	return f.drainsNow, f.reloadErr
 }
 
 func (f *fakeBackend) Services() []Service                    { return f.services }
@@ -66,7 +94,7 @@ func connections(n int) iter.Seq[Connection] {
 func serve(t *testing.T, b Backend) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "fnatd.sock")
-	l, err := Listen(socket)
+	l, err := Listen(socket, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +127,16 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 		},
 		drops:  []Drop{NewDrop("no_conn", 3)},
 		reload: Reload{ConfigFile: "lb.toml", Changes: []string{"service \"web\": added"}},
+		diff:   Diff{ConfigFile: "lb.toml", Changes: []Change{{"- service", 7, "reset"}}},
+		explanation: Explanation{
+			Flow:    Flow{"tcp", netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("203.0.113.10:80")},
+			Verdict: WouldDrop, Reason: "no_server", Steps: []Step{{"service", "web"}}, LastDrop: &LastDrop{NewDrop("no_conn", 0), 1.5},
+		},
+		edited: Edited{Changes: []string{"+ service"}, Refused: []Refusal{{1, NoServer, "no"}}},
+		drainsNow: []Drain{{
+			Service: "web", Virtual: netip.MustParseAddrPort("203.0.113.10:80"), Real: netip.MustParseAddrPort("10.0.2.11:8080"),
+			Connections: 3, ResetSeconds: 1.5,
+		}},
 	}
 	c, ctx := NewClient(serve(t, b)), context.Background()
 	check := func(what string, got any, err error, want any) {
@@ -120,6 +158,31 @@ func TestClientGetsWhatTheBackendSays(t *testing.T) {
 	check("drops", drops, err, b.drops)
 	reload, err := c.Reload(ctx)
 	check("reload", reload, err, b.reload)
+	diff, err := c.Diff(ctx, "", nil)
+	check("diff", diff, err, b.diff)
+	check("diff asked", b.asked, nil, [2]string{})
+	diff, err = c.Diff(ctx, "a b&c.toml", []byte("[daemon]"))
+	check("diff of a file", diff, err, b.diff)
+	check("diff of a file asked", b.asked, nil, [2]string{"a b&c.toml", "[daemon]"})
+	edits := []Edit{
+		{Op: AddService, Protocol: "tcp", Virtual: netip.MustParseAddrPort("[2001:db8::10]:80"), Service: &ServiceSettings{Scheduler: "sh", HashPort: true}},
+		{Op: AddServer, Protocol: "tcp", Virtual: netip.MustParseAddrPort("203.0.113.10:80"), Real: netip.MustParseAddrPort("10.0.2.11:8080"), Server: &ServerSettings{Weight: 3}},
+		{Op: AddLocal, Local: netip.MustParseAddr("10.0.1.10")},
+		{Op: Clear},
+	}
+	edited, err := c.Edit(ctx, edits)
+	check("edited", edited, err, b.edited)
+	check("edits asked", b.asked, nil, edits)
+	flow := Flow{"udp", netip.MustParseAddrPort("[2001:db8::7]:40000"), netip.MustParseAddrPort("203.0.113.10:53")}
+	explanation, err := c.Explain(ctx, flow)
+	check("explanation", explanation, err, b.explanation)
+	check("explanation asked", b.asked, nil, flow)
+	drains, err := c.Drains(ctx)
+	check("drains", drains, err, b.drainsNow)
+	after := 1.5
+	drains, err = c.Drain(ctx, DrainOrder{Server: "10.0.2.11", Service: "web", Seconds: &after})
+	check("drain", drains, err, b.drainsNow)
+	check("drain asked", b.asked, nil, DrainOrder{Server: "10.0.2.11", Service: "web", Seconds: &after})
 }
 
 func TestReloadRefusedShowsEveryError(t *testing.T) {
@@ -220,7 +283,7 @@ func TestListingThatBreaksOffIsAnError(t *testing.T) {
 	if last == nil || !strings.Contains(last.Error(), "broke off") {
 		t.Errorf("decoded: got error %v, want one that says it broke off", last)
 	}
-	err := c.Copy(context.Background(), io.Discard, PathConnections)
+	err := c.Copy(context.Background(), io.Discard, Get(PathConnections))
 	if err == nil || !strings.Contains(err.Error(), "broke off") {
 		t.Errorf("copied: got error %v, want one that says it broke off", err)
 	}
@@ -236,7 +299,18 @@ func TestErrorsAreJSON(t *testing.T) {
 		"no_such_path":       {"GET", "/v1/service", "", 404, `/v1/service: no such path`},
 		"wrong_method":       {"POST", PathServices, "", 405, `/v1/services: wants GET, not POST`},
 		"reload_by_get":      {"GET", PathReload, "", 405, `/v1/reload: wants POST, not GET`},
-		"huge_body":          {"POST", PathReload, strings.Repeat("x", maxBody+1), 413, `request body: more than 4096 bytes`},
+		"huge_body":          {"POST", PathReload, strings.Repeat("x", int(maxBody)+1), 413, `request body: more than 4096 bytes, or broken off`},
+		"diff_without_name":  {"POST", PathDiff, "[daemon]", 400, `want the configuration as the body and its name as the parameter name, or neither`},
+		"diff_of_what":       {"POST", PathDiff + "?file=x", "", 400, `"file": no such parameter (want name)`},
+		"refused_diff":       {"POST", PathDiff, "", 422, "a reload would be refused:\nlb.toml:1: bad"},
+		"explain_what":       {"GET", PathExplain, "", 400, `protocol "": want tcp or udp`},
+		"explain_whom":       {"GET", PathExplain + "?protocol=tcp&client=bob&virtual=x", "", 400, `client "bob": not an address and port (want it as 198.51.100.7:40000 or [2001:db8::7]:40000)`},
+		"explain_else":       {"GET", PathExplain + "?vip=x", "", 400, `"vip": no such parameter, or twice (want protocol, client and virtual)`},
+		"drain_of_what":      {"POST", PathDrain, "10.0.2.11", 400, `request body: not what is asked for: json: cannot unmarshal number into Go value of type ctl.DrainOrder`},
+		"drain_misspelt":     {"POST", PathDrain, `{"sever":"10.0.2.11"}`, 400, `request body: not what is asked for: json: unknown field "sever"`},
+		"two_drains":         {"POST", PathDrain, `{} {}`, 400, `request body: not what is asked for: more than one value`},
+		"refused_drain":      {"POST", PathDrain, `{}`, 422, "lb.toml:1: bad"},
+		"drain_by_put":       {"PUT", PathDrain, "", 405, `/v1/drain: wants GET, POST, not PUT`},
 		"refused_reload":     {"POST", PathReload, "{}", 422, "reload refused, the old configuration stays in use:\nlb.toml:1: bad"},
 		"no_such_service":    {"GET", PathConnections + "?service=wbe", "", 404, `service "wbe": no such service`},
 		"bad_client":         {"GET", PathConnections + "?client=x", "", 400, `client "x": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)`},
@@ -269,6 +343,7 @@ func TestEmptyListsAreNotNull(t *testing.T) {
 		PathServices:    `{"services":[]}`,
 		PathLocals:      `{"locals":[]}`,
 		PathDrops:       `{"drops":[]}`,
+		PathDrain:       `{"drains":[]}`,
 		PathConnections: `{"connections":[],"more":false}`,
 	} {
 		w := httptest.NewRecorder()

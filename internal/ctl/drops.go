@@ -64,7 +64,12 @@ var explanations = map[string]explanation{
 	packet.NoFrame.String():       {"no free frame for a packet of fnatd's own", "raise frames in [dataplane]"},
 	packet.StaleQuote.String():    {"ICMP error that quotes a sequence number which is not under way (RFC 5927)", "a few are late ones; if many, somebody forges them to slow connections down: look at their source"},
 	packet.ErrorLimit.String():    {"ICMP error beyond the thousand a second that a worker lets pass", "look for their source with tcpdump: a routing loop, or forged ones"},
+	packet.BadCookie.String():     {"ACK of no connection that brings no good SYN cookie", "normal after an idle timeout or a restart; if many, an ACK flood, which this is the answer to"},
+	packet.Refused.String():       {"of a connection that its real server refused or did not answer", "see why: is the server up, and listening on the port that `fnatctl services` shows?"},
+	packet.NotHeld.String():       {"came before its real server was connected, and found no place to wait", "look for real servers that answer late; the client sends it again"},
+	packet.ACKStorm.String():      {"one bare ACK too many in a second that says what the last ones said", "nothing, unless it goes on: then capture that connection at both ends"},
 	packet.NoticeReply.String():   {"answer to a UDP notice, consumed", nothing},
+	packet.CookieACK.String():     {"ACK that brought a SYN cookie, consumed: the handshake with the real server takes its place", nothing},
 
 	RxRingFull:    {"the receive ring was full when the packet arrived", "the worker is too slow: see the idle share in `fnatctl stats`; add queues, keep other work off its core"},
 	FillRingEmpty: {"no frame was ready for the packet", "raise frames in [dataplane], or add queues"},

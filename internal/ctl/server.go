@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 
 // Our choices.
 const (
-	maxBody     = 4 << 10         // no request needs a body; this much is read and ignored
+	maxBody     = int64(4 << 10)  // of a request; what needs none may have it, and it is ignored
+	maxFile     = 16 << 20        // a configuration of 10,000 real servers has 1 MB
 	flushSize   = 64 << 10        // what a listing holds in memory
 	answerTime  = time.Minute     // to make and write an answer: a reload compiles the whole table
 	listingTime = 5 * time.Minute // to take one flushSize of a listing: time to read a screen of it in a pager
@@ -24,13 +26,17 @@ const (
 func NewServer(b Backend) http.Handler {
 	s := &server{b: b}
 	s.routes = map[string]route{
-		PathServices:    {http.MethodGet, s.services},
-		PathConnections: {http.MethodGet, s.connections},
-		PathLocals:      {http.MethodGet, s.locals},
-		PathStats:       {http.MethodGet, s.stats},
-		PathDrops:       {http.MethodGet, s.drops},
-		PathHealth:      {http.MethodGet, s.health},
-		PathReload:      {http.MethodPost, s.reload},
+		PathServices:    {get: s.services},
+		PathConnections: {get: s.connections, parameters: true},
+		PathLocals:      {get: s.locals},
+		PathStats:       {get: s.stats},
+		PathDrops:       {get: s.drops},
+		PathHealth:      {get: s.health},
+		PathReload:      {post: s.reload},
+		PathDiff:        {post: s.diff, parameters: true, body: maxFile},
+		PathExplain:     {get: s.explain, parameters: true},
+		PathEdit:        {post: s.edit, body: maxEdits},
+		PathDrain:       {get: s.drains, post: s.drain},
 	}
 	return s
 }
@@ -40,33 +46,55 @@ type server struct {
 	routes map[string]route
 }
 
+// A route is what a path answers; body is read by then.
 type route struct {
-	method string
-	handle http.HandlerFunc
+	get        func(http.ResponseWriter, *http.Request)
+	post       func(w http.ResponseWriter, r *http.Request, body []byte)
+	parameters bool  // may it have a query?
+	body       int64 // bytes at most; 0 is maxBody
+}
+
+// methods returns what r may be asked with.
+func (r *route) methods() string {
+	switch {
+	case r.post == nil:
+		return http.MethodGet
+	case r.get == nil:
+		return http.MethodPost
+	}
+	return http.MethodGet + ", " + http.MethodPost
 }
 
 // ServeHTTP answers every request in JSON, errors included, which is why it
 // is not an http.ServeMux.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	heard(r.Context())
 	route, ok := s.routes[r.URL.Path]
 	if !ok {
 		fail(w, http.StatusNotFound, fmt.Errorf("%s: no such path", r.URL.Path))
 		return
 	}
-	if r.Method != route.method {
-		w.Header().Set("Allow", route.method)
-		fail(w, http.StatusMethodNotAllowed, fmt.Errorf("%s: wants %s, not %s", r.URL.Path, route.method, r.Method))
+	get, post := r.Method == http.MethodGet && route.get != nil, r.Method == http.MethodPost && route.post != nil
+	if !get && !post {
+		w.Header().Set("Allow", route.methods())
+		fail(w, http.StatusMethodNotAllowed, fmt.Errorf("%s: wants %s, not %s", r.URL.Path, route.methods(), r.Method))
 		return
 	}
-	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
-		fail(w, http.StatusRequestEntityTooLarge, fmt.Errorf("request body: more than %d bytes", maxBody))
+	limit := cmp.Or(route.body, maxBody)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		fail(w, http.StatusRequestEntityTooLarge, fmt.Errorf("request body: more than %d bytes, or broken off", limit))
 		return
 	}
-	if r.URL.Path != PathConnections && r.URL.RawQuery != "" {
+	if !route.parameters && r.URL.RawQuery != "" {
 		fail(w, http.StatusBadRequest, fmt.Errorf("%q: %s takes no parameters", r.URL.RawQuery, r.URL.Path))
 		return
 	}
-	route.handle(w, r)
+	if get {
+		route.get(w, r)
+		return
+	}
+	route.post(w, r, body)
 }
 
 func (s *server) services(w http.ResponseWriter, _ *http.Request) {
@@ -91,7 +119,7 @@ func (s *server) health(w http.ResponseWriter, _ *http.Request) {
 
 // reload answers 422 when the configuration is refused: the request was fine
 // and the program is fine, the file is not.
-func (s *server) reload(w http.ResponseWriter, r *http.Request) {
+func (s *server) reload(w http.ResponseWriter, r *http.Request, _ []byte) {
 	done, err := s.b.Reload(r.Context())
 	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, fmt.Errorf("reload refused, the old configuration stays in use:\n%w", err))

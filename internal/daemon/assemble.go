@@ -26,6 +26,7 @@ type port struct {
 	mtu    int      // bytes
 	xdp    bpf.Mode // where the XDP program runs
 	reason string   // why there
+	sends  bool     // it can send from there: a SYN-ACK by XDP_TX
 	frames xsk.Mode // how frames get to the sockets
 	since  string   // why so
 }
@@ -52,6 +53,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		return err
 	}
 	epoch := time.Now()
+	d.epochTicks = monotonicTicks()
 	undo.add(d.conns.Close)
 
 	if d.router, err = route.Open(d.cfg.Dataplane.Interfaces, d.log); err != nil {
@@ -86,6 +88,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		Router:           d.router,
 		Epoch:            epoch,
 		ISNKey:           randomKey(),
+		CookieSecret:     cookieSecret(d.cfg.Dataplane.CookieSecret),
 		ReflectClientMAC: d.cfg.Dataplane.ReflectClientMAC,
 		BusyPoll:         d.cfg.Dataplane.BusyPoll,
 		Queues:           d.fleet.forEngine(),
@@ -120,6 +123,7 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 			return tooLong(err, d.ports)
 		}
 		p.xdp, p.reason = mode, reason
+		p.sends = bpf.Sends(p.index, mode)
 	}
 	return d.program.Prune()
 }

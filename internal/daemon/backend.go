@@ -28,6 +28,8 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			Virtual:            s.Virtual.Netip(),
 			Interface:          s.Interface,
 			Scheduler:          s.Scheduler,
+			HashPort:           s.HashPort,
+			Fallback:           s.Fallback,
 			LocalPool:          s.Pool.Name,
 			ClientAddress:      s.ClientAddress.String(),
 			PersistenceSeconds: s.Persistence.Seconds(),
@@ -35,8 +37,13 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			Traffic:            traffic(&t),
 			ClientAddresses:    clientCounts(&t),
 		}
+		svc.PersistenceGranularity = s.Granularity()
+		svc.SinceZero, svc.Rates = d.tallies.show(s.Meter, svc.Traffic)
 		for _, server := range s.Servers {
-			svc.Servers = append(svc.Servers, serverAnswer(server, v.ServerMeter(s, server), d.downReason(server)))
+			m := v.ServerMeter(s, server)
+			a := serverAnswer(server, m, d.downReason(server))
+			a.SinceZero, a.Rates = d.tallies.show(m, a.Traffic)
+			svc.Servers = append(svc.Servers, a)
 		}
 		all = append(all, svc)
 	}
@@ -90,29 +97,32 @@ func protocol(p uint8) string {
 // walkSlice is how many connections are copied under a shard's lock at a time.
 const walkSlice = 256
 
-// Connections implements ctl.Backend.
-func (d *Daemon) Connections() iter.Seq[ctl.Connection] {
-	return func(yield func(ctl.Connection) bool) {
-		slice := make([]conntrack.Conn, walkSlice)
-		for shard := range d.conns.Shards() {
-			for from, more := 0, true; more; more = from != 0 {
-				var n int
-				n, from = d.conns.Walk(shard, from, slice)
-				for i := range n {
-					if c, ok := d.connection(&slice[i]); ok && !yield(c) {
-						return
-					}
+// eachConn calls f with a copy of each connection that is not a persistence
+// template, until it returns false.
+func (d *Daemon) eachConn(f func(*conntrack.Conn) bool) {
+	slice := make([]conntrack.Conn, walkSlice)
+	for shard := range d.conns.Shards() {
+		for from, more := 0, true; more; more = from != 0 {
+			var n int
+			n, from = d.conns.Walk(shard, from, slice)
+			for i := range n {
+				if slice[i].State != conntrack.Template && !f(&slice[i]) {
+					return
 				}
 			}
 		}
 	}
 }
 
-// connection describes c; persistence templates are none.
-func (d *Daemon) connection(c *conntrack.Conn) (ctl.Connection, bool) {
-	if c.State == conntrack.Template {
-		return ctl.Connection{}, false
+// Connections implements ctl.Backend.
+func (d *Daemon) Connections() iter.Seq[ctl.Connection] {
+	return func(yield func(ctl.Connection) bool) {
+		d.eachConn(func(c *conntrack.Conn) bool { return yield(d.connection(c)) })
 	}
+}
+
+// connection describes c.
+func (d *Daemon) connection(c *conntrack.Conn) ctl.Connection {
 	b, lip := d.conns.Binding(c.Binding), d.conns.Local(c.Local)
 	answer := ctl.Connection{
 		Protocol:       protocol(b.Proto),
@@ -126,7 +136,7 @@ func (d *Daemon) connection(c *conntrack.Conn) (ctl.Connection, bool) {
 	if t := d.engine.View().Target(c.Binding); t != nil {
 		answer.Service = t.Service.Name
 	}
-	return answer, true
+	return answer
 }
 
 // Locals implements ctl.Backend.
@@ -139,14 +149,15 @@ func (d *Daemon) Locals() (all []ctl.Local) {
 		for _, addr := range pool.Addrs {
 			l := use[addr]
 			all = append(all, ctl.Local{
-				Pool:       pool.Name,
-				Interface:  pool.Interface,
-				Address:    addr.Netip(),
-				PortMin:    pool.PortMin,
-				PortMax:    pool.PortMax,
-				PortsInUse: l.InUse,
-				PortsFree:  l.Free,
-				Conflicts:  l.Conflicts,
+				Pool:        pool.Name,
+				Interface:   pool.Interface,
+				Address:     addr.Netip(),
+				PortMin:     pool.PortMin,
+				PortMax:     pool.PortMax,
+				PortsInUse:  l.InUse,
+				PortsFree:   l.Free,
+				Connections: l.Connections,
+				Conflicts:   l.Conflicts,
 			})
 		}
 	}
@@ -175,10 +186,16 @@ func (d *Daemon) Stats() ctl.Stats {
 			Bytes:       uint64(conntrack.Measure(conntrack.Config{MaxConnections: t.Capacity}).Total),
 		},
 	}
+	defaults := conntrack.DefaultTimeouts()
+	seconds := func(st conntrack.State) float64 { return float64(defaults[st]) / 1000 }
+	s.Timeouts = ctl.Timeouts{
+		Established: seconds(conntrack.Established), FinWait: seconds(conntrack.FinWait), UDP: seconds(conntrack.UDP),
+	}
 	counts := d.sum()
 	for e, n := range counts.Events {
 		s.Events = append(s.Events, ctl.Event{Name: dataplane.Event(e).String(), Count: n})
 	}
+	s.Guards = d.guardAnswers()
 	for _, svc := range d.Services() {
 		s.ClientAddresses.Add(svc.ClientAddresses)
 	}

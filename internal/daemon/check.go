@@ -16,7 +16,7 @@ import (
 // Check reads the configuration and prints to w what fnatd would use with it:
 // services, local ports, memory. It changes nothing and needs no privilege.
 func Check(file string, w io.Writer) error {
-	l, err := load(file, nil)
+	l, err := load(file)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/unit"
+	"github.com/fnatd/fnatd/lb"
 )
 
 // ErrConfig is what every error about the configuration file wraps.
@@ -59,20 +60,27 @@ type Daemon struct {
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 	ward      ward
 
+	epochTicks uint32 // monotonicTicks at the engine's epoch
+
+	tallies tallies
+
 	mu          sync.Mutex // guards what a reload changes
-	cfg         *config.Config
+	guards      guards
+	cfg         *config.Config // in force, but for what drains has to say
+	drains      drains
 	loaded      time.Time
 	reloadError string
 }
 
 // Run runs fnatd until ctx ends. It returns nil after a clean stop.
 func Run(ctx context.Context, o Options) (err error) {
-	l, err := load(o.ConfigFile, nil)
+	l, err := load(o.ConfigFile)
 	if err != nil {
 		return err
 	}
 	cfg, table := l.cfg, l.table
-	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}}
+	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}, drains: newDrains()}
+	d.guards.past = map[bpf.ServiceKey]bpf.GuardCounts{}
 	d.tell(l.notes)
 
 	// First, or who lacks privileges would be told of the first file he may not write.
@@ -86,7 +94,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	undo.add(unlock)
-	control, err := ctl.Listen(cfg.Daemon.Control)
+	control, err := ctl.Listen(cfg.Daemon.Control, cfg.Daemon.Group)
 	if err != nil {
 		return err
 	}
@@ -131,14 +139,17 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 
 	d.ward.open(d)
 	running.Go(func() { d.work(quit) })
+	running.Go(func() { d.drainDue(ctx) })
+	running.Go(func() { d.watchRates(ctx) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
 	}
-	d.meet(d.engine.View().Table)
+	d.meet(&lb.Table{}, d.engine.View().Table)
 	if err := d.open(); err != nil {
 		cancel(err)
 	} else {
+		running.Go(func() { d.guard(ctx) })
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}

@@ -2,28 +2,34 @@ package daemon
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
 )
 
 // openGates makes the kernel hand over what belongs to table: its VIPs and
 // LIPs are put on their interfaces and announced, and the XDP program is told
 // the services and the LIPs' ports. What belongs to it no more is taken down.
-// LIPs that still carry connections stay.
+// LIPs that still carry connections stay, and so do the services whose connections
+// may go on for a while.
 func (d *Daemon) openGates(table *lb.Table) error {
-	var services []bpf.ServiceKey
 	var locals []bpf.LocalPorts
 	var addresses []route.Address
-	for _, s := range table.Services {
-		services = append(services, bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual})
-		vip := route.Address{Interface: s.Interface, Addr: s.Virtual.Addr.Netip()}
-		if !slices.Contains(addresses, vip) { // several services may share a VIP
-			addresses = append(addresses, vip)
+	vips := map[route.Address]bool{} // several services may share one
+	add := func(virtual packet.Endpoint, home string) {
+		vip := route.Address{Interface: home, Addr: virtual.Addr.Netip()}
+		if !vips[vip] {
+			addresses, vips[vip] = append(addresses, vip), true
 		}
+	}
+	for _, s := range table.Services {
+		add(s.Virtual, s.Interface)
+	}
+	for id, home := range d.lingering(table) {
+		add(id.Virtual, home)
 	}
 	for _, p := range table.Pools {
 		for _, a := range p.Addrs {
@@ -39,13 +45,27 @@ func (d *Daemon) openGates(table *lb.Table) error {
 			return err
 		}
 	}
-	return errors.Join(d.program.SetServices(services), d.program.SetLocals(locals))
+	return errors.Join(d.setServices(d.engine.View()), d.program.SetLocals(locals))
+}
+
+// lingering returns the services that are not in table and whose connections may go on
+// for a while, with the interfaces that their addresses are on.
+func (d *Daemon) lingering(table *lb.Table) map[bpf.ServiceKey]string {
+	all := map[bpf.ServiceKey]string{}
+	for id, o := range d.drains.by {
+		if !o.ordered && table.Service(id.Proto, id.Virtual) == nil {
+			all[bpf.ServiceKey{Proto: id.Proto, Virtual: id.Virtual}] = o.home
+		}
+	}
+	return all
 }
 
 // closeGates stops the kernel from handing anything over. The addresses go first:
 // what comes after is then nobody's, where a host that still had them would answer
 // with RST.
 func (d *Daemon) closeGates() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := errors.Join(d.addresses.Set(nil), d.program.SetServices(nil), d.program.SetLocals(nil)); err != nil {
 		d.log.Error("services not taken down", "error", err)
 	}
@@ -58,17 +78,30 @@ const (
 	meetLook = 5 * time.Millisecond
 )
 
-// meet has the kernel find the next hops of table's real servers, whose first
-// packets would be lost otherwise.
-func (d *Daemon) meet(table *lb.Table) {
+// meet has the kernel find the next hops of the real servers that are new in
+// table, whose first packets would be lost otherwise.
+func (d *Daemon) meet(old, table *lb.Table) {
+	known := map[packet.Addr]bool{}
+	for _, s := range old.Services {
+		for _, server := range s.Servers {
+			known[server.Real.Addr] = true
+		}
+	}
+	var fresh []packet.Addr
+	for _, s := range table.Services {
+		for _, server := range s.Servers {
+			if rip := server.Real.Addr; !known[rip] {
+				known[rip] = true
+				fresh = append(fresh, rip)
+			}
+		}
+	}
 	for deadline := time.Now().Add(meetTime); time.Now().Before(deadline); time.Sleep(meetLook) {
 		hops, strangers := d.router.Table(), false
-		for _, s := range table.Services {
-			for _, server := range s.Servers {
-				if id := hops.Lookup(server.Real.Addr); id != 0 && !hops.Hop(id).Resolved {
-					d.router.Want(server.Real.Addr)
-					strangers = true
-				}
+		for _, rip := range fresh {
+			if id := hops.Lookup(rip); id != 0 && !hops.Hop(id).Resolved {
+				d.router.Want(rip)
+				strangers = true
 			}
 		}
 		if !strangers {

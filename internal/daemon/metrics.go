@@ -48,6 +48,8 @@ const (
 	localInUse
 	localFree
 	localConflicts
+	guardOn
+	guardEvents
 	drops
 	events
 	interfaceInfo
@@ -110,6 +112,9 @@ var families = [numFamilies]struct {
 	localFree:      {gauge, desc("local_ports_free", "Ports of a local address that are in use towards none.", "pool", "address")},
 	localConflicts: {counter, desc("local_port_conflicts_total", "Times a port was tried that was in use towards the same real server.", "pool", "address")},
 
+	guardOn:     {gauge, desc("synproxy_on", "1 while a service's SYNs are answered by cookies.", "service", "mode")},
+	guardEvents: {counter, desc("synproxy_events_total", "What SYNPROXY has done for a service.", "service", "event")},
+
 	drops:  {counter, desc("drops_total", "Packets that were not forwarded.", "reason")},
 	events: {counter, desc("events_total", "What happened to connections and their packets.", "event")},
 
@@ -168,6 +173,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, d := range c.b.Drops() {
 		m.put(drops, float64(d.Count), d.Reason)
+	}
+	for _, g := range s.Guards {
+		m.put(guardOn, truth(g.On), g.Service, g.Mode)
+		for _, e := range g.Events {
+			m.put(guardEvents, float64(e.Count), g.Service, e.Name)
+		}
 	}
 	for _, i := range s.Interfaces {
 		m.put(interfaceInfo, 1, i.Name, i.Mode)

@@ -21,7 +21,10 @@ import (
 )
 
 // fixedBackend always answers the same.
-type fixedBackend struct{ reloadError string }
+type fixedBackend struct {
+	ctl.Backend // nil: nothing else is asked
+	reloadError string
+}
 
 func (fixedBackend) Services() []ctl.Service {
 	return []ctl.Service{{
@@ -52,6 +55,7 @@ func (b fixedBackend) Stats() ctl.Stats {
 		Version: "v1", Started: time.Unix(1000, 5e8), ConfigLoaded: time.Unix(2000, 0), ReloadError: b.reloadError,
 		Table:      ctl.Table{Capacity: 1000, Connections: 44, HalfOpen: 4, Templates: 2, Bytes: 96000},
 		Events:     []ctl.Event{{Name: "conn_expired", Count: 9}},
+		Guards:     []ctl.Guard{{Service: "web", Mode: "adaptive", On: true, Events: []ctl.Event{{Name: "syn", Count: 21}}}},
 		Interfaces: []ctl.Interface{{Name: "eth0", Mode: "copy"}},
 		Workers: []ctl.Worker{{
 			ID: 1, RxPackets: 100, TxPackets: 90, RxBytes: 6400, TxBytes: 5760, Batches: 14,
@@ -178,6 +182,12 @@ fnatd_service_quorum{service="web"} 1
 # HELP fnatd_start_time_seconds When fnatd started, in seconds since 1970.
 # TYPE fnatd_start_time_seconds gauge
 fnatd_start_time_seconds 1000.5
+# HELP fnatd_synproxy_events_total What SYNPROXY has done for a service.
+# TYPE fnatd_synproxy_events_total counter
+fnatd_synproxy_events_total{event="syn",service="web"} 21
+# HELP fnatd_synproxy_on 1 while a service's SYNs are answered by cookies.
+# TYPE fnatd_synproxy_on gauge
+fnatd_synproxy_on{mode="adaptive",service="web"} 1
 # HELP fnatd_table_capacity Connections that the table can hold.
 # TYPE fnatd_table_capacity gauge
 fnatd_table_capacity 1000

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/dataplane"
+	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 )
 
@@ -15,8 +16,9 @@ import (
 // i+2W… of every port, so that each queue of each is served.
 type queue struct {
 	umem    *xsk.UMEM
-	sockets [][]*xsk.Socket // by port
-	cpu     int             // that the worker is bound to; -1 is any
+	sockets [][]*xsk.Socket    // by port
+	budgets [][]*bpf.SYNBudget // of the sockets
+	cpu     int                // that the worker is bound to; -1 is any
 }
 
 // A fleet is the queues of all workers. It changes only while no worker runs.
@@ -62,7 +64,7 @@ func (d *Daemon) openQueues(counts []int) (err error) {
 			d.fleet.umems = append(d.fleet.umems, umem)
 		}
 		d.fleet.queues = append(d.fleet.queues, queue{
-			umem: d.fleet.umems[i], cpu: cpus[i], sockets: make([][]*xsk.Socket, len(d.ports)),
+			umem: d.fleet.umems[i], cpu: cpus[i], sockets: make([][]*xsk.Socket, len(d.ports)), budgets: make([][]*bpf.SYNBudget, len(d.ports)),
 		})
 		for j := range d.ports {
 			for q := i; q < counts[j]; q += n {
@@ -90,6 +92,11 @@ func (d *Daemon) openSocket(w *queue, j, q int) error {
 	if q == 0 {
 		p.frames, p.since = s.Mode(), s.Reason()
 	}
+	budget, err := d.program.SYNBudget(p.index, q, w.umem.RingSize())
+	if err != nil {
+		return err
+	}
+	w.budgets[j] = append(w.budgets[j], budget)
 	return d.program.SetSocket(p.index, q, s.FD())
 }
 
@@ -168,12 +175,14 @@ func (f *fleet) total() (sum xsk.Stats) {
 func (f *fleet) forEngine() (all []dataplane.Queue) {
 	for _, w := range f.queues {
 		e := dataplane.Queue{UMEM: w.umem}
-		for _, sockets := range w.sockets {
+		for i, sockets := range w.sockets {
 			var ports []dataplane.Port
-			for _, s := range sockets {
+			var budgets []dataplane.Budget
+			for k, s := range sockets {
 				ports = append(ports, s)
+				budgets = append(budgets, w.budgets[i][k])
 			}
-			e.Ports = append(e.Ports, ports)
+			e.Ports, e.Budgets = append(e.Ports, ports), append(e.Budgets, budgets)
 		}
 		every := slices.Concat(w.sockets...)
 		e.Wait = func(t time.Duration) { xsk.Wait(every, t) }

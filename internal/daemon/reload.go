@@ -15,7 +15,8 @@ import (
 
 // Reload reads the configuration file again and puts it in force. On an error
 // nothing has changed.
-func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
+func (d *Daemon) Reload(ctx context.Context) (ctl.Reload, error) {
+	by := ctl.PeerOf(ctx)
 	unit.Notify("RELOADING=1")
 	defer unit.Notify("READY=1")
 	d.mu.Lock()
@@ -23,46 +24,72 @@ func (d *Daemon) Reload(context.Context) (ctl.Reload, error) {
 	changes, err := d.reload()
 	if err != nil {
 		d.reloadError = err.Error()
-		d.log.Error("reload refused, the old configuration stays in force", "error", err)
+		d.log.Error("reload refused, the old configuration stays in force", "by", by, "error", err)
 		return ctl.Reload{}, err
 	}
 	d.reloadError = ""
 	d.loaded = time.Now()
-	d.log.Info("reloaded", "changes", len(changes))
+	d.log.Info("reloaded", "by", by, "changes", len(changes))
 	for _, c := range changes {
 		d.log.Info("changed", "what", c)
 	}
-	return ctl.Reload{ConfigFile: d.opts.ConfigFile, Changes: changes}, nil
+	answer := ctl.Reload{ConfigFile: d.opts.ConfigFile}
+	for _, c := range changes {
+		answer.Changes = append(answer.Changes, c.String())
+	}
+	return answer, nil
 }
 
-func (d *Daemon) reload() (changes []string, err error) {
-	old := d.engine.View().Table
-	l, err := load(d.opts.ConfigFile, old)
+func (d *Daemon) reload() ([]lb.Change, error) {
+	cfg, notes, err := readConfig(d.opts.ConfigFile)
 	if err != nil {
 		return nil, err
 	}
-	cfg, table := l.cfg, l.table
+	changes, err := d.put(cfg)
+	if err == nil {
+		d.tell(notes)
+	}
+	return changes, err
+}
+
+// plan says what cfg makes of the table in force, without putting it in force.
+func (d *Daemon) plan(cfg *config.Config) (table *lb.Table, changes []lb.Change, err error) {
 	if err := fixed(d.cfg, cfg); err != nil {
-		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+		return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
 	if err := d.checkVLANs(cfg); err != nil {
+		return nil, nil, err
+	}
+	old := d.engine.View().Table
+	if table, err = compile(d.drains.applyTo(cfg), old); err != nil {
+		return nil, nil, err
+	}
+	return table, lb.Diff(old, table), nil
+}
+
+// put puts cfg in force and returns what that has changed. On an error nothing
+// has.
+func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
+	old := d.engine.View().Table
+	table, changes, err := d.plan(cfg)
+	if err != nil {
 		return nil, err
 	}
-	for _, c := range lb.Diff(old, table) {
-		changes = append(changes, c.String())
-	}
-	d.meet(table)
+	d.meet(old, table)
 	if err := d.engine.Apply(table); err != nil {
 		return nil, err
 	}
+	drains := d.drains
+	d.drains = drains.followed(old, table)
 	if err := d.openGates(table); err != nil {
+		d.drains = drains
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
+	d.drains.changed()
 	d.cfg = cfg
 	if err := d.check(table); err != nil {
 		d.log.Error("health of the real servers is not put in force", "error", err)
 	}
-	d.tell(l.notes)
 	return changes, nil
 }
 
@@ -82,6 +109,7 @@ func fixed(old, new *config.Config) error {
 		}
 	}
 	same("[daemon] control", old.Daemon.Control, new.Daemon.Control)
+	same("[daemon] control_group", old.Daemon.Group, new.Daemon.Group)
 	same("[daemon] metrics", old.Daemon.Metrics, new.Daemon.Metrics)
 	was, is := &old.Dataplane, &new.Dataplane
 	same("[dataplane] interfaces", was.Interfaces, is.Interfaces)
@@ -96,5 +124,6 @@ func fixed(old, new *config.Config) error {
 	same("[dataplane] busy_poll", was.BusyPoll, is.BusyPoll)
 	same("[dataplane] manage_addresses", was.ManageAddresses, is.ManageAddresses)
 	same("[dataplane] reflect_client_mac", was.ReflectClientMAC, is.ReflectClientMAC)
+	same("[dataplane] cookie_secret", was.CookieSecret, is.CookieSecret)
 	return errors.Join(errs...)
 }

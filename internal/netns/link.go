@@ -197,3 +197,18 @@ func (h *Host) removeLinks() error {
 	}
 	return errors.Join(errs...)
 }
+
+// AddNeighbour has the host know the MAC address of an IP address for good.
+func (h *Host) AddNeighbour(ifname string, addr netip.Addr, mac net.HardwareAddr) error {
+	link, err := h.link(ifname)
+	if err != nil {
+		return err
+	}
+	err = h.nl.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, IP: addr.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+	})
+	if err != nil {
+		return fmt.Errorf("%s: neighbour %s on %q: %w", h.Name, addr, ifname, err)
+	}
+	return nil
+}

@@ -88,17 +88,26 @@ func New(topology Topology) (*Rig, error) {
 	if topology.Servers < 0 || topology.Servers > 99 {
 		return nil, fmt.Errorf("rig: %d servers: want 0 to 99", topology.Servers)
 	}
+	r, err := Bare(topology)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.build(); err != nil {
+		return nil, errors.Join(fmt.Errorf("rig %s: %w", r.name, err), r.Close())
+	}
+	return r, nil
+}
+
+// Bare is New without hosts: AddHost makes them, and Connect wires them. Of the
+// topology, Queues and MTU count.
+func Bare(topology Topology) (*Rig, error) {
 	topology.Queues = max(topology.Queues, 1)
 	topology.MTU = cmp.Or(topology.MTU, 1500)
 	topology.MaxQueues = max(topology.MaxQueues, topology.Queues)
 	if err := sweep(); err != nil {
 		return nil, err
 	}
-	r := &Rig{Topology: topology, name: fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), rigs.Add(1))}
-	if err := r.build(); err != nil {
-		return nil, errors.Join(fmt.Errorf("rig %s: %w", r.name, err), r.Close())
-	}
-	return r, nil
+	return &Rig{Topology: topology, name: fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), rigs.Add(1))}, nil
 }
 
 func (r *Rig) build() error {

@@ -37,7 +37,12 @@ const (
 	NoFrame       // no free frame for a packet of fnatd's own
 	StaleQuote    // ICMP error that quotes a sequence number not under way
 	ErrorLimit    // ICMP error beyond those that may pass in a second
+	BadCookie     // ACK of no connection that brings no good cookie
+	Refused       // of a connection that no real server has taken
+	NotHeld       // came before its real server was connected, and found no place to wait in
+	ACKStorm      // one ACK too many that says the same as the last ones
 	NoticeReply   // echo reply to a UDP notice; consumed, not an error
+	CookieACK     // ACK that has brought a cookie, or repeats it; consumed, not an error
 	NumReasons
 
 	// Held is the verdict on a frame that is kept to be forwarded later: no drop,
@@ -54,7 +59,8 @@ var reasonNames = [NumReasons]string{
 	TableFull: "table_full", NoChecksum: "no_checksum", NoCounterpart: "no_counterpart",
 	NoRoute: "no_route", NoNeighbour: "no_neighbour",
 	TooBig: "too_big", TxFull: "tx_full", NoFrame: "no_frame",
-	StaleQuote: "stale_quote", ErrorLimit: "error_limit", NoticeReply: "notice_reply",
+	StaleQuote: "stale_quote", ErrorLimit: "error_limit", BadCookie: "bad_cookie", Refused: "refused",
+	NotHeld: "not_held", ACKStorm: "ack_storm", NoticeReply: "notice_reply", CookieACK: "cookie_ack",
 }
 
 func (r Reason) String() string {

@@ -92,12 +92,34 @@ func (p *Packet) LowerMSS(by uint16) {
 		return
 	}
 	old := binary.BigEndian.Uint16(o[i+2:])
-	if old <= minMSS {
+	mss := LoweredMSS(old, by)
+	if mss == old {
 		return
 	}
-	mss := uint16(max(int(old)-int(by), minMSS))
 	binary.BigEndian.PutUint16(o[i+2:], mss)
 	t.setSum(t.Sum().amend(changeAt(i, delta(0).replace(uint64(old), uint64(mss)))))
+}
+
+// LoweredMSS returns mss less by, as LowerMSS does.
+func LoweredMSS(mss, by uint16) uint16 {
+	if mss <= minMSS {
+		return mss
+	}
+	return uint16(max(int(mss)-int(by), minMSS))
+}
+
+// HasSACK reports whether a segment says what has come out of order (RFC 2018).
+func (p *Packet) HasSACK() bool {
+	o := p.TCP().Options()
+	if onlyTimestamps(o) {
+		return false
+	}
+	for i, n := nextOption(o, 0); n > 0; i, n = nextOption(o, i+n) {
+		if o[i] == optSACK {
+			return true
+		}
+	}
+	return false
 }
 
 // changeAt returns d as it counts for a field at offset i of the option area.

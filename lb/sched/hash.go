@@ -33,10 +33,7 @@ func (h *hashed) pick(c Client) int {
 	if len(h.slots) == 0 {
 		return -1
 	}
-	hash := hashAddr(c.Addr)
-	if h.port {
-		hash = mix(hash ^ uint64(c.Port))
-	}
+	hash := h.hash(c)
 	i := h.slot(hash)
 	if h.servers[i].Available() {
 		return i
@@ -45,6 +42,14 @@ func (h *hashed) pick(c Client) int {
 		return -1
 	}
 	return h.pickFallback(hash)
+}
+
+func (h *hashed) hash(c Client) uint64 {
+	hash := hashAddr(c.Addr)
+	if h.port {
+		hash = mix(hash ^ uint64(c.Port))
+	}
+	return hash
 }
 
 // pickFallback rehashes, which spreads the clients of an unavailable server over

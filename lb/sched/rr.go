@@ -57,14 +57,18 @@ func (r *roundRobin) pick(Client) int {
 	if r.total == 0 {
 		return -1
 	}
-	turn := r.cursors.next.Add(1) - 1
-	hi, lo := bits.Mul64(turn%r.total, r.step)
-	turn = bits.Rem64(hi, lo, r.total)
-	i := sort.Search(len(r.ends), func(i int) bool { return r.ends[i] > turn })
+	i := r.holder(r.cursors.next.Add(1) - 1)
 	if r.servers[i].Available() {
 		return i
 	}
 	return r.pickSpill()
+}
+
+// holder returns whose turn a ticket is. There must be turns.
+func (r *roundRobin) holder(ticket uint64) int {
+	hi, lo := bits.Mul64(ticket%r.total, r.step)
+	turn := bits.Rem64(hi, lo, r.total)
+	return sort.Search(len(r.ends), func(i int) bool { return r.ends[i] > turn })
 }
 
 // pickSpill gives a turn whose server is overloaded to another, again by weight:

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -57,7 +58,7 @@ func run(bin string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cgroup, leave, err := enterCgroup()
+	group, leave, err := enterCgroup()
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func run(bin string) (err error) {
 	}
 	say("fnatd -c lb.toml")
 	fmt.Print(lb.Log())
-	rs, err := harness.StartFnatrs(rig.Servers[0], filepath.Join(bin, "fnatrs"), dir, cgroup.Path, "--trust", netns.BalancerLANPrefix.Masked().String())
+	rs, err := harness.StartFnatrs(rig.Servers[0], filepath.Join(bin, "fnatrs"), dir, group.Path, "--trust", netns.BalancerLANPrefix.Masked().String())
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,9 @@ func run(bin string) (err error) {
 	for _, what := range []string{"services", "connections", "drops"} {
 		d.show(rig.Balancer, filepath.Join(bin, "fnatctl"), "--socket", harness.Socket(dir), what)
 	}
-	d.show(rig.Servers[0], filepath.Join(bin, "fnatrs"), "status", "--socket", rs.Socket())
+	for _, what := range []string{"mappings", "status"} {
+		d.show(rig.Servers[0], filepath.Join(bin, "fnatrs"), what, "--socket", rs.Socket())
+	}
 	if err := errors.Join(rs.Stop(), lb.Stop()); err != nil {
 		return err
 	}
@@ -119,8 +122,8 @@ func say(format string, args ...any) { fmt.Printf("\n== "+format+"\n", args...) 
 
 // enterCgroup moves this process into a cgroup of its own, so that fnatrs serves
 // the demo's servers and no other program of the machine.
-func enterCgroup() (*harness.Cgroup, func() error, error) {
-	c, err := harness.NewCgroup("fnatd-demo")
+func enterCgroup() (*cgroup.Group, func() error, error) {
+	c, err := cgroup.New("fnatd-demo")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,4 +1,6 @@
-package realserver
+// Package cgroup finds the cgroup v2 tree, and makes groups in it for programs
+// that are to be touched by nothing but what is attached there.
+package cgroup
 
 import (
 	"errors"
@@ -9,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RootCgroup returns the root of the cgroup v2 tree, wherever it is mounted.
-func RootCgroup() (string, error) {
+// Root returns the root of the cgroup v2 tree, wherever it is mounted.
+func Root() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return "", fmt.Errorf("cgroup: %w", err)
 	}
-	return cgroupIn(string(mounts))
+	return rootIn(string(mounts))
 }
 
-// cgroupIn finds the cgroup v2 tree in a table of mounts, whose columns are
+// rootIn finds the cgroup v2 tree in a table of mounts, whose columns are
 // device, directory and type (proc_pid_mounts(5)).
-func cgroupIn(mounts string) (string, error) {
+func rootIn(mounts string) (string, error) {
 	for line := range strings.Lines(mounts) {
 		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
 			return unescape.Replace(f[1]), nil
@@ -32,8 +34,8 @@ func cgroupIn(mounts string) (string, error) {
 // unescape restores what the kernel writes as octal numbers (getmntent(3)).
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
-// checkCgroup is an error if path is not in a cgroup v2 tree.
-func checkCgroup(path string) error {
+// Check is an error if path is not in a cgroup v2 tree.
+func Check(path string) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
 		return fmt.Errorf("cgroup %q: %w", path, err)

@@ -1,4 +1,4 @@
-package harness
+package cgroup
 
 import (
 	"errors"
@@ -11,21 +11,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/fnatd/fnatd/realserver"
 )
 
-// A Cgroup is a control group of our own, so that fnatrs touches no other
-// process of the machine.
-type Cgroup struct {
+// A Group is a control group of our own, so that fnatrs touches no other process
+// of the machine.
+type Group struct {
 	Path string
 	dir  *os.File
 }
 
-// NewCgroup makes a control group below the root of the v2 tree, called name and
+// New makes a control group below the root of the v2 tree, called name and
 // this process's number. Those that killed processes left are removed first.
-func NewCgroup(name string) (*Cgroup, error) {
-	root, err := realserver.RootCgroup()
+func New(name string) (*Group, error) {
+	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +35,7 @@ func NewCgroup(name string) (*Cgroup, error) {
 			_ = os.Remove(path) // its processes may not be gone yet: next time
 		}
 	}
-	c := &Cgroup{Path: prefix + strconv.Itoa(os.Getpid())}
+	c := &Group{Path: prefix + strconv.Itoa(os.Getpid())}
 	if err := os.Mkdir(c.Path, 0o755); err != nil {
 		return nil, fmt.Errorf("cgroup: %w", err)
 	}
@@ -48,7 +46,7 @@ func NewCgroup(name string) (*Cgroup, error) {
 }
 
 // Hold has a command that netns.Host.Command made start in the group.
-func (c *Cgroup) Hold(cmd *exec.Cmd) *exec.Cmd {
+func (c *Group) Hold(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr.UseCgroupFD = true
 	cmd.SysProcAttr.CgroupFD = int(c.dir.Fd())
 	return cmd
@@ -56,8 +54,8 @@ func (c *Cgroup) Hold(cmd *exec.Cmd) *exec.Cmd {
 
 // Enter moves this process into the group; leave moves it back. Sockets stay
 // of the group that they were made in.
-func (c *Cgroup) Enter() (leave func() error, err error) {
-	root, err := realserver.RootCgroup()
+func (c *Group) Enter() (leave func() error, err error) {
+	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +68,7 @@ func (c *Cgroup) Enter() (leave func() error, err error) {
 
 // Close removes the group. Processes that were killed leave it when they are
 // gone for good, which may take a moment.
-func (c *Cgroup) Close() error {
+func (c *Group) Close() error {
 	err := c.dir.Close()
 	for range 100 {
 		gone := os.Remove(c.Path)

@@ -1,0 +1,152 @@
+package dataplane
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
+)
+
+// A passage is what came of one packet.
+type passage struct {
+	why       packet.Reason
+	frame     []byte
+	port, mtu int
+	conn      conntrack.Conn
+	traffic   Traffic
+}
+
+// TestShortWayIsTheLongWay has plain packets, good ones and odd ones, carried by
+// the short way and then, from the same state, by the long one.
+func TestShortWayIsTheLongWay(t *testing.T) {
+	w := newWorld(t, tcpService+udpService)
+	rng := rand.New(rand.NewPCG(3, 4))
+	var talks []*talk
+	for i := range uint16(8) {
+		talks = append(talks, w.connect(at(40000+i)))
+	}
+	notice, asked := w.ask(at(50000))
+	w.put(lan, packettest.EchoReply(packettest.NewFrame(notice.Frame())).Bytes())
+	w.run()
+
+	options := []string{"", "", onlyStamps, "\x01\x01\x05\x0a\x00\x00\x00\x01\x00\x00\x00\x09"}
+	flags := []packet.TCPFlags{packet.ACK, packet.ACK, packet.ACK | packet.PSH, packet.ACK | packet.FIN, packet.RST, packet.SYN}
+	short, long := 0, 0
+	for range 5000 {
+		k := *talks[rng.IntN(len(talks))]
+		k.seq += rng.Uint32N(40)
+		k.ack += rng.Uint32N(40)
+		k.realSeq += rng.Uint32N(40)
+		port, f := rng.IntN(2), flags[rng.IntN(len(flags))]
+		if rng.IntN(8) > 0 {
+			f = packet.ACK // else no connection lives for long
+		}
+		o, payload := options[rng.IntN(len(options))], dataPayload[:rng.IntN(len(dataPayload))]
+		frame := k.fromClient(f, o, payload)
+		switch udp := rng.IntN(4) == 0; {
+		case udp && port == wan:
+			frame = query(at(50000), payload)
+		case udp:
+			frame = packettest.UDP{Src: asked.Flow.Destination(), Dst: asked.Flow.Source(), Payload: []byte(payload)}.Frame()
+		case port == lan:
+			frame = k.fromReal(f, o, payload)
+		}
+		if w.bothWays(port, frame) {
+			short++
+		} else {
+			long++
+		}
+		if f == packet.SYN { // may have begun it anew
+			w.run()
+			talks[rng.IntN(len(talks))] = w.connect(at(uint16(1 + short + long)))
+		}
+		w.clock = w.clock.Add(time.Millisecond)
+	}
+	if short < 1000 || long < 500 {
+		t.Errorf("%d packets went the short way and %d had to go the long one: too few to tell", short, long)
+	}
+}
+
+// onlyStamps is the options of most segments.
+const onlyStamps = "\x01\x01\x08\x0a\x00\x00\x00\x05\x00\x00\x00\x06"
+
+// bothWays carries a packet by the short way, if it may go that, and by the long
+// one, compares, and reports whether it could go the short way.
+func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
+	w.Helper()
+	w.run() // the worker's clock and view
+	j := w.classified(port, f)
+	defer func() { w.umem.Free(j.addr) }()
+	c := w.conn(j)
+	if !j.plain || c == nil || c.State.HalfOpen() {
+		w.worker.through(j)
+		return false
+	}
+	before := *c
+	got := w.passage(j, c, func() packet.Reason {
+		s := w.conns.Lock(j.key)
+		defer s.Unlock()
+		carry := w.worker.shortOutbound
+		if j.role == virtual {
+			carry = w.worker.shortInbound
+		}
+		if short = carry(s, c, j); short {
+			return packet.Kept
+		}
+		return packet.Held
+	})
+	if !short && (!bytes.Equal(got.frame, f.Bytes()) || got.conn != before || got.traffic != Traffic{}) {
+		w.Fatalf("refused the short way, but changed: %+v", got)
+	}
+
+	*c = before
+	again := w.classified(port, f)
+	defer w.umem.Free(again.addr)
+	again.plain = false
+	want := w.passage(again, c, func() packet.Reason { return w.worker.through(again) })
+	if short && !got.equal(&want) {
+		w.Fatalf("by the short way:\n%+v\nby the long way:\n%+v", got, want)
+	}
+	return short
+}
+
+// classified returns a frame as process gets it.
+func (w *world) classified(port int, f packettest.Frame) *job {
+	addr, _ := w.umem.Alloc()
+	j := &job{addr: addr, port: port}
+	copy(w.umem.Chunk(addr)[f.Start:], f.Bytes())
+	w.worker.classify(j, w.umem.Chunk(addr), f.Start, f.End, 0)
+	return j
+}
+
+// conn returns the connection of a job, or nil.
+func (w *world) conn(j *job) *conntrack.Conn {
+	s := w.conns.Lock(j.key)
+	defer s.Unlock()
+	return s.Find(j.key, &j.p.Flow)
+}
+
+// through carries a job that has a connection.
+func (w *Worker) through(j *job) packet.Reason {
+	if j.role == virtual {
+		return w.inbound(j)
+	}
+	return w.outbound(j)
+}
+
+// passage has a job carried and returns what came of it.
+func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) passage {
+	row := w.worker.ledger.row(c.Binding)
+	*row = Traffic{}
+	why := carry()
+	return passage{why, bytes.Clone(j.p.Frame()), j.port, j.mtu, *c, *row}
+}
+
+func (p *passage) equal(q *passage) bool {
+	return p.why == q.why && bytes.Equal(p.frame, q.frame) && p.port == q.port && p.mtu == q.mtu &&
+		p.conn == q.conn && p.traffic == q.traffic
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * TCP sockets: the client is read from the handshake and kept with the socket,
+ * and accept and getpeername tell it.
+ */
+
+#pragma once
+
+#include "option.h"
+#include "udp.h"
+
+/* From the standards. */
+#define TCP_FLAGS 13
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
+
+/* Lives and dies with its socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+} clients SEC(".maps");
+
+/*
+ * step is a global function, which the verifier checks by itself for any
+ * offset: inlined into a loop it would be a million instructions to it.
+ */
+__noinline int step(struct bpf_sock_ops *ctx, __u32 off, struct search *s)
+{
+	if (!s)
+		return 0;
+	off &= 63;
+	return read_option(ctx->skb_data, ctx->skb_data_end, TCP_LONGEST, off, s);
+}
+
+/* handshake_of makes the key of a connection. */
+static __always_inline void handshake_of(struct flow *f, struct bpf_sock_ops *ctx)
+{
+	/* Read before the branch: merged loads would be refused by the verifier. */
+	__be32 lip = ctx->remote_ip4, rip = ctx->local_ip4;
+	__be32 lip6[4] = { ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3] };
+	__be32 rip6[4] = { ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3] };
+
+	asm volatile("" : "+r"(lip), "+r"(lip6[0]), "+r"(lip6[1]), "+r"(lip6[2]), "+r"(lip6[3]));
+	asm volatile("" : "+r"(rip), "+r"(rip6[0]), "+r"(rip6[1]), "+r"(rip6[2]), "+r"(rip6[3]));
+	if (ctx->family == FAMILY_IPV6) {
+		/* Of a dual-stack socket, too: then the addresses are mapped. */
+		copy_addr(f->peer.addr, lip6);
+		copy_addr(f->rip, rip6);
+	} else {
+		map_ipv4(f->peer.addr, lip);
+		map_ipv4(f->rip, rip);
+	}
+	f->peer.port = bpf_htons(bpf_ntohl(ctx->remote_port));
+	f->rport = bpf_htons(ctx->local_port);
+	f->proto = IPPROTO_TCP;
+}
+
+/* told_ahead looks for what a SYN or a notice has told of a connection, which holds for this one alone. */
+static __always_inline void told_ahead(const struct flow *f, struct search *s)
+{
+	struct mapping *m = bpf_map_lookup_elem(&handshakes, f);
+
+	if (!m)
+		return;
+	if (live(m, clock(), tcp_timeout)) {
+		s->found = m->client;
+		s->verdict = COUNTER_LEARNED;
+		count(COUNTER_LEARNED_AHEAD);
+	}
+	bpf_map_delete_elem(&handshakes, f);
+}
+
+/*
+ * The callback comes before accept can return the socket, with the segment
+ * that completed the handshake, whichever that is: the third ACK, the first
+ * data if that was lost, the ACK of a SYN cookie. It always returns 1 and leaves
+ * the reply alone, which is another program's.
+ */
+SEC("sockops")
+int fnatrs_sockops(struct bpf_sock_ops *ctx)
+{
+	struct search s = { .verdict = COUNTER_NO_OPTION };
+	struct endpoint *kept;
+	__u32 off = TCP_FIXED;
+	struct flow f = {};
+	struct bpf_sock *sk;
+
+	if (ctx->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		return 1;
+	sk = ctx->sk;
+	if (!sk)
+		return 1;
+	for (int i = 0; i < MAX_OPTIONS && off; i++)
+		off = step(ctx, off, &s);
+	handshake_of(&f, ctx);
+	if (s.verdict == COUNTER_NO_OPTION)
+		told_ahead(&f, &s);
+	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr))
+		s.verdict = COUNTER_UNTRUSTED;
+	if (s.verdict == COUNTER_LEARNED) {
+		kept = bpf_sk_storage_get(&clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		if (kept)
+			*kept = s.found;
+		else
+			s.verdict = COUNTER_NO_MEMORY;
+	}
+	count(s.verdict);
+	return 1;
+}
+
+/* syn_step is what step is, for a SYN from its IP header on. */
+__noinline int syn_step(struct __sk_buff *skb, __u32 off, __u32 limit, struct search *s)
+{
+	if (!s)
+		return 0;
+	off &= 127; /* the largest TCP header behind the largest IPv4 header */
+	return read_option((void *)(long)skb->data, (void *)(long)skb->data_end, limit, off, s);
+}
+
+/*
+ * Every packet to a socket of the cgroup passes here, so what is no SYN leaves
+ * first. A SYN without a client takes away what another had told of the same ports.
+ */
+SEC("cgroup_skb/ingress")
+int fnatrs_syn(struct __sk_buff *skb)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct mapping told = { .by_syn = 1 }, *before;
+	struct search s = { .verdict = COUNTER_NO_OPTION };
+	struct flow f = { .proto = IPPROTO_TCP };
+	__u32 at, off;
+	__u8 *tcp;
+
+	if (data + IPV4_FIXED > end)
+		return 1;
+	if (data[0] >> 4 == 4) {
+		if (data[9] != IPPROTO_TCP)
+			return 1;
+		at = (data[0] & 15) * 4;
+	} else {
+		if (data[6] != IPPROTO_TCP)
+			return 1;
+		at = IPV6_FIXED;
+	}
+	tcp = data + at;
+	if (tcp + TCP_FIXED > end || (tcp[TCP_FLAGS] & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return 1;
+	if (at == IPV6_FIXED && data + IPV6_FIXED <= end && data[0] >> 4 == 6) {
+		load_addr(f.peer.addr, data + 8);
+		load_addr(f.rip, data + 24);
+	} else {
+		map_ipv4(f.peer.addr, load32(data + 12));
+		map_ipv4(f.rip, load32(data + 16));
+	}
+	f.peer.port = load16(tcp);
+	f.rport = load16(tcp + 2);
+	if (!trusted(f.peer.addr))
+		return 1; /* sock_ops counts it when it has come to a connection */
+	off = at + TCP_FIXED;
+	at += (tcp[12] >> 4) * 4;
+	for (int i = 0; i < MAX_OPTIONS && off; i++)
+		off = syn_step(skb, off, at, &s);
+	if (s.verdict == COUNTER_LEARNED) {
+		told.seen = clock();
+		told.client = s.found;
+		bpf_map_update_elem(&handshakes, &f, &told, BPF_ANY);
+		return 1;
+	}
+	before = bpf_map_lookup_elem(&handshakes, &f);
+	if (before && before->by_syn)
+		bpf_map_delete_elem(&handshakes, &f);
+	if (s.verdict != COUNTER_NO_OPTION)
+		count(s.verdict);
+	return 1;
+}
+
+/* client_of returns the client that is kept with a socket, NULL if none is. */
+static __always_inline struct endpoint *client_of(struct bpf_sock *sk)
+{
+	return sk ? bpf_sk_storage_get(&clients, sk, NULL, 0) : NULL;
+}

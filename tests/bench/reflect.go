@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/asavie/xdp"
+
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/tests/bench/traffic"
+)
+
+// A reflector forwards frames without looking at them: what AF_XDP costs, and
+// nothing else. It is a program of its own in the balancer's namespace, the way
+// fnatd is.
+func reflector(rings string, oneArm bool) contender {
+	name := "AF_XDP reflector"
+	if rings == "asavie" {
+		name += ", asavie/xdp"
+	}
+	return contender{name: name, oneArm: oneArm, start: func(b *bed) error {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		p, err := b.onCore(self, "reflect", rings)
+		if err != nil {
+			return err
+		}
+		for deadline := time.Now().Add(startTime); time.Now().Before(deadline); {
+			if strings.Contains(p.Output(), ready) {
+				return nil
+			}
+			select {
+			case <-p.Done():
+				return fmt.Errorf("reflector ended: %w\n%s", p.Wait(), p.Output())
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		return fmt.Errorf("reflector does not start:\n%s", p.Output())
+	}}
+}
+
+// ready is what a reflector says when it forwards.
+const ready = "reflecting"
+
+// reflect is the program.
+func reflect(rings string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	unpin, err := traffic.Pin(balancerCPU)
+	if err != nil {
+		return err
+	}
+	defer unpin()
+	kit, err := traffic.Load()
+	if err != nil {
+		return err
+	}
+	defer kit.Close()
+	wan, err := net.InterfaceByName("wan0")
+	if err != nil {
+		return err
+	}
+	if rings == "asavie" {
+		return reflectAsavie(ctx, kit, wan.Index)
+	}
+	lan, err := net.InterfaceByName("lan0")
+	if err != nil {
+		return err
+	}
+	return reflectOwn(ctx, kit, wan.Index, lan.Index)
+}
+
+// batchSize is as fnatd's.
+const batchSize = 64
+
+// reflectOwn carries what comes by wan to lan, with dataplane/xsk.
+func reflectOwn(ctx context.Context, kit *traffic.Kit, wan, lan int) (err error) {
+	umem, err := xsk.NewUMEM(xsk.Config{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, umem.Close()) }()
+	in, err := xsk.Open(umem, wan, 0, xsk.Options{})
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := xsk.Open(umem, lan, 0, xsk.Options{})
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	link, err := kit.Redirect(wan, in.FD())
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	fmt.Println(ready)
+	var d [batchSize]xsk.Desc
+	for ctx.Err() == nil {
+		out.Complete()
+		n := in.Recv(d[:])
+		in.Refill()
+		for _, desc := range d[:n] {
+			swapMACs(umem.Chunk(desc.Addr)[umem.Offset(desc.Addr):])
+		}
+		sent := out.Send(d[:n])
+		out.Kick()
+		for _, desc := range d[sent:n] {
+			umem.Free(desc.Addr)
+		}
+	}
+	return nil
+}
+
+// reflectAsavie sends back what comes by an interface, as asavie/xdp's own example
+// does. It cannot send by another one.
+func reflectAsavie(ctx context.Context, kit *traffic.Kit, ifindex int) error {
+	s, err := xdp.NewSocket(ifindex, 0, &xdp.SocketOptions{
+		NumFrames: 4096, FrameSize: 2048, FillRingNumDescs: 2048, CompletionRingNumDescs: 2048,
+		RxRingNumDescs: 2048, TxRingNumDescs: 2048,
+	})
+	if err != nil {
+		return err
+	}
+	link, err := kit.Redirect(ifindex, s.FD())
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	fmt.Println(ready)
+	for ctx.Err() == nil {
+		if n := s.NumFreeFillSlots(); n > 0 {
+			s.Fill(s.GetDescs(n))
+		}
+		if n := s.NumCompleted(); n > 0 {
+			s.Complete(n)
+		}
+		n := s.NumReceived()
+		if n == 0 {
+			continue
+		}
+		descs := s.Receive(min(n, batchSize))
+		for _, desc := range descs {
+			swapMACs(s.GetFrame(desc))
+		}
+		s.Transmit(descs)
+	}
+	return nil
+}
+
+func swapMACs(frame []byte) {
+	var mac [6]byte
+	copy(mac[:], frame[:6])
+	copy(frame[:6], frame[6:12])
+	copy(frame[6:12], mac[:])
+}

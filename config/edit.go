@@ -51,8 +51,12 @@ func (s *Service) SetPersistence(d time.Duration, granularity int) {
 	s.Persistence, s.PersistenceGranularity = d, granularity
 }
 
-// AddServer adds a real server.
-func (s *Service) AddServer(r RealServer) { s.Servers = append(slices.Clip(s.Servers), r) }
+// AddServer adds a real server, which is checked as the service says.
+func (s *Service) AddServer(r RealServer) {
+	r.Checks = s.Checks
+	r.NotifyUp, r.NotifyDown = s.Failover.Scripts.NotifyUp, s.Failover.Scripts.NotifyDown
+	s.Servers = append(slices.Clip(s.Servers), r)
+}
 
 // SetServer replaces real server number i.
 func (s *Service) SetServer(i int, r RealServer) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -169,5 +170,23 @@ real_server = [{ address = "10.0.2.11:8080" }, { address = "10.0.2.12:8080", not
 	got := [][]string{s.Servers[0].NotifyUp, s.Servers[0].NotifyDown, s.Servers[1].NotifyUp, s.Servers[1].NotifyDown}
 	if diff := cmp.Diff([][]string{{"/bin/nup"}, {"/bin/ndown"}, {"/bin/own"}, {"/bin/ndown"}}, got); diff != "" {
 		t.Errorf("scripts of the servers (-want +got):\n%s", diff)
+	}
+}
+
+// TestEditedServersAreChecked adds servers to a service that checks and scripts
+// were written for, and removes them: a service without servers keeps them.
+func TestEditedServersAreChecked(t *testing.T) {
+	c := mustParse(t, strings.Replace(minimal, `name = "web"`, "name = \"web\"\non_down = \"inhibit\"\nnotify_up = [\"tell\"]\nhealth = { type = \"tcp\" }", 1))
+	none, err := c.Edited(func(c *Config) { c.Services[0].RemoveServer(0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := RealServer{Address: netip.MustParseAddrPort("10.0.2.12:80"), Weight: 1}
+	one, err := none.Edited(func(c *Config) { c.Services[0].AddServer(added) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := one.Services[0].Servers[0]; len(r.Checks) != 1 || len(r.NotifyUp) != 1 {
+		t.Errorf("got %+v, want it checked as the service says", r)
 	}
 }

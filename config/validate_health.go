@@ -8,7 +8,7 @@ import (
 // servers it has.
 func (v *validator) health(s *Service) {
 	f := &s.Failover
-	checked := slices.ContainsFunc(s.Servers, func(r RealServer) bool { return len(r.Checks) > 0 })
+	checked := len(s.Checks) > 0 || slices.ContainsFunc(s.Servers, func(r RealServer) bool { return len(r.Checks) > 0 })
 	if !checked && !s.bad["health"] {
 		for _, key := range []string{"on_down", "down_connections", "damping", "notify_up", "notify_down"} {
 			if s.has(key) {

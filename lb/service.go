@@ -60,7 +60,7 @@ func (s *Service) Explain(client packet.Endpoint) (server *Server, why string) {
 	if i < 0 {
 		return nil, why
 	}
-	return s.Servers[i], why
+	return s.eligible[i], why
 }
 
 // Server returns the service's server at real, or nil.

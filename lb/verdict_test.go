@@ -88,6 +88,12 @@ func TestJudge(t *testing.T) {
 			if diff := cmp.Diff(test.picks, picks(s)); diff != "" {
 				t.Errorf("picks (-want +got):\n%s", diff)
 			}
+			for range picks(s) {
+				server, _ := s.Explain(at(198, 51, 100, 1, 1))
+				if picked := s.Pick(at(198, 51, 100, 1, 1)); server != picked {
+					t.Errorf("explained: got %v, picked was %v", server, picked)
+				}
+			}
 			for i, server := range s.Servers {
 				if server.Service != s || server.Index != i || server.Available() != (server.Weight > 0) {
 					t.Errorf("server %d: got service %p, index %d, available %t", i, server.Service, server.Index, server.Available())

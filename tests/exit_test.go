@@ -181,7 +181,7 @@ func TestCheckConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.contains(out.String(), "lb.toml: ok")
-	b.contains(out.String(), "web", "tcp", b.vip(80), "rr", 1, "lan", "toa")
+	b.contains(out.String(), "web", "tcp", b.vip(80), "rr", 1, "lan", "toa", "none")
 	b.contains(out.String(), "lan", "lan0", 4, "1024-65535", 4*(65535-1024+1))
 	b.contains(out.String(), "connection table", "100000 connections of")
 	if traces := b.traces(); len(traces) > 0 {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
@@ -29,6 +30,7 @@ var healthScenarios = []struct {
 	{"health_outlasts_a_reload", healthOutlastsReload, once},
 	{"bad_servers_and_scripts_harm_nobody", badServersHarmNobody, once},
 	{"every_kind_of_check_passes", everyCheckPasses, often},
+	{"checks_come_from_a_local_address_if_there_is_no_other", checksFromLocalAddress, once},
 }
 
 func TestHealth(t *testing.T) {
@@ -241,4 +243,23 @@ func healthOutlastsReload(b *bed) {
 	}
 	b.nginx(2)
 	b.becomes("web", "down up up")
+}
+
+// checksFromLocalAddress takes the balancer's own address off the servers' side, so
+// that the kernel is left with the LIPs, and with ports there that are fnatd's.
+func checksFromLocalAddress(b *bed) {
+	b.nginx(0)
+	b.namedServer(0)
+	web := b.web(0)
+	web.Keys += fmt.Sprintf("\n[[service.health]]\ntype = \"http\"\npath = \"/echo/\"\nalpha = true\n%s"+
+		"[[service.health]]\ntype = \"udp\"\nport = 7\nrequire_reply = true\nalpha = true\n%[1]s"+
+		"[[service.health]]\ntype = \"ping\"\nalpha = true\n%[1]s", quickCheck)
+	lan := b.ServerSide()
+	b.run(b.Balancer, "ip", "addr", "del", netns.BalancerLANPrefix.String(), "dev", lan)
+	b.run(b.Balancer, "ip", "route", "add", netns.BalancerLANPrefix.Masked().String(), "dev", lan)
+	b.start(web)
+	b.becomes("web", "up")
+	if got := b.answersFrom(3); got["0"] != 3 {
+		b.Errorf("got answers %v, want 3", got)
+	}
 }

@@ -233,6 +233,9 @@ func TestMessagesOfChecks(t *testing.T) {
 		"quorum":                {"}\nquorum 0\nreal_server 10.0.2.3 80 {", "note: a.conf:8: virtual_server: quorum 0: taken for 1, as keepalived does"},
 		"sorry_without_port":    {"}\nsorry_server 10.0.2.9\nreal_server 10.0.2.3 80 {", "a.conf:8: sorry_server 10.0.2.9: the port is left out (write the one that the server listens on)"},
 		"sorry_by_dr":           {"}\nsorry_server_lvs_method DR\nreal_server 10.0.2.3 80 {", "a.conf:8: sorry_server_lvs_method DR: fnatd forwards by FULLNAT (say fnatctl import --convert to make FULLNAT of it; real servers then need no VIP)"},
+		"sorry_inhibited":       {"}\nsorry_server_inhibit\nreal_server 10.0.2.3 80 {", "note: a.conf:8: virtual_server: sorry_server_inhibit: the sorry server is always there, with weight 0 until it is needed, passed over"},
+		"ha_suspend":            {"}\nha_suspend\nreal_server 10.0.2.3 80 {", "note: a.conf:8: virtual_server: ha_suspend: fnatd checks whether or not VRRP has given it the addresses, passed over"},
+		"expire_unchecked":      {"}\nexpire_quiescent_conn\nreal_server 10.0.2.3 80 {", "note: a.conf:8: virtual_server: expire_quiescent_conn: has no effect without a checker, left out"},
 		"one_inhibited":         {"inhibit_on_failure\nTCP_CHECK { }\n}\nreal_server 10.0.2.3 80 { TCP_CHECK { }", "note: a.conf:7: real_server: inhibit_on_failure: fnatd has it for all servers of a service or none, left out"},
 	} {
 		t.Run(name, func(t *testing.T) {

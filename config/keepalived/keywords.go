@@ -13,6 +13,7 @@ type rule struct {
 	refuse  string                                // why it cannot be imported, and what to do
 	later   bool                                  // this version has no counterpart yet
 	foreign bool                                  // not a balancer's business
+	remark  string                                // why it is passed over
 }
 
 // virtualRules are the keywords of a virtual_server.
@@ -49,8 +50,10 @@ var virtualRules = rules(map[string]rule{
 	"sorry_server_lvs_method": {take: (*importer).sorryKind, last: true},
 	"quorum_up":               {take: (*importer).script, last: true},
 	"quorum_down":             {take: (*importer).script, last: true},
-}, settings("quorum hysteresis omega alpha inhibit_on_failure virtualhost "+timers),
-	later("ha_suspend sorry_server_inhibit syn_proxy expire_quiescent_conn bps limit_proportion nat_mask"),
+	"sorry_server_inhibit":    {remark: "the sorry server is always there, with weight 0 until it is needed"},
+	"ha_suspend":              {remark: "fnatd checks whether or not VRRP has given it the addresses"},
+}, settings("quorum hysteresis omega alpha inhibit_on_failure expire_quiescent_conn virtualhost "+timers),
+	later("syn_proxy bps limit_proportion nat_mask"),
 	others("smtp_alert snmp_name ip_family"))
 
 // serverRules are the keywords of a real_server that are not the importer's

@@ -93,6 +93,7 @@ func (d *importer) health(v *service) {
 	}
 	d.transitions(v)
 	d.inhibit(v)
+	d.expire(v)
 	d.idle(v)
 	if len(v.servers) == 0 || len(v.servers[0].checks) == 0 {
 		return
@@ -105,6 +106,19 @@ func (d *importer) health(v *service) {
 	v.checks = v.servers[0].checks
 	for i := range v.servers {
 		v.servers[i].checks = nil
+	}
+}
+
+// expire writes expire_quiescent_conn of DPVS, by which the connections of a
+// server that is down end.
+func (d *importer) expire(v *service) {
+	s := v.level["expire_quiescent_conn"]
+	switch checked := slices.ContainsFunc(v.servers, func(r server) bool { return len(r.checks) > 0 }); {
+	case s == nil || !checked || !d.truth(s): // without checks, idle says so
+	case v.protocol == "udp":
+		d.note(s.at, "virtual_server: expire_quiescent_conn: UDP flows of a server that is down always move, passed over")
+	default:
+		v.set("down_connections", quote("reset"), s.at)
 	}
 }
 

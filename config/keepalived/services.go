@@ -102,6 +102,8 @@ func (d *importer) apply(v *service, block []*statement, rules map[string]rule, 
 			d.fail(s.at, "%s%s: %s", context, key, r.refuse)
 		case r.foreign:
 			d.note(s.at, "%s%s: not a balancer's, passed over", context, key)
+		case r.remark != "":
+			d.note(s.at, "%s%s: %s, passed over", context, key, r.remark)
 		case r.later:
 			d.leaveOut(v, s, context)
 		case r.take != nil:

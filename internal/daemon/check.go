@@ -3,6 +3,8 @@ package daemon
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/fnatd/fnatd/config"
@@ -31,11 +33,27 @@ func Check(file string, w io.Writer) error {
 }
 
 func checkServices(w io.Writer, table *lb.Table) {
-	fmt.Fprintf(w, "\nSERVICE\tPROTO\tVIRTUAL\tSCHEDULER\tREAL SERVERS\tLOCAL POOL\tCLIENT ADDRESS\n")
+	fmt.Fprintf(w, "\nSERVICE\tPROTO\tVIRTUAL\tSCHEDULER\tREAL SERVERS\tLOCAL POOL\tCLIENT ADDRESS\tCHECKS\n")
 	for _, s := range table.Services {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
-			s.Name, protocol(s.Proto), s.Virtual, s.Scheduler, len(s.Servers), s.Pool.Name, s.ClientAddress)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
+			s.Name, protocol(s.Proto), s.Virtual, s.Scheduler, len(s.Servers), s.Pool.Name, s.ClientAddress, kinds(s))
 	}
+}
+
+// kinds returns the kinds of checks that the servers of s have.
+func kinds(s *lb.Service) string {
+	var all []string
+	for _, server := range s.Servers {
+		for _, c := range server.Checks {
+			if kind := string(c.Type); !slices.Contains(all, kind) {
+				all = append(all, kind)
+			}
+		}
+	}
+	if all == nil {
+		return "none"
+	}
+	return strings.Join(all, ", ")
 }
 
 func checkPools(w io.Writer, table *lb.Table) {

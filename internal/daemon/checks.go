@@ -31,7 +31,7 @@ func checked(t *lb.Table) []health.Service {
 					p = probe(c.Check)
 					probes[c.Check] = p
 				}
-				r.Checks = append(r.Checks, check(c, p))
+				r.Checks = append(r.Checks, oneCheck(c, p))
 			}
 			service.Servers = append(service.Servers, r)
 		}
@@ -42,8 +42,8 @@ func checked(t *lb.Table) []health.Service {
 
 func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtual: s.Virtual} }
 
-// check makes a check of its configuration, which is valid.
-func check(c lb.Check, p health.Probe) health.Check {
+// oneCheck makes a check of its configuration, which is valid.
+func oneCheck(c lb.Check, p health.Probe) health.Check {
 	return health.Check{
 		Key: c.Text, Probe: p,
 		Via: health.Via{

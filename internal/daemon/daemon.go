@@ -146,14 +146,14 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
 	}
 	d.meet(&lb.Table{}, d.engine.View().Table)
-	if err := d.openGates(d.engine.View().Table); err != nil {
+	if err := d.open(); err != nil {
 		cancel(err)
 	} else {
 		running.Go(func() { d.guard(ctx) })
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}
-	d.startHealth()
+	d.announce()
 	running.Go(func() { d.watch(ctx) })
 	d.attend(ctx)
 
@@ -171,6 +171,16 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		return err
 	}
 	return nil
+}
+
+// open begins to check the real servers, and then to forward to them.
+func (d *Daemon) open() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.check(d.engine.View().Table); err != nil {
+		return err
+	}
+	return d.openGates(d.engine.View().Table)
 }
 
 // attend reloads on demand and looks after leftovers until ctx ends.

@@ -34,13 +34,18 @@ func (w *ward) open(d *Daemon) {
 	w.monitor = health.NewMonitor(d.checkFrom, d.judge)
 }
 
-// startHealth begins to check.
-func (d *Daemon) startHealth() {
+// check has the servers of a table that is in force checked, and puts in force
+// what is known of them. The caller holds d.mu.
+func (d *Daemon) check(t *lb.Table) error {
+	d.ward.monitor.Set(checked(t))
+	return d.applyHealth()
+}
+
+// announce runs the scripts for the quorums that there are at the start.
+func (d *Daemon) announce() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	table := d.engine.View().Table
-	d.ward.monitor.Set(checked(table))
-	for _, s := range table.Services {
+	for _, s := range d.engine.View().Table.Services {
 		if !s.NoQuorum {
 			d.ward.scripts.quorum(s, true, "fnatd starts")
 		}
@@ -117,9 +122,12 @@ type verdictKey struct {
 func (d *Daemon) tellChange(s *lb.Service, c health.Change) {
 	w := &d.ward
 	switch up := map[bool]string{true: "up", false: "down"}[c.Up]; {
+	case c.Real == packet.Endpoint{} && c.Up:
+		d.log.Warn("quorum is up", "service", s.Name)
+		w.scripts.quorum(s, true, "")
 	case c.Real == packet.Endpoint{}:
-		d.log.Warn("quorum is "+up, "service", s.Name, "because", c.Reason)
-		w.scripts.quorum(s, c.Up, c.Reason)
+		d.log.Warn("quorum is lost", "service", s.Name, "because", c.Reason)
+		w.scripts.quorum(s, false, c.Reason)
 	case !c.Turned:
 		d.log.Info("real server has another weight", "service", s.Name, "real", c.Real, "weight", c.Weight)
 	default:

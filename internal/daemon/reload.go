@@ -87,7 +87,9 @@ func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
 	}
 	d.drains.changed()
 	d.cfg = cfg
-	d.ward.monitor.Set(checked(table))
+	if err := d.check(table); err != nil {
+		d.log.Error("health of the real servers is not put in force", "error", err)
+	}
 	return changes, nil
 }
 

@@ -14,6 +14,9 @@ import (
 // script that takes longer than servers take to change misses the oldest news.
 const maxWaiting = 100
 
+// maxScripts is how many run at a time.
+const maxScripts = 64
+
 // Lanes run the scripts of transitions: those of one service one after another,
 // in the order in which things came about, of different services side by side.
 type lanes struct {
@@ -21,6 +24,7 @@ type lanes struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+	turns  chan struct{} // held by those that run: each costs a thread
 
 	mu     sync.Mutex
 	queues map[health.ID][]script // of those that have one running, what comes next
@@ -34,7 +38,7 @@ type script struct {
 }
 
 func newLanes(log *slog.Logger) *lanes {
-	l := &lanes{log: log, queues: map[health.ID][]script{}}
+	l := &lanes{log: log, queues: map[health.ID][]script{}, turns: make(chan struct{}, maxScripts)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -114,6 +118,8 @@ func (l *lanes) run(c *script) {
 	l.mu.Lock()
 	parent := l.ctx
 	l.mu.Unlock()
+	l.turns <- struct{}{} // those that run end in time
+	defer func() { <-l.turns }()
 	limit := c.service.Failover.Scripts.Timeout
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()

@@ -165,7 +165,9 @@ func (p *program) save(r *request) error {
 		}
 		fmt.Fprintln(p.out)
 		for _, d := range s.Servers {
-			fmt.Fprintf(p.out, "-a %s -r %s -b -w %d\n", name, p.name(d.Real, s.Protocol, r), d.Weight)
+			if !d.Sorry { // which is not for ipvsadm to set, nor is how the others are now
+				fmt.Fprintf(p.out, "-a %s -r %s -b -w %d\n", name, p.name(d.Real, s.Protocol, r), d.Configured)
+			}
 		}
 		for _, l := range locals[s.LocalPool] {
 			fmt.Fprintf(p.out, "-P %s -z %s\n", name, l.Address)

@@ -118,8 +118,45 @@ func state() []ctl.Service {
 	}}
 	for i := range services {
 		slices.Reverse(services[i].Servers) // the kernel has the newest first
+		for j := range services[i].Servers {
+			d := &services[i].Servers[j]
+			d.Configured = d.Weight
+		}
 	}
 	return services
+}
+
+// TestHealth lists servers as keepalived would leave them, and saves what is
+// configured: a file that is restored must not make a bad hour last.
+func TestHealth(t *testing.T) {
+	s := &fake{services: []ctl.Service{{
+		Protocol: "tcp", Virtual: at("203.0.113.10:80"), Scheduler: "rr", PersistenceGranularity: 32, EstablishedSeconds: 90,
+		Servers: []ctl.Server{
+			{Real: at("10.0.2.11:80"), Configured: 3, Health: ctl.HealthDown, Removed: true},
+			{Real: at("10.0.2.12:80"), Configured: 2, Health: ctl.HealthDown},
+			{Real: at("10.0.2.13:80"), Configured: 1, Weight: 7, Health: ctl.HealthUp},
+			{Real: at("10.0.2.99:80"), Sorry: true},
+		},
+	}}}
+	_, got, _ := run(s, "", "-Ln")
+	for real, want := range map[string]bool{"10.0.2.11:80": false, "10.0.2.12:80                 FullNat 0 ": true, "10.0.2.13:80                 FullNat 7 ": true, "10.0.2.99:80": false} {
+		if strings.Contains(got, real) != want {
+			t.Errorf("-Ln: want %q listed: %t, got\n%s", real, want, got)
+		}
+	}
+	s.services[0].Servers[3].Weight = 1
+	if _, got, _ := run(s, "", "-Ln"); !strings.Contains(got, "10.0.2.99:80                 FullNat 1 ") {
+		t.Errorf("-Ln without quorum: want the sorry server listed, got\n%s", got)
+	}
+	_, got, _ = run(s, "", "-S", "-n")
+	for _, want := range []string{"10.0.2.11:80 -b -w 3\n", "10.0.2.12:80 -b -w 2\n", "10.0.2.13:80 -b -w 1\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("-S: want %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "10.0.2.99") {
+		t.Errorf("-S: want no sorry server in\n%s", got)
+	}
 }
 
 // TestPrintsWhatIpvsadmPrints compares with what ipvsadm 1.31 (Debian's 1:1.31-1)

@@ -91,9 +91,15 @@ func (p *program) service(s *ctl.Service, r *request) {
 	}
 	fmt.Fprintln(p.out)
 	for i := range s.Servers {
-		p.server(&s.Servers[i], s.Protocol, r)
+		if d := &s.Servers[i]; !absent(d) {
+			p.server(d, s.Protocol, r)
+		}
 	}
 }
+
+// absent reports whether d is not of its service at the moment, as keepalived
+// would have taken it out: it is down, or a sorry server that is not needed.
+func absent(d *ctl.Server) bool { return d.Removed || d.Sorry && d.Weight == 0 }
 
 // server prints the line of one real server.
 func (p *program) server(d *ctl.Server, protocol string, r *request) {

@@ -85,7 +85,7 @@ func (c *check) run(due uint64) {
 	if !c.busy {
 		c.busy, c.begun, c.attempt = true, began, 0
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, c.Timeout)
+	ctx, cancel := context.WithCancel(m.ctx)
 	defer cancel()
 	c.cancel = cancel
 	to := c.endpoint()
@@ -112,9 +112,17 @@ func (c *check) run(due uint64) {
 	c.in(time.Until(c.begun.Add(c.Interval)) + upTo(c.Jitter))
 }
 
-// ask makes an attempt. A probe that breaks is a probe that failed: a server's
-// strange answer must not end fnatd.
+// ask makes an attempt, and ends it in time. A probe that breaks is a probe that
+// failed: a server's strange answer must not end fnatd.
 func (c *check) ask(ctx context.Context, to Endpoint) (r Result, err error) {
+	if q, ok := c.Probe.(queued); ok {
+		if !q.begin(ctx) {
+			return Result{}, ctx.Err()
+		}
+		defer q.end()
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the check itself broke, a bug of fnatd's: %v", p)
@@ -125,6 +133,13 @@ func (c *check) ask(ctx context.Context, to Endpoint) (r Result, err error) {
 		err = fmt.Errorf("no full answer within %v", c.Timeout)
 	}
 	return r, err
+}
+
+// A queued probe may have to wait for its turn before its time begins: that
+// others take long is nothing against the server.
+type queued interface {
+	begin(ctx context.Context) bool // false: ctx has ended
+	end()
 }
 
 // conclude counts what a check has come to.

@@ -22,10 +22,6 @@ import (
 const (
 	maxOutput = 64 << 10 // bytes
 	grace     = 500 * time.Millisecond
-
-	// maxCommands is how many programs run at a time. To wait for one takes a
-	// thread; the others wait for their turn in nothing.
-	maxCommands = 64
 )
 
 // A Command is a program to run: of a check, or at a transition.
@@ -35,18 +31,11 @@ type Command struct {
 	Env  []string // besides PATH
 }
 
-var turns = make(chan struct{}, maxCommands)
-
 // Run runs c and returns its exit code and the first line that it printed. It has
 // a process group of its own, which is killed when ctx ends and when the program
-// does, with whatever it has started. The error says why there is no exit code.
+// does, with whatever it has started. The error says why there is no exit code. To
+// wait for it takes a thread, so the caller lets only so many run at a time.
 func (c *Command) Run(ctx context.Context) (code int, said string, err error) {
-	select {
-	case turns <- struct{}{}:
-		defer func() { <-turns }()
-	case <-ctx.Done():
-		return 0, "", fmt.Errorf("not begun: %d others run", maxCommands)
-	}
 	out := &bounded{}
 	cmd := exec.Command(find(c.Args[0]), c.Args[1:]...)
 	cmd.Env = append([]string{"PATH=" + strings.Join(places, ":")}, c.Env...)

@@ -15,6 +15,23 @@ type Exec struct {
 	Dynamic bool // as MISC_CHECK of keepalived: a code from 2 is the weight plus 2
 }
 
+// maxChecks is how many programs of checks run at a time: our choice, as each
+// costs a thread and a process.
+const maxChecks = 64
+
+var turns = make(chan struct{}, maxChecks)
+
+func (e *Exec) begin(ctx context.Context) bool {
+	select {
+	case turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (e *Exec) end() { <-turns }
+
 func (e *Exec) String() string { return "exec " + strings.Join(e.Args, " ") }
 
 // Exit codes of a dynamic check.

@@ -62,9 +62,7 @@ func TestExec(t *testing.T) {
 			t.Setenv("FNATD_SECRET", "x")
 			p := &Exec{Args: append([]string{script(t, test.script)}, test.args...), Dynamic: test.dynamic}
 			c := &check{Check: Check{Probe: p, Timing: Timing{Timeout: test.limit}}}
-			ctx, cancel := context.WithTimeout(t.Context(), test.limit)
-			defer cancel()
-			r, err := c.ask(ctx, to)
+			r, err := c.ask(t.Context(), to)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -105,26 +103,31 @@ func TestExec(t *testing.T) {
 // TestExecLeavesNothingBehind has programs that start others, which hold their
 // output open, and end or hang themselves.
 func TestExecLeavesNothingBehind(t *testing.T) {
-	for name, test := range map[string]struct {
-		script string
-		limit  time.Duration
-	}{
-		"that_go_on_in_the_background": {"sleep 1000 & echo $! >$1; exit 0", patience},
-		"while_it_hangs_itself":        {"sleep 1000 & echo $! >$1; sleep 1000", short},
-		"that_fork_on":                 {"(sleep 1000 & echo $! >$1; sleep 1000) & while [ ! -s $1 ]; do :; done", patience},
-		"that_fork_again_and_again":    {"for i in 1 2 3 4 5 6 7 8 9; do (sleep 1000 & sleep 1000) & done; sleep 1000 & echo $! >$1; sleep 1000", short},
+	for name, text := range map[string]string{
+		"that_go_on_in_the_background": "sleep 1000 & echo $! >$1; exit 0",
+		"while_it_hangs_itself":        "sleep 1000 & echo $! >$1; sleep 1000",
+		"that_fork_on":                 "(sleep 1000 & echo $! >$1; sleep 1000) & while [ ! -s $1 ]; do :; done",
+		"that_fork_again_and_again":    "for i in 1 2 3 4 5 6 7 8 9; do (sleep 1000 & sleep 1000) & done; sleep 1000 & echo $! >$1; sleep 1000",
 	} {
 		t.Run(name, func(t *testing.T) {
 			pids := filepath.Join(t.TempDir(), "pid")
-			ask(t, &Exec{Args: []string{script(t, test.script), pids}}, netip.AddrPort{}, test.limit)
-			text, err := os.ReadFile(pids)
-			if err != nil {
-				t.Fatal(err)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				c := &check{Check: Check{Probe: &Exec{Args: []string{script(t, text), pids}}, Timing: Timing{Timeout: patience}}}
+				c.ask(ctx, Endpoint{})
+			}()
+			pid := 0
+			for deadline := time.Now().Add(patience); pid == 0; time.Sleep(time.Millisecond) {
+				text, _ := os.ReadFile(pids)
+				pid, _ = strconv.Atoi(strings.TrimSuffix(string(text), "\n"))
+				if time.Now().After(deadline) {
+					t.Fatal("the program has started none")
+				}
 			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			cancel() // its time is over, if it has not ended by itself
+			<-ended
 			for deadline := time.Now().Add(patience); alive(pid); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("process %d: still there", pid)
@@ -144,6 +147,36 @@ func TestExecLeavesNothingBehind(t *testing.T) {
 			t.Errorf("got %q, want exit code 3", got)
 		}
 	})
+}
+
+// TestExecWaitsForItsTurn has more programs than may run at a time, of which none
+// fails because it had to wait.
+func TestExecWaitsForItsTurn(t *testing.T) {
+	const all = maxChecks + 20
+	slow := script(t, "sleep 0.3")
+	errs := make(chan string, all)
+	for range all {
+		go func() {
+			c := &check{Check: Check{Probe: &Exec{Args: []string{slow}}, Timing: Timing{Timeout: patience}}}
+			_, err := c.ask(t.Context(), Endpoint{})
+			errs <- fmt.Sprint(err)
+		}()
+	}
+	for range all {
+		if got := <-errs; got != "<nil>" {
+			t.Errorf("got %s, want it passed", got)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for range maxChecks { // others run
+		turns <- struct{}{}
+		defer func() { <-turns }()
+	}
+	cancel()
+	c := &check{Check: Check{Probe: &Exec{Args: []string{slow}}, Timing: Timing{Timeout: patience}}}
+	if _, err := c.ask(ctx, Endpoint{}); err != context.Canceled {
+		t.Errorf("ended while it waits: got %v, want %v", err, context.Canceled)
+	}
 }
 
 // alive reports whether a process runs: a zombie does not.

@@ -67,7 +67,8 @@ func (m *Monitor) report(c Change) {
 
 // Set has these services checked, and no others. What they share with those that
 // were checked until now goes on: the state of servers, the counts of checks,
-// and for checks that are the same also their times.
+// and for checks that are the same also their times. Each then tells how they are:
+// only what changes later, or for those that were checked already, is a transition.
 func (m *Monitor) Set(services []Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

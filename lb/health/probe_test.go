@@ -2,7 +2,6 @@ package health
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
@@ -36,9 +35,7 @@ const patience = 20 * time.Second
 func ask(t *testing.T, p Probe, at netip.AddrPort, limit time.Duration) (Result, string) {
 	t.Helper()
 	c := &check{Check: Check{Probe: p, Timing: Timing{Timeout: limit}}}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	r, err := c.ask(ctx, Endpoint{AddrPort: at})
+	r, err := c.ask(t.Context(), Endpoint{AddrPort: at})
 	if err != nil {
 		return r, err.Error()
 	}

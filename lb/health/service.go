@@ -17,9 +17,10 @@ type service struct {
 }
 
 // newService puts spec to work. was is what the same service was before a reload,
-// or nil; what was known of its servers stays known.
+// or nil; what was known of its servers stays known. How something new begins is
+// no transition, and not reported.
 func newService(m *Monitor, spec Service, was *service) *service {
-	s := &service{m: m, spec: spec, quorum: true}
+	s := &service{m: m, spec: spec}
 	before := map[packet.Endpoint]*server{}
 	if was != nil {
 		for _, old := range was.servers {
@@ -33,17 +34,16 @@ func newService(m *Monitor, spec Service, was *service) *service {
 	for _, gone := range before {
 		gone.stop()
 	}
+	if was == nil {
+		s.weight = s.sum()
+		s.quorum, s.ready = s.weight >= spec.Quorum, true
+		return s
+	}
 	for _, r := range s.servers { // now that the sum of all can be told
 		r.update()
 	}
-	s.weight = s.sum()
-	if was != nil {
-		s.quorum, s.ready = was.quorum, true
-		s.count()
-	} else if s.quorum = s.weight >= spec.Quorum; !s.quorum {
-		s.reportQuorum()
-	}
-	s.ready = true
+	s.quorum, s.ready = was.quorum, true
+	s.count()
 	return s
 }
 
@@ -55,6 +55,9 @@ func newServer(s *service, spec Server, was *server) *server {
 	if was == nil {
 		for _, c := range spec.Checks {
 			r.checks = append(r.checks, newCheck(r, c, !c.Alpha))
+		}
+		if c := r.failing(); c != nil {
+			r.up, r.reason = false, c.reason()
 		}
 		return r
 	}

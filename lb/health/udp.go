@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 )
 
 // UDP is the check that a server answers a datagram, or at least does not refuse
@@ -21,6 +22,10 @@ type UDP struct {
 
 // maxDatagram is the longest UDP datagram.
 const maxDatagram = 65535
+
+// datagrams are buffers: thousands of checks a second would have the garbage
+// collector run all the time.
+var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
 func (u *UDP) String() string {
 	if u.Answer {
@@ -42,8 +47,9 @@ func (u *UDP) Probe(ctx context.Context, to Endpoint) (Result, error) {
 	if _, err := conn.Write(u.Payload); err != nil {
 		return Result{}, plain(err)
 	}
-	buf := make([]byte, maxDatagram)
-	n, err := conn.Read(buf)
+	buf := datagrams.Get().(*[maxDatagram]byte)
+	defer datagrams.Put(buf)
+	n, err := conn.Read(buf[:])
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && !u.Answer:
 		return Result{}, nil

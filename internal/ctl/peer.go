@@ -17,10 +17,10 @@ type Peer struct {
 	UID, GID uint32
 }
 
-// String returns p for a log, or "fnatd itself" if it is nobody.
+// String returns p for a log, or "a signal" if it is nobody, as nobody else asks without a socket.
 func (p Peer) String() string {
 	if p.PID == 0 {
-		return "fnatd itself"
+		return "a signal"
 	}
 	return fmt.Sprintf("uid %d gid %d pid %d", p.UID, p.GID, p.PID)
 }

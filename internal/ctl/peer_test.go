@@ -85,7 +85,7 @@ func TestPeerIsWhoAsks(t *testing.T) {
 	if p := <-got; p != want {
 		t.Errorf("got %v, want %v", p, want)
 	}
-	if got, want := PeerOf(context.Background()).String(), "fnatd itself"; got != want {
+	if got, want := PeerOf(context.Background()).String(), "a signal"; got != want {
 		t.Errorf("without a request: got %q, want %q", got, want)
 	}
 }

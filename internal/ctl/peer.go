@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,9 +50,10 @@ func peerOf(c *net.UnixConn) (Peer, error) {
 // A conn is a control connection of which the other end is known.
 type conn struct {
 	*net.UnixConn
-	peer  Peer
-	spoke atomic.Bool // a request came
-	leave func()      // makes room for another
+	peer    Peer
+	spoke   atomic.Bool // a request came
+	leave   func()      // makes room for another
+	strange *strange
 }
 
 // Close logs a client from whom no request came: somebody is at the socket who is
@@ -58,9 +61,35 @@ type conn struct {
 func (c *conn) Close() error {
 	defer c.leave()
 	if !c.spoke.Swap(true) {
-		slog.Warn("control client left or was cut off without a request", "by", c.peer)
+		c.strange.tell(c.peer, time.Now())
 	}
 	return c.UnixConn.Close()
+}
+
+// strange tells the log of clients from whom no request came, as many in readTime
+// as can be silent in it, so that those who are quick do not fill a disk.
+type strange struct {
+	mu     sync.Mutex
+	since  time.Time
+	told   int
+	untold int
+}
+
+func (s *strange) tell(by Peer, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.since) > readTime {
+		if s.untold > 0 {
+			slog.Warn("control clients without a request, of which no more was said", "clients", s.untold)
+		}
+		s.since, s.told, s.untold = now, 0, 0
+	}
+	if s.told == maxConns {
+		s.untold++
+		return
+	}
+	s.told++
+	slog.Warn("control client left or was cut off without a request", "by", by)
 }
 
 type connKey struct{}

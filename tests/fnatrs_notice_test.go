@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -313,6 +314,28 @@ func TestFnatrsHoldsInAFlood(t *testing.T) {
 		t.Errorf("mappings: got %+v, %v, want at most %d noticed and %d used", s.Mappings, err, room, len(used))
 	}
 	check("in the flood")
+
+	// Flows that are used push each other out, but not who is connected.
+	const port = 9006
+	connected := r.rip(0, port)
+	r.serve("", r.listening("udp", connected), r.cServers(), "connect", connected.Addr().String(), fmt.Sprint(port))
+	w.notice(notice{local: lip(1999), real: port})
+	for range 2 {
+		if got := w.tell(lip(1999), connected); got != forged.String() {
+			t.Errorf("connected: got %s, want %s", got, forged)
+		}
+	}
+	for i := range 3 * room {
+		w.notice(notice{local: lip(50000 + i)})
+		w.put(packettest.UDP{Link: w.link, Src: packet.EndpointFrom(lip(50000 + i)), Dst: packet.EndpointFrom(at)}.Frame())
+	}
+	r.eventually("the connected client has been pushed out", func() bool {
+		out, err := r.host.Run(t.Context(), bin+"/fnatrs", "mappings", "--socket", r.rs.Socket())
+		return err == nil && !strings.Contains(out, lip(1999).String()+" ")
+	})
+	if got := w.tell(lip(1999), connected); got != forged.String() {
+		t.Errorf("connected, in a flood of used flows: got %s, want %s", got, forged)
+	}
 	r.detach()
 }
 
@@ -369,8 +392,12 @@ func TestFnatrsReadsAhead(t *testing.T) {
 	w.send(lip(40007), packettest.TCP{Flags: packet.RST, Seq: 2})
 	checkAsked(t, "without, after another's SYN", w.connect(lip(40007), nil, false), netip.AddrPort{}, lip(40007))
 
-	if got := r.count(realserver.LearnedAhead); got != 3 {
-		t.Errorf("learned ahead: got %d, want 3", got)
+	for counter, want := range map[realserver.Counter]uint64{
+		realserver.LearnedAhead: 3, realserver.Untrusted: 1, realserver.Contradiction: 1, realserver.NoOption: 3,
+	} {
+		if got := r.count(counter); got != want {
+			t.Errorf("%s: got %d, want %d", counter, got, want)
+		}
 	}
 	r.detach()
 }

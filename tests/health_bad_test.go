@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -80,7 +81,8 @@ func badServersHarmNobody(b *bed) {
 		if !strings.Contains(r.Reason, wants[i]) {
 			b.Errorf("server %d: got reason %q, want %q", i+1, r.Reason, wants[i])
 		}
-		b.contains(b.lb.Log(), fmt.Sprintf("real=%v", r.Real), "because=")
+		logged := regexp.MustCompile(fmt.Sprintf(`msg="real server is down" service=web real=%s because=`, regexp.QuoteMeta(r.Real.String())))
+		b.eventually(fmt.Sprintf("server %d is in the log", i+1), func() bool { return logged.MatchString(b.lb.Log()) })
 	}
 	b.eventually("a script was broken off", func() bool { return strings.Contains(b.lb.Log(), "script broken off") })
 	good, _ := requests.counts()

@@ -187,6 +187,7 @@ func sorryServerStandsIn(b *bed) {
 		b.Errorf("no quorum: got answers %v, want 10 of the sorry server", got)
 	}
 	b.contains(b.tell("health"), "web: quorum lost,", b.rip(2, 8080))
+	b.contains(b.tell("services"), "web:", "quorum lost")
 	b.contains(b.tell("services"), b.rip(2, 8080), "1", "sorry server, stands in")
 	b.nginx(0)
 	b.becomes("web", "up up unchecked")

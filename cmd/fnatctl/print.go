@@ -75,6 +75,9 @@ func describe(s *ctl.Service) string {
 	if s.PersistenceSeconds > 0 {
 		d = append(d, "persistent "+seconds(s.PersistenceSeconds))
 	}
+	if s.QuorumLost {
+		d = append(d, "quorum lost")
+	}
 	return strings.Join(d, ", ")
 }
 

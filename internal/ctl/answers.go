@@ -59,6 +59,7 @@ type Service struct {
 	SinceZero              Traffic        `json:"since_zero"` // since ipvsadm -Z, or the start
 	Rates                  Rates          `json:"rates"`
 	ClientAddresses        ClientCounts   `json:"client_addresses"`
+	QuorumLost             bool           `json:"quorum_lost"` // too few of its real servers are up
 	Servers                []Server       `json:"real_servers"`
 }
 

@@ -36,6 +36,7 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			EstablishedSeconds: s.IdleTimeout().Seconds(),
 			Traffic:            traffic(&t),
 			ClientAddresses:    clientCounts(&t),
+			QuorumLost:         s.NoQuorum,
 		}
 		svc.PersistenceGranularity = s.Granularity()
 		svc.SinceZero, svc.Rates = d.tallies.show(s.Meter, svc.Traffic)

@@ -34,7 +34,7 @@ func (d *Daemon) watch(ctx context.Context) {
 // hasten has the servers checked that have more signs than before, and returns
 // how many each has.
 func (d *Daemon) hasten(before seen) seen {
-	now := seen{}
+	now := make(seen, len(before))
 	v := d.engine.View()
 	for _, s := range v.Services {
 		id := health.ID{Proto: s.Proto, Virtual: s.Virtual}

@@ -126,8 +126,8 @@ func (r *run) setRates(list string) error {
 }
 
 // rounds measures the contenders that are wanted, in turn. What one of them cannot
-// do is told and does not keep the others from it.
-func (r *run) rounds(all []contender, measure func(contender) error) error {
+// do is told in the table, and does not keep the others from it.
+func (r *run) rounds(t *table, all []contender, measure func(contender) error) error {
 	failed := map[string]bool{}
 	for round := range r.count {
 		for _, c := range all {
@@ -141,6 +141,7 @@ func (r *run) rounds(all []contender, measure func(contender) error) error {
 				}
 				fmt.Fprintf(os.Stderr, "%s: %v\n", c.name, err)
 				failed[c.name] = true
+				t.row("", c.name).Failure, _, _ = strings.Cut(err.Error(), "\n")
 			}
 		}
 	}

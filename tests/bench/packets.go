@@ -32,7 +32,7 @@ func packetContenders() []contender {
 // runPackets measures how many of the smallest packets each contender carries.
 func (r *run) runPackets() error {
 	t := r.report.table("Packets a second", packetNote, packetColumns...)
-	return r.rounds(packetContenders(), func(c contender) error {
+	return r.rounds(t, packetContenders(), func(c contender) error {
 		for _, flows := range []int{1, 1000, 100_000} {
 			sent, carried, err := r.carried(c, flows)
 			if err != nil {

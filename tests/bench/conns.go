@@ -15,7 +15,7 @@ const inFlight = 128
 
 // connContenders are who carry connections.
 func connContenders() []contender {
-	return []contender{direct(), nft(), haproxy(), nginx(), fnatd("fnatd", "", false)}
+	return []contender{direct(), nft(), haproxy(), nginx(), fnatd("fnatd", "", false), fnatd("fnatd synproxy", "synproxy = true", false)}
 }
 
 const placement = `

@@ -22,6 +22,7 @@ var balancers = []struct {
 }{
 	{"toa", "", true},
 	{"ttm", "client_address = \"ttm\"\nttm_kind = 77", false},
+	{"synproxy", "synproxy = true", true},
 }
 
 // TestFnatrsShowsClients runs unmodified servers behind fnatd, and looks at whom

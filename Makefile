@@ -3,6 +3,7 @@
 # make test       every test; as root also those in network namespaces
 # make check      lint, test, and generated files that match their source
 # make bench      measure it beside its rivals (root); about an hour
+# make guard      has the packet path become slower than in the parent commit?
 # make generate   compile the BPF programs again (clang 14)
 # make man        manual pages in bin/man, from what --help prints
 # make install    into $(DESTDIR)$(PREFIX), with manual and completion
@@ -49,6 +50,10 @@ demo: build
 bench: build
 	@scripts/deps.sh bench
 	$(GO) run -buildvcs=false ./tests/bench -bin bin -out bin/bench
+
+.PHONY: guard
+guard:
+	$(GO) run -buildvcs=false ./tests/guard
 
 .PHONY: lint
 lint:

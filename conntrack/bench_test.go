@@ -132,3 +132,11 @@ func BenchmarkReserve(b *testing.B) {
 		open(tb, clientN(i&(1<<24-1)), id, l, uint32(i/100))
 	}
 }
+
+// BenchmarkMemory is what a connection takes in a table of a million, everything
+// but the ports included.
+func BenchmarkMemory(b *testing.B) {
+	z := Measure(Config{MaxConnections: 1_000_000})
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(z.PerConnection(), "bytes/conn")
+}

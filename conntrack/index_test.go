@@ -3,6 +3,8 @@ package conntrack
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // A small index filled to 9/10 and emptied again, many times over, against a map.
@@ -73,5 +75,47 @@ func TestIndexFill(t *testing.T) {
 	}
 	if share := float64(outside) / float64(2*l.capacity); share > 0.15 {
 		t.Errorf("%.3f buckets passed per entry", share)
+	}
+}
+
+// A hint may be stale in every way by the time that it is used.
+func TestFindAtTrustsNoHint(t *testing.T) {
+	tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
+	id, locals := mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}
+	var keys []Key
+	var flows []packet.Flow
+	for i := range 20 {
+		c, why := open(tb, clientN(i), id, locals, 0)
+		if why != packet.Kept {
+			t.Fatal(why)
+		}
+		for _, f := range []packet.Flow{tb.InboundFlow(&c), tb.OutboundFlow(&c)} {
+			k := tb.InboundKey(&f)
+			if len(flows)%2 == 1 {
+				k = tb.OutboundKey(&f)
+			}
+			flows, keys = append(flows, f), append(keys, k)
+		}
+	}
+	s := tb.Lock(keys[0])
+	defer s.Unlock()
+	for i, k := range keys {
+		want := s.Find(k, &flows[i])
+		if want == nil {
+			t.Fatalf("%v: not found", flows[i])
+		}
+		if at := tb.PrefetchConn(k); at == 0 || &s.conns[at-1] != want {
+			t.Errorf("%v: hint %d leads elsewhere", flows[i], at)
+		}
+		for at := range Hint(len(s.conns)) {
+			if got := s.FindAt(at, k, &flows[i]); got != want {
+				t.Fatalf("%v at hint %d: got %p, want %p", flows[i], at, got, want)
+			}
+		}
+	}
+	at := tb.PrefetchConn(keys[0])
+	s.Remove(s.Find(keys[0], &flows[0]))
+	if got := s.FindAt(at, keys[0], &flows[0]); got != nil {
+		t.Errorf("found %v at its place after it was removed", got)
 	}
 }

@@ -13,18 +13,22 @@ func (t *Table) Prefetch(k Key) {
 	prefetch(firstByte(&x[x.home(k.hash)]))
 }
 
-// PrefetchConn begins to load the connection that k leads to. It reads the
-// bucket, so Prefetch must have gone well before.
-func (t *Table) PrefetchConn(k Key) {
+// A Hint is where a connection was seen; the zero Hint is nowhere.
+type Hint uint32
+
+// PrefetchConn begins to load the connection that k leads to, and returns where it
+// is. It reads the bucket, so Prefetch must have gone well before.
+func (t *Table) PrefetchConn(k Key) Hint {
 	s := &t.shards[k.shard]
 	l := &s.index[s.index.home(k.hash)]
 	at := match(tagOf(k.hash), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), atomic.LoadUint64(&l[2]))
 	if at == 0 {
-		return
+		return 0
 	}
 	place := uint(at.first())
 	slot := uint32(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32))
 	if slot != 0 { // it may have gone in between
 		prefetch(firstByte(&s.conns[slot-1]))
 	}
+	return Hint(slot)
 }

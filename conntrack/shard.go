@@ -47,6 +47,17 @@ func (t *Table) Lock(k Key) *Shard {
 // Unlock ends what Lock began. Conns of the shard must not be used after it.
 func (s *Shard) Unlock() { s.mu.Unlock() }
 
+// FindAt is Find for a flow whose connection may still be where PrefetchConn saw
+// it, which spares reading the bucket again.
+func (s *Shard) FindAt(at Hint, k Key, f *packet.Flow) *Conn {
+	if at != 0 {
+		if c := &s.conns[at-1]; s.has(c, k.kind, f) { // an empty place has no flow
+			return c
+		}
+	}
+	return s.Find(k, f)
+}
+
 // Find returns the connection that has f as its inbound or outbound flow,
 // depending on what k was made by, or nil. The caller holds the lock.
 func (s *Shard) Find(k Key, f *packet.Flow) *Conn {

@@ -34,6 +34,7 @@ type job struct {
 	role  role       // of its destination address
 	plain bool       // may go the short way
 	key   conntrack.Key
+	hint  conntrack.Hint // where its connection was seen
 	why   packet.Reason
 	way   way // of a first fragment: where the others are to follow it
 }
@@ -69,6 +70,10 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 func (w *Worker) process(j *job) packet.Reason {
 	p := &j.p
 	switch {
+	case j.plain && j.role == virtual:
+		return w.inbound(j)
+	case j.plain:
+		return w.outbound(j)
 	case j.why == packet.Fragment:
 		return w.fragment(j)
 	case j.why != packet.Kept:
@@ -122,7 +127,7 @@ func (w *Worker) inbound(j *job) packet.Reason {
 		j.key = w.conns.InboundKey(&j.p.Flow) // which classify has left out
 	}
 	s := w.conns.Lock(j.key)
-	c := s.Find(j.key, &j.p.Flow)
+	c := s.FindAt(j.hint, j.key, &j.p.Flow)
 	if c != nil && w.returns(c, &j.p) {
 		w.tally.of(w.view.targets[c.Binding].Service)[GuardReplaced]++
 		w.abandon(s, c)
@@ -261,7 +266,7 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 func (w *Worker) outbound(j *job) packet.Reason {
 	p := &j.p
 	s := w.conns.Lock(j.key)
-	c := s.Find(j.key, &p.Flow)
+	c := s.FindAt(j.hint, j.key, &p.Flow)
 	if c != nil && j.plain && w.shortOutbound(s, c, j) {
 		s.Unlock()
 		return packet.Kept

@@ -102,7 +102,7 @@ type Worker struct {
 	counts   Counts
 	last     Counts // as last published
 	shown    published
-	told     uint32 // when they were last published
+	shownAt  uint32 // when they were last published
 	running  atomic.Bool
 	seen     atomic.Uint64 // generation of the view that the current batch uses
 
@@ -226,10 +226,10 @@ func (w *Worker) poll(now time.Time) int {
 // frames does so once a millisecond, since to add to counters that others read
 // costs as much as to look up a connection.
 func (w *Worker) publish(frames int) {
-	if w.view == nil || frames >= batchSize && w.now == w.told {
+	if w.view == nil || frames >= batchSize && w.now == w.shownAt {
 		return
 	}
-	w.told = w.now
+	w.shownAt = w.now
 	w.ledger.publish(w.index, w.view.targets)
 	w.tally.publish(w.index)
 	w.shown.store(&w.counts, &w.last)
@@ -253,7 +253,7 @@ func (w *Worker) batch(port, n int) {
 		fromReals += fromReal
 	}
 	for i := range packets {
-		w.conns.PrefetchConn(w.jobs[i].key)
+		w.jobs[i].hint = w.conns.PrefetchConn(w.jobs[i].key)
 	}
 	for _, i := range w.order[0][:packets-fromReals] {
 		w.finish(&w.jobs[i], w.process(&w.jobs[i]))

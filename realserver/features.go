@@ -84,15 +84,15 @@ func inCgroup(hook ebpf.AttachType) func(*Options, *ebpf.Program) ([]io.Closer, 
 // attachTCX attaches a program to the interfaces.
 func attachTCX(o *Options, prog *ebpf.Program) (all []io.Closer, err error) {
 	for _, name := range o.Interfaces {
+		var l link.Link
 		ifi, err := net.InterfaceByName(name)
 		if err == nil {
-			var l link.Link
 			l, err = link.AttachTCX(link.TCXOptions{Interface: ifi.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
-			all = append(all, l)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("interface %q: %w", name, err)
+			return all, fmt.Errorf("interface %q: %w", name, err)
 		}
+		all = append(all, l)
 	}
 	return all, nil
 }

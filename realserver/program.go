@@ -21,7 +21,7 @@ import (
 type programs struct {
 	maps     peerMaps
 	loaded   map[string]*ebpf.Program
-	features []Feature
+	features []feature
 	attached []Attachment
 	closers  []io.Closer // in the order in which they were made
 
@@ -57,16 +57,25 @@ func load(o *Options) (*programs, error) {
 	}
 	for _, f := range o.features() {
 		err := p.loadFeature(spec, f)
-		if err != nil && (f.required || errors.Is(err, unix.EPERM)) {
-			return nil, errors.Join(fmt.Errorf("%s: %w", f.Name, explain(err)), p.close())
+		if err := p.add(o, f, err); err != nil {
+			return nil, errors.Join(err, p.close())
 		}
-		if err != nil {
-			f.Missing = err.Error()
-			o.Log.Warn("this kernel lacks a feature", "feature", f.Name, "what", f.What, "needs", f.Kernel, "error", err)
-		}
-		p.features = append(p.features, f.Feature)
 	}
 	return p, nil
+}
+
+// add notes a feature, or that the kernel lacks it, which is an error if fnatrs
+// cannot do without.
+func (p *programs) add(o *Options, f feature, missing error) error {
+	if missing != nil && (f.required || errors.Is(missing, unix.EPERM)) {
+		return fmt.Errorf("%s: %w", f.Name, explain(missing))
+	}
+	if missing != nil {
+		f.Missing = missing.Error()
+		o.Log.Warn("this kernel lacks a feature", "feature", f.Name, "what", f.What, "needs", f.Kernel, "error", missing)
+	}
+	p.features = append(p.features, f)
+	return nil
 }
 
 // spec returns the programs with the options as their constants.
@@ -157,32 +166,44 @@ func trustKey(p netip.Prefix) peerTrustKey {
 
 // attach attaches the programs of all features that are there.
 func (p *programs) attach(o *Options) error {
-	for _, f := range o.features() {
-		for _, h := range f.hooks {
-			prog := p.loaded[h.program]
-			if prog == nil {
-				continue
-			}
-			if err := p.attachHook(o, h, prog); err != nil {
-				return err
-			}
+	loaded := p.features
+	p.features = nil
+	for _, f := range loaded {
+		if f.Missing != "" {
+			p.features = append(p.features, f)
+			continue
+		}
+		if err := p.add(o, f, p.attachFeature(o, f)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (p *programs) attachHook(o *Options, h hook, prog *ebpf.Program) error {
-	info, err := prog.Info()
-	if err != nil {
-		return fmt.Errorf("bpf program %s: %w", h.program, err)
+// attachFeature attaches all of a feature's programs or none.
+func (p *programs) attachFeature(o *Options, f feature) error {
+	before := len(p.closers)
+	var attached []Attachment
+	for _, h := range f.hooks {
+		prog := p.loaded[h.program]
+		at, err := h.attach(o, prog)
+		p.closers = append(p.closers, at...)
+		if err != nil {
+			err = fmt.Errorf("attach to %s: %w", h.name, err)
+			for _, c := range p.closers[before:] {
+				err = errors.Join(err, c.Close())
+			}
+			p.closers = p.closers[:before]
+			return err
+		}
+		info, err := prog.Info()
+		if err != nil {
+			return fmt.Errorf("bpf program %s: %w", h.program, err)
+		}
+		id, _ := info.ID()
+		attached = append(attached, Attachment{Program: h.program, Hook: h.name, ID: uint32(id)})
 	}
-	id, _ := info.ID()
-	at, err := h.attach(o, prog)
-	if err != nil {
-		return fmt.Errorf("attach to %s: %w", h.name, explain(err))
-	}
-	p.closers = append(p.closers, at...)
-	p.attached = append(p.attached, Attachment{Program: h.program, Hook: h.name, ID: uint32(id)})
+	p.attached = append(p.attached, attached...)
 	return nil
 }
 

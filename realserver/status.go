@@ -37,7 +37,10 @@ func (a *answerer) status() (*Status, error) {
 		Version: a.opts.Version, PID: os.Getpid(), Started: a.started,
 		Cgroup: a.opts.Cgroup, Trust: a.opts.Trust,
 		TCPTimeout: a.opts.TCPTimeout.String(), UDPTimeout: a.opts.UDPTimeout.String(),
-		Features: a.programs.features, Programs: a.programs.attached,
+		Programs: a.programs.attached,
+	}
+	for _, f := range a.programs.features {
+		s.Features = append(s.Features, f.Feature)
 	}
 	for _, k := range a.opts.Kinds {
 		s.Kinds = append(s.Kinds, int(k))

@@ -1,12 +1,15 @@
 package tests
 
 import (
+	"bytes"
+	"net"
 	"net/netip"
 	"strings"
 
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/packettest"
+	"github.com/fnatd/fnatd/tests/harness"
 )
 
 // explained asks fnatd about a flow, and checks its verdict.
@@ -20,6 +23,33 @@ func (b *bed) explained(verdict ctl.Verdict, protocol string, client, virtual ne
 		b.Errorf("%s %s -> %s: got %+v, want it %s", protocol, client, virtual, e, verdict)
 	}
 	return e
+}
+
+// badControlClients sits on the control socket in silence, and sends garbage to it.
+// Operators wait no longer than it takes to cut off the silent, packets not at all.
+func badControlClients(b *bed) {
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
+	p := b.connect(accepted)
+	for i := range 200 {
+		c, err := net.Dial("unix", harness.Socket(b.dir))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		if i%2 == 1 {
+			go c.Write(bytes.Repeat([]byte{0xff, byte(i)}, 1<<16))
+		}
+	}
+	for range 100 {
+		p.exchange()
+	}
+	if changes := b.reload(b.web(0, 1)); len(changes) != 1 {
+		b.Errorf("reload behind bad clients: got %q", changes)
+	}
+	if !strings.Contains(b.lb.Log(), `msg="control client left or was cut off without a request" by="uid 0 gid 0 pid `) {
+		b.Error("the log does not tell of them")
+	}
 }
 
 // flowsAreExplained asks about flows before there is a connection, while there is,

@@ -280,69 +280,6 @@ func TestFnatrsTellsNobodyInDoubt(t *testing.T) {
 	r.detach()
 }
 
-// TestFnatrsHoldsInAFlood sends more notices than there is room for.
-func TestFnatrsHoldsInAFlood(t *testing.T) {
-	const room, flood = 1024, 20_000
-	r := newRealServer(t)
-	r.attach("--trust", trustLIPs, "--max-mappings", fmt.Sprint(room))
-	at := r.rip(0, portRecvfrom)
-	r.startRecvfrom(at)
-	w := r.lanEnd()
-	used := make([]netip.AddrPort, 100)
-	check := func(when string) {
-		t.Helper()
-		for i, local := range used {
-			want := netip.AddrPortFrom(forged.Addr(), uint16(1000+i))
-			if got := w.tell(local, at); got != want.String() {
-				t.Fatalf("%s: %v: got %s, want %s", when, local, got, want)
-			}
-		}
-	}
-	for i := range used {
-		used[i] = lip(2000 + i)
-		w.notice(notice{local: used[i], client: netip.AddrPortFrom(forged.Addr(), uint16(1000+i))})
-	}
-	r.eventually("the notices have come", func() bool { return r.count(realserver.Noticed) == uint64(len(used)) })
-	check("before")
-	for i := range flood {
-		w.notice(notice{local: lip(10000 + i), client: netip.AddrPortFrom(forged.Addr(), uint16(1+i))})
-	}
-	r.eventually("most of the flood has come", func() bool { return r.count(realserver.Noticed) > flood/2 })
-	s, err := r.rs.Status()
-	if err != nil || s.Mappings.Noticed > room || s.Mappings.Used != len(used) {
-		t.Errorf("mappings: got %+v, %v, want at most %d noticed and %d used", s.Mappings, err, room, len(used))
-	}
-	check("in the flood")
-	r.detach()
-}
-
-// TestFnatrsForgets waits until what no socket holds has expired.
-func TestFnatrsForgets(t *testing.T) {
-	r := newRealServer(t)
-	r.attach("--trust", trustLIPs, "--udp-timeout", "1s", "--tcp-timeout", "1s")
-	at := r.rip(0, portRecvfrom)
-	r.startRecvfrom(at)
-	r.asks()
-	w := r.lanEnd()
-	w.notice(notice{local: lip(40000)})
-	w.notice(notice{local: lip(40001)})
-	if got := w.tell(lip(40000), at); got != forged.String() {
-		t.Errorf("at once: got %s, want %s", got, forged)
-	}
-	w.notice(notice{local: lip(40002), proto: packet.ProtoTCP, real: portAsks})
-	r.eventually("all have expired", func() bool {
-		s, err := r.rs.Status()
-		return err == nil && s.Mappings.Used+s.Mappings.Noticed+s.Mappings.Handshakes == 0 && r.count(realserver.Noticed) == 3
-	})
-	for _, local := range []netip.AddrPort{lip(40000), lip(40001)} {
-		if got := w.tell(local, at); got != local.String() {
-			t.Errorf("later: got %s, want %s", got, local)
-		}
-	}
-	checkAsked(t, "a notice that has expired", w.connect(lip(40002), nil, false), netip.AddrPort{}, lip(40002))
-	r.detach()
-}
-
 // TestFnatrsReadsAhead has the client told before the handshake is complete.
 func TestFnatrsReadsAhead(t *testing.T) {
 	r := newRealServer(t)
@@ -369,8 +306,12 @@ func TestFnatrsReadsAhead(t *testing.T) {
 	w.send(lip(40007), packettest.TCP{Flags: packet.RST, Seq: 2})
 	checkAsked(t, "without, after another's SYN", w.connect(lip(40007), nil, false), netip.AddrPort{}, lip(40007))
 
-	if got := r.count(realserver.LearnedAhead); got != 3 {
-		t.Errorf("learned ahead: got %d, want 3", got)
+	for counter, want := range map[realserver.Counter]uint64{
+		realserver.LearnedAhead: 3, realserver.Untrusted: 1, realserver.Contradiction: 1, realserver.NoOption: 3,
+	} {
+		if got := r.count(counter); got != want {
+			t.Errorf("%s: got %d, want %d", counter, got, want)
+		}
 	}
 	r.detach()
 }

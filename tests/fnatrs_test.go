@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -99,6 +100,20 @@ func (r *realServer) checkSYNCookies(t *testing.T, way string) {
 	}
 }
 
+// checkMetrics has Prometheus ask, in the server's namespace.
+func (r *realServer) checkMetrics() {
+	r.Helper()
+	metrics := r.run(r.host, "curl", "-sS", "http://"+realserver.DefaultMetrics+"/metrics")
+	for _, want := range []string{
+		`fnatrs_events_total{event="learned"} 1`, `fnatrs_events_total{event="noticed"} 1`, `fnatrs_feature{feature="udp"} 1`,
+		`fnatrs_mappings{state="used"} 1`, "fnatrs_mappings_capacity 65536", "fnatrs_build_info", "fnatrs_start_time_seconds",
+	} {
+		if !strings.Contains(metrics, "\n"+want) {
+			r.Errorf("metrics: want %s, got\n%s", want, metrics)
+		}
+	}
+}
+
 // manyClients has twenty clients at a time connect, again and again: so accept
 // does not sleep when a connection comes, and local ports are used again.
 func (r *realServer) manyClients(t *testing.T) {
@@ -142,11 +157,11 @@ func (r *realServer) crowd(t *testing.T, port uint16, network string, ask func(n
 	all.Wait()
 }
 
-// TestFnatrsComesAndGoes starts, stops and kills it while a server runs.
+// TestFnatrsComesAndGoes starts, stops and kills it while servers run.
 func TestFnatrsComesAndGoes(t *testing.T) {
 	r := newRealServer(t)
-	r.asks()
-	r.balance("", asksShower)
+	echo := &shower{name: "echo", protocol: "udp", port: portRecvfrom, start: startC("recvfrom")}
+	r.startShowers("", []*shower{asksShower, echo})
 	check := func(when string, known bool) {
 		t.Helper()
 		got, client := r.ask(r.vip(portAsks))
@@ -160,13 +175,22 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", when, diff)
 		}
+		answer, client := r.askUDP(r.vip(portRecvfrom))
+		if known && answer != client.String() || !known && !isLIP(parts(answer)) {
+			t.Errorf("%s: UDP: got %s of %s", when, answer, client)
+		}
 	}
 	check("before", false)
 	r.attach("--trust", trustLIPs)
 	check("while fnatrs runs", true)
+	r.checkMetrics()
 
+	mappings := r.run(r.host, bin+"/fnatrs", "mappings", "--socket", r.rs.Socket())
+	if want := fmt.Sprintf(" %s  %s:", r.rip(0, portRecvfrom), r.clientAddr()); !strings.Contains(mappings, want) || !strings.Contains(mappings, "  used") {
+		t.Errorf("mappings: got\n%s\nwant it to contain %q", mappings, want)
+	}
 	out, err := r.host.Run(r.Context(), bin+"/fnatrs", "status", "--socket", r.rs.Socket())
-	for _, want := range []string{"fnatrs_sockops", "getpeername4", "getpeername6", "getsockopt", r.cgroup.Path, trustLIPs} {
+	for _, want := range []string{"fnatrs_sockops", "getpeername4", "recvmsg6", "ICMP sockets", r.cgroup.Path, trustLIPs, "uoa      5.15    yes"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("status: got %v and\n%s\nwant it to contain %q", err, out, want)
 		}
@@ -191,6 +215,9 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	check("with its balancer untrusted", false)
 	if got := r.count(realserver.Untrusted); got != 1 {
 		t.Errorf("untrusted: got %d, want 1", got)
+	}
+	if got := r.count(realserver.NoticeUntrusted); got == 0 {
+		t.Error("notice_untrusted: got 0, want some")
 	}
 	r.detach()
 	r.attach("--trust", trustLIPs, "--kinds", "200")

@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 var unsafeFiles = []string{"dataplane/xsk", "conntrack/arena.go"}
 
 // testOnly are the modules that serve tests and tools; no program contains them.
-var testOnly = []string{"github.com/asavie/xdp", "github.com/gopacket/gopacket", "github.com/google/go-cmp"}
+var testOnly = []string{"github.com/asavie/xdp", "github.com/gopacket/gopacket", "github.com/google/go-cmp", "golang.org/x/perf"}
 
 // testPackages may import what is in testOnly.
 var testPackages = []string{"internal/netns", "internal/packettest", "tests"}

@@ -144,6 +144,7 @@ var scenarios = []struct {
 
 	{"reload_in_mid_stream_is_not_noticed", reloadInMidStream, often},
 	{"a_hundred_reloads_lose_nothing", hundredReloads, once},
+	{"bad_control_clients_harm_nobody", badControlClients, once},
 	{"flows_are_explained", flowsAreExplained, often},
 	{"scripts_of_ipvsadm_work", scriptsOfIpvsadm, often},
 	{"bad_reload_changes_nothing", badReloadChangesNothing, often},

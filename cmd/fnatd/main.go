@@ -78,10 +78,12 @@ func serve(file string, stderr io.Writer) error {
 	defer cancel()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	slog.SetDefault(log) // of what the control socket and the metrics have to say
 	return daemon.Run(ctx, daemon.Options{
 		ConfigFile: file,
 		Version:    version,
 		Reload:     reload,
-		Log:        slog.New(slog.NewTextHandler(stderr, nil)),
+		Log:        log,
 	})
 }

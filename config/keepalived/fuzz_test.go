@@ -36,7 +36,7 @@ func thousand() []byte {
 	var b strings.Builder
 	b.WriteString("local_address_group lan {\n 10.0.1.1-200 eth0\n}\n")
 	for i := range 1000 {
-		fmt.Fprintf(&b, "virtual_server 203.0.%d.%d 80 {\n delay_loop 6\n lb_algo wrr\n lb_kind FNAT\n protocol TCP\n laddr_group_name lan\n syn_proxy\n", i/250, i%250+1)
+		fmt.Fprintf(&b, "virtual_server 203.0.%d.%d 80 {\n delay_loop 6\n lb_algo wrr\n lb_kind FNAT\n protocol TCP\n laddr_group_name lan\n syn_proxy\n nat_mask 255.255.255.255\n", i/250, i%250+1)
 		for j := range 10 {
 			fmt.Fprintf(&b, " real_server 10.1.%d.%d 8080 {\n  weight %d\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n", i%250, j+1, j+1)
 		}
@@ -62,7 +62,10 @@ func TestAThousandServicesAreOneNoteEach(t *testing.T) {
 	}
 	roundTrips(t, in)
 	if len(in.Notes) != 1 || !strings.HasSuffix(in.Notes[0], " and 994 more)") {
-		t.Errorf("got notes %q, want one of syn_proxy", in.Notes)
+		t.Errorf("got notes %q, want one of nat_mask", in.Notes)
+	}
+	if s := in.Config.Services[999]; s.SYNProxy.Mode != "on" {
+		t.Errorf("synproxy is %q, want it on", s.SYNProxy.Mode)
 	}
 	if s := in.Config.Services[999]; len(s.Checks) != 1 || len(s.Servers[9].Checks) != 1 {
 		t.Errorf("got %d checks of the service, want one", len(s.Checks))

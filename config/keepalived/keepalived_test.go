@@ -150,7 +150,8 @@ func TestMessages(t *testing.T) {
 		"ops":                    {"ops", "a.conf:7: virtual_server: ops: fnatd keeps a connection for each flow and does not schedule single packets (remove it)"},
 		"flag_of_another":        {"lb_algo rr\nsh-port", `a.conf:8: service "203.0.113.10:80": sh_port: has no effect without scheduler = "sh" (add that or remove this)`},
 		"timeout":                {"est_timeout soon", `a.conf:7: est_timeout "soon": want a number of seconds`},
-		"syn_proxy_left_out":     {"syn_proxy", "note: a.conf:7: virtual_server: syn_proxy: not supported yet by this version, left out"},
+		"syn_proxy_of_what":      {"syn_proxy off", "a.conf:7: syn_proxy off: want nothing behind syn_proxy"},
+		"syn_proxy_of_udp":       {"protocol UDP\nsyn_proxy", `a.conf:8: service "203.0.113.10:80/udp": synproxy true: has no effect on a udp service (remove it)`},
 		"later_one_counts":       {"lb_algo rr\nlvs_sched wrr", "note: a.conf:7: virtual_server: lb_algo: given again at a.conf:8, which counts"},
 		"granularity_of_nothing": {"persistence_granularity 255.255.255.0", "note: a.conf:7: virtual_server: persistence_granularity: has no effect without persistence_timeout, left out"},
 	} {

@@ -29,10 +29,11 @@ var virtualRules = rules(map[string]rule{
 	"establish_timeout":       {take: (*importer).established, last: true},
 	"laddr_group_name":        {take: (*importer).localPool, last: true},
 	"vip_bind_dev":            {take: (*importer).bindDevice, last: true},
-	"sh-port":                 {take: hashFlag("sh_port")},
-	"sh-fallback":             {take: hashFlag("sh_fallback")},
-	"mh-port":                 {take: hashFlag("mh_port")},
-	"mh-fallback":             {take: hashFlag("mh_fallback")},
+	"syn_proxy":               {take: switchOn("synproxy")},
+	"sh-port":                 {take: switchOn("sh_port")},
+	"sh-fallback":             {take: switchOn("sh_fallback")},
+	"mh-port":                 {take: switchOn("mh_port")},
+	"mh-fallback":             {take: switchOn("mh_fallback")},
 	"flag-1":                  {refuse: "its meaning is the scheduler's (write sh-fallback or mh-fallback)"},
 	"flag-2":                  {refuse: "its meaning is the scheduler's (write sh-port or mh-port)"},
 	"flag-3":                  {refuse: "no scheduler of fnatd has a third flag (remove it)"},
@@ -53,7 +54,7 @@ var virtualRules = rules(map[string]rule{
 	"sorry_server_inhibit":    {remark: "the sorry server is always there, with weight 0 until it is needed"},
 	"ha_suspend":              {remark: "fnatd checks whether or not VRRP has given it the addresses"},
 }, settings("quorum hysteresis omega alpha inhibit_on_failure expire_quiescent_conn virtualhost "+timers),
-	later("syn_proxy bps limit_proportion nat_mask"),
+	later("bps limit_proportion nat_mask"),
 	others("smtp_alert snmp_name ip_family"))
 
 // serverRules are the keywords of a real_server that are not the importer's

@@ -142,8 +142,8 @@ func (d *importer) bindDevice(v *service, s *statement) {
 	}
 }
 
-// hashFlag returns what takes a flag of sh and mh.
-func hashFlag(key string) func(*importer, *service, *statement) {
+// switchOn returns what takes a keyword without arguments, which turns something on.
+func switchOn(key string) func(*importer, *service, *statement) {
 	return func(d *importer, v *service, s *statement) {
 		if len(s.args()) > 0 || s.open {
 			d.fail(s.at, "%s: want nothing behind %s", strings.Join(s.words, " "), s.key())

@@ -79,6 +79,8 @@ type listener struct {
 	room   chan struct{} // holds one for each open connection
 	closed chan struct{}
 	once   sync.Once
+
+	strange strange
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -96,7 +98,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		slog.Warn("control socket", "error", err)
 	}
-	return &conn{UnixConn: c, peer: peer, leave: sync.OnceFunc(func() { <-l.room })}, nil
+	return &conn{UnixConn: c, peer: peer, leave: sync.OnceFunc(func() { <-l.room }), strange: &l.strange}, nil
 }
 
 func (l *listener) Close() error {

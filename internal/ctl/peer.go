@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,10 +19,10 @@ type Peer struct {
 	UID, GID uint32
 }
 
-// String returns p for a log, or "fnatd itself" if it is nobody.
+// String returns p for a log, or "a signal" if it is nobody, as nobody else asks without a socket.
 func (p Peer) String() string {
 	if p.PID == 0 {
-		return "fnatd itself"
+		return "a signal"
 	}
 	return fmt.Sprintf("uid %d gid %d pid %d", p.UID, p.GID, p.PID)
 }
@@ -48,9 +50,10 @@ func peerOf(c *net.UnixConn) (Peer, error) {
 // A conn is a control connection of which the other end is known.
 type conn struct {
 	*net.UnixConn
-	peer  Peer
-	spoke atomic.Bool // a request came
-	leave func()      // makes room for another
+	peer    Peer
+	spoke   atomic.Bool // a request came
+	leave   func()      // makes room for another
+	strange *strange
 }
 
 // Close logs a client from whom no request came: somebody is at the socket who is
@@ -58,9 +61,35 @@ type conn struct {
 func (c *conn) Close() error {
 	defer c.leave()
 	if !c.spoke.Swap(true) {
-		slog.Warn("control client left or was cut off without a request", "by", c.peer)
+		c.strange.tell(c.peer, time.Now())
 	}
 	return c.UnixConn.Close()
+}
+
+// strange tells the log of clients from whom no request came, as many in readTime
+// as can be silent in it, so that those who are quick do not fill a disk.
+type strange struct {
+	mu     sync.Mutex
+	since  time.Time
+	told   int
+	untold int
+}
+
+func (s *strange) tell(by Peer, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.since) > readTime {
+		if s.untold > 0 {
+			slog.Warn("control clients without a request, of which no more was said", "clients", s.untold)
+		}
+		s.since, s.told, s.untold = now, 0, 0
+	}
+	if s.told == maxConns {
+		s.untold++
+		return
+	}
+	s.told++
+	slog.Warn("control client left or was cut off without a request", "by", by)
 }
 
 type connKey struct{}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -85,7 +86,7 @@ func TestPeerIsWhoAsks(t *testing.T) {
 	if p := <-got; p != want {
 		t.Errorf("got %v, want %v", p, want)
 	}
-	if got, want := PeerOf(context.Background()).String(), "fnatd itself"; got != want {
+	if got, want := PeerOf(context.Background()).String(), "a signal"; got != want {
 		t.Errorf("without a request: got %q, want %q", got, want)
 	}
 }
@@ -134,7 +135,23 @@ func TestSilentClientsDoNotKeepOthersOut(t *testing.T) {
 	if _, err := NewClient(socket).Stats(context.Background()); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, "all cut off", func() bool { return strings.Count(log.String(), "without a request") == maxConns+1 })
+	waitFor(t, "all cut off", func() bool { return strings.Count(log.String(), "without a request") >= maxConns })
+}
+
+func TestLogOfStrangersIsBounded(t *testing.T) {
+	log := keepJournal(t)
+	var s strange
+	now := time.Now()
+	for range 1000 {
+		s.tell(Peer{PID: 1}, now)
+	}
+	if got := strings.Count(log.String(), "\n"); got != maxConns {
+		t.Errorf("got %d lines, want %d", got, maxConns)
+	}
+	s.tell(Peer{PID: 1}, now.Add(2*readTime))
+	if want := fmt.Sprintf("clients=%d", 1000-maxConns); !strings.Contains(log.String(), want) {
+		t.Errorf("the others are not told of: no %s in\n%s", want, log)
+	}
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

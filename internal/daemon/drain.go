@@ -224,6 +224,9 @@ func (d *Daemon) Drain(ctx context.Context, o ctl.DrainOrder) ([]ctl.Drain, erro
 	if err != nil {
 		return nil, err
 	}
+	if o.Seconds != nil && !(*o.Seconds >= 0 && *o.Seconds <= config.MaxDuration.Seconds()) {
+		return nil, fmt.Errorf("time of %v seconds: want 0 to %v", *o.Seconds, config.MaxDuration)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.drains

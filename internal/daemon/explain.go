@@ -25,13 +25,15 @@ type explainer struct {
 
 // Explain implements ctl.Backend.
 func (d *Daemon) Explain(f ctl.Flow) ctl.Explanation {
-	e := &explainer{d: d, view: d.engine.View(), Explanation: ctl.Explanation{Flow: f}}
+	e := &explainer{d: d, Explanation: ctl.Explanation{Flow: f}}
 	client, virtual := packet.EndpointFrom(f.Client), packet.EndpointFrom(f.Virtual)
 	e.flow = packet.Flow{Src: client.Addr, SrcPort: client.Port, Dst: virtual.Addr, DstPort: virtual.Port, Proto: packet.ProtoTCP}
 	if f.Protocol == "udp" {
 		e.flow.Proto = packet.ProtoUDP
 	}
-	if c, ok := d.find(&e.flow); ok {
+	c, ok := d.find(&e.flow)
+	e.view = d.engine.View() // not older than the connection, so that it knows its target
+	if ok {
 		e.connected(&c)
 	} else {
 		e.admitted()

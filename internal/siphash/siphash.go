@@ -36,7 +36,15 @@ func (k Key) Sum2(a, b uint64) uint64 {
 	v3 ^= b
 	v0, v1, v2, v3 = round(v0, v1, v2, v3)
 	v0 ^= b
-	return finish(v0, v1, v2, v3, length2)
+	// What finish does. A call of it is a fifth of the time here.
+	v3 ^= length2
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0 ^= length2
+	v2 ^= 0xff
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	v0, v1, v2, v3 = round(v0, v1, v2, v3)
+	return v0 ^ v1 ^ v2 ^ v3
 }
 
 // Sum5 returns the hash of the 40 bytes that a to e are in little-endian order.

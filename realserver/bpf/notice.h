@@ -15,10 +15,13 @@
 
 #pragma once
 
+#include <linux/if_packet.h>
+
 #include "mapping.h"
 #include "option.h"
 
 /* From the standards. */
+#define NEXT -1 /* TCX_NEXT */
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_IPV6 0x86dd
 #define ICMP_FIXED 8
@@ -175,10 +178,11 @@ int fnatrs_icmp(struct __sk_buff *skb)
 	return 0;
 }
 
-/* On a network interface: also what the kernel forwards to containers. */
+/* On a network interface: also what the kernel forwards to containers, but not what others are sent. */
 SEC("tcx/ingress")
 int fnatrs_ingress(struct __sk_buff *skb)
 {
-	read_notice(skb);
-	return -1; /* TCX_NEXT */
+	if (skb->pkt_type == PACKET_HOST)
+		read_notice(skb);
+	return NEXT;
 }

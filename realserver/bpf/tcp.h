@@ -156,12 +156,14 @@ int fnatrs_syn(struct __sk_buff *skb)
 	}
 	f.peer.port = load16(tcp);
 	f.rport = load16(tcp + 2);
-	if (!trusted(f.peer.addr))
-		return 1; /* sock_ops counts it when it has come to a connection */
 	off = at + TCP_FIXED;
 	at += (tcp[12] >> 4) * 4;
 	for (int i = 0; i < MAX_OPTIONS && off; i++)
 		off = syn_step(skb, off, at, &s);
+	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr)) {
+		count(COUNTER_UNTRUSTED);
+		return 1;
+	}
 	if (s.verdict == COUNTER_LEARNED) {
 		told.seen = clock();
 		told.client = s.found;

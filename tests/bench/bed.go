@@ -10,6 +10,7 @@ import (
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/bench/load"
 	"github.com/fnatd/fnatd/tests/bench/traffic"
+	"github.com/fnatd/fnatd/tests/harness"
 )
 
 // Where things run. The generator, and the receiving of its frames, fill one
@@ -34,6 +35,7 @@ type bed struct {
 	bin    string // directory of the programs
 	dir    string // for files
 	kit    *traffic.Kit
+	lb     *harness.Fnatd // if that is the contender
 	closes []func() error
 }
 

@@ -15,7 +15,7 @@ const inFlight = 128
 
 // connContenders are who carry connections.
 func connContenders() []contender {
-	return []contender{direct(), nft(), haproxy(), nginx(), fnatd("fnatd", "", false)}
+	return []contender{direct(), nft(), haproxy(), nginx(), fnatd("fnatd", "", false), fnatd("fnatd synproxy", "synproxy = true", false)}
 }
 
 const placement = `
@@ -34,7 +34,7 @@ const shortNote = "Short connections: connect, 64 bytes, 128 bytes back, the ser
 // runShort measures how many short connections a second each contender carries.
 func (r *run) runShort() error {
 	t := r.report.table("Short connections", shortNote, shortColumns...)
-	return r.rounds(connContenders(), func(c contender) error {
+	return r.rounds(t, connContenders(), func(c contender) error {
 		return r.measured(c, func(b *bed) error {
 			got, err := (&load.Short{
 				Target: c.at(load.ShortPort), Sources: sources(), InFlight: inFlight,
@@ -67,7 +67,7 @@ second, which is about half of what the slowest can do.` + placement
 // runLatency measures what each contender adds to a round trip.
 func (r *run) runLatency() error {
 	t := r.report.table("Latency", latencyNote, latencyColumns...)
-	return r.rounds(connContenders(), func(c contender) error {
+	return r.rounds(t, connContenders(), func(c contender) error {
 		return r.measured(c, func(b *bed) error {
 			for _, loaded := range []bool{false, true} {
 				setting, stop := "alone", func() error { return nil }
@@ -99,7 +99,7 @@ const bulkNote = "Four connections that the servers fill." + placement
 // runBulk measures how much each contender carries.
 func (r *run) runBulk() error {
 	t := r.report.table("Bulk", bulkNote, bulkColumns...)
-	return r.rounds(connContenders(), func(c contender) error {
+	return r.rounds(t, connContenders(), func(c contender) error {
 		return r.measured(c, func(b *bed) error {
 			rate, err := load.Download(b.ctx, b.Client, loadCPU, c.at(load.BulkPort), 4, settle, r.time)
 			if err == nil {

@@ -44,6 +44,7 @@ func (b *bed) startFnatd(keys string) error {
 	if err != nil {
 		return err
 	}
+	b.lb = lb
 	b.atClose(lb.Stop)
 	return nil
 }

@@ -40,7 +40,6 @@ func floodContenders() []contender {
 		nftSynproxy(),
 		fnatd("fnatd userspace", `synproxy = { answer = "userspace" }`, false),
 		fnatd("fnatd xdp", `synproxy = { answer = "xdp" }`, true),
-		fnatd("fnatd without", "", false),
 	}
 }
 
@@ -48,7 +47,7 @@ func floodContenders() []contender {
 // negative one all that the generator can.
 func (r *run) runFlood() error {
 	t := r.report.table("SYN flood", floodNote, floodColumns...)
-	return r.rounds(floodContenders(), func(c contender) error {
+	return r.rounds(t, floodContenders(), func(c contender) error {
 		for _, rate := range r.rates {
 			setting := "all there is"
 			if rate >= 0 {

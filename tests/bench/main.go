@@ -4,11 +4,13 @@
 //
 //	go run ./tests/bench [flags] SCENARIO...
 //
-//	packets  64-byte packets a second, at 1, 1,000 and 100,000 flows
-//	short    short connections a second
-//	latency  round trips on a kept connection, alone and beside others
-//	bulk     downloads
-//	flood    SYNs by the hundred thousand, and real clients beside them
+//	pipeline  what a packet and a new connection cost in memory
+//	packets   64-byte packets a second, at 1, 1,000 and 100,000 flows
+//	short     short connections a second
+//	latency   round trips on a kept connection, alone and beside others
+//	bulk      downloads
+//	flood     SYNs by the hundred thousand, and real clients beside them
+//	memory    what a million connections take
 //
 // Figures of a virtual machine that others use too are lower bounds; what counts
 // is how contenders compare, as they take turns.
@@ -47,11 +49,13 @@ var scenarios = []struct {
 	name string
 	run  func(*run) error
 }{
+	{"pipeline", (*run).runPipeline},
 	{"packets", (*run).runPackets},
 	{"short", (*run).runShort},
 	{"latency", (*run).runLatency},
 	{"bulk", (*run).runBulk},
 	{"flood", (*run).runFlood},
+	{"memory", (*run).runMemory},
 }
 
 func main() {
@@ -122,8 +126,8 @@ func (r *run) setRates(list string) error {
 }
 
 // rounds measures the contenders that are wanted, in turn. What one of them cannot
-// do is told and does not keep the others from it.
-func (r *run) rounds(all []contender, measure func(contender) error) error {
+// do is told in the table, and does not keep the others from it.
+func (r *run) rounds(t *table, all []contender, measure func(contender) error) error {
 	failed := map[string]bool{}
 	for round := range r.count {
 		for _, c := range all {
@@ -137,6 +141,7 @@ func (r *run) rounds(all []contender, measure func(contender) error) error {
 				}
 				fmt.Fprintf(os.Stderr, "%s: %v\n", c.name, err)
 				failed[c.name] = true
+				t.row("", c.name).Failure, _, _ = strings.Cut(err.Error(), "\n")
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func packetContenders() []contender {
 // runPackets measures how many of the smallest packets each contender carries.
 func (r *run) runPackets() error {
 	t := r.report.table("Packets a second", packetNote, packetColumns...)
-	return r.rounds(packetContenders(), func(c contender) error {
+	return r.rounds(t, packetContenders(), func(c contender) error {
 		for _, flows := range []int{1, 1000, 100_000} {
 			sent, carried, err := r.carried(c, flows)
 			if err != nil {
@@ -66,16 +66,9 @@ func (r *run) carried(c contender, flows int) (sent, carried float64, err error)
 		return 0, 0, err
 	}
 	b.atClose(sink.Close)
-	l, err := b.link(b.Client, "eth0", b.Balancer, "wan0")
+	pattern, err := b.udpPattern(flows)
 	if err != nil {
 		return 0, 0, err
-	}
-	pattern := &traffic.Pattern{
-		Frame: packettest.UDP{
-			Link: l, Src: packet.Endpoint{Addr: packet.AddrFrom4(make([]byte, 4))},
-			Dst: packet.EndpointFrom(vip(packetPort)), Payload: make([]byte, 18),
-		}.Frame(),
-		Sources: flood, Flows: flows,
 	}
 	b.background(func(ctx context.Context) error {
 		return b.kit.Generate(ctx, b.Client, "eth0", loadCPU, pattern)
@@ -86,6 +79,21 @@ func (r *run) carried(c contender, flows int) (sent, carried float64, err error)
 	}
 	n, seconds, err := b.counted(r.time)
 	return float64(n.Sent) / seconds, float64(n.UDP) / seconds, err
+}
+
+// udpPattern is as many of the smallest datagrams as go, of so many flows.
+func (b *bed) udpPattern(flows int) (*traffic.Pattern, error) {
+	l, err := b.link(b.Client, "eth0", b.Balancer, "wan0")
+	if err != nil {
+		return nil, err
+	}
+	return &traffic.Pattern{
+		Frame: packettest.UDP{
+			Link: l, Src: packet.Endpoint{Addr: packet.AddrFrom4(make([]byte, 4))},
+			Dst: packet.EndpointFrom(vip(packetPort)), Payload: make([]byte, 18),
+		}.Frame(),
+		Sources: flood, Flows: flows,
+	}, nil
 }
 
 // counted returns what the generator and the sinks count in some time.

@@ -59,21 +59,28 @@ func badServersHarmNobody(b *bed) {
 	}
 	web := b.web(0)
 	web.Health = "type = \"http\"\npath = \"/echo/\"\n" + quickCheck
-	check := func(lines string) string {
-		return "[service.real_server.health]\ninterval = \"300ms\"\ntimeout = \"500ms\"\nfall = 1\nwarmup = \"0s\"\n" + lines
+	// Those that will not end by themselves have little time, the others enough.
+	check := func(endless bool, lines string) string {
+		timeout := "10s"
+		if endless {
+			timeout = "500ms"
+		}
+		return fmt.Sprintf("[service.real_server.health]\ninterval = \"300ms\"\ntimeout = %q\nfall = 1\nwarmup = \"0s\"\n%s", timeout, lines)
 	}
-	http := check("type = \"http\"\nregex = \"ok\"\n")
-	exec := func(name, text string) string {
-		return check(fmt.Sprintf("type = \"exec\"\ncommand = [%q]\n", script(name, text)))
+	http := func(endless bool) string { return check(endless, "type = \"http\"\nregex = \"ok\"\n") }
+	exec := func(endless bool, name, text string) string {
+		return check(endless, fmt.Sprintf("type = \"exec\"\ncommand = [%q]\n", script(name, text)))
 	}
 	wants := []string{
 		"not an answer in HTTP", "no end of the header", "no full answer within",
 		"no full answer within", "printed more than 64 KiB", "no full answer within",
 	}
-	for i, lines := range []string{http, http, http, exec("hangs", "sleep 1000"), exec("floods", "exec yes"), exec("forks", "for i in 1 2 3 4 5 6 7 8; do (sleep 1000 & sleep 1000) & done; sleep 1000")} {
+	for i, lines := range []string{
+		http(false), http(false), http(true),
+		exec(true, "hangs", "sleep 98765"), exec(false, "floods", "exec yes"), exec(true, "forks", "for i in 1 2 3 4 5 6 7 8; do (sleep 98765 & sleep 98765) & done; sleep 98765")} {
 		web.Servers = append(web.Servers, harness.Server{Real: b.rip(1, uint16(8081+i)), Keys: lines})
 	}
-	web.Keys += fmt.Sprintf("\nnotify_down = [%q]\nscript_timeout = \"1s\"", script("notify", "sleep 1000"))
+	web.Keys += fmt.Sprintf("\nnotify_down = [%q]\nscript_timeout = \"1s\"", script("notify", "sleep 98765"))
 	b.start(web)
 	requests := b.requests()
 	b.becomes("web", "up"+strings.Repeat(" down", len(wants)))
@@ -92,7 +99,7 @@ func badServersHarmNobody(b *bed) {
 		b.Errorf("got answers %v, want 10 of server 0", got)
 	}
 	b.stop()
-	if out, err := b.Balancer.Run(b.Context(), "sh", "-c", "ps ax | grep '[s]leep 1000'"); err == nil {
+	if out, err := b.Balancer.Run(b.Context(), "sh", "-c", "ps ax | grep '[s]leep 98765'"); err == nil {
 		b.Errorf("processes are left:\n%s", out)
 	}
 }

@@ -138,7 +138,7 @@ func deadConnectionsAreReset(b *bed) {
 }
 
 func deadConnectionsDrain(b *bed) {
-	web, accepted, fail := b.half("down_connections = \"drain\"\ndown_drain = \"2s\"")
+	web, accepted, fail := b.half("down_connections = \"drain\"\ndown_drain = \"5s\"")
 	b.start(web)
 	p := b.connect(accepted[0], accepted[1])
 	if p.server.LocalAddr().String() != b.rip(0, 8080).String() {
@@ -164,7 +164,7 @@ func unansweredSYNGoesElsewhere(b *bed) {
 	b.nginx(0)
 	b.nginx(1)
 	web := b.checkedWeb(0, 1)
-	web.Health = "type = \"ping\"\ninterval = \"400ms\"\ntimeout = \"100ms\"\nfall = 5\nrise = 1\nwarmup = \"0s\"\n"
+	web.Health = "type = \"ping\"\ninterval = \"400ms\"\ntimeout = \"300ms\"\nfall = 5\nrise = 1\nwarmup = \"0s\"\n"
 	b.start(web)
 	b.becomes("web", "up up")
 	b.mute(0)

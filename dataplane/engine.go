@@ -63,6 +63,7 @@ type Engine struct {
 	ids     enrolled             // of the table in force
 	retired map[packet.Addr]bool // LIPs that left the table and may still carry connections
 	serving int                  // of all, the first so many have queues
+	guards  int                  // that there have ever been
 	nics    []*xsk.RSS           // by interface
 }
 
@@ -107,11 +108,37 @@ func (e *Engine) Apply(t *lb.Table) error {
 	}
 	e.retire(ids)
 	v := e.compose(t, ids, old)
+	if old != nil {
+		e.introduce(v, old)
+	}
 	e.view.Store(v)
 	e.settle(v.generation)
 	e.dismiss(e.ids)
 	e.ids = ids
 	return nil
+}
+
+// introduce has every worker know the targets and addresses that are new in v, before
+// any worker makes connections to them by v: another one, which still has old, may be
+// the one that their replies come to.
+func (e *Engine) introduce(v, old *View) {
+	targets := slices.Clone(v.targets)
+	fresh := false
+	for b := range targets {
+		if was := old.Target(conntrack.BindingID(b)); was != nil {
+			targets[b] = was
+		} else if targets[b] != nil {
+			fresh = true
+		}
+	}
+	if !fresh {
+		return
+	}
+	first := *old
+	first.generation, first.targets, first.addrs = old.generation+1, targets, v.addrs
+	v.generation = first.generation + 1
+	e.view.Store(&first)
+	e.settle(first.generation)
 }
 
 // enrolled are the IDs of everything in a table, each held once.
@@ -217,7 +244,8 @@ func (e *Engine) service(s *lb.Service, ids enrolled, before *Service) *Service 
 	} else {
 		svc.Meter = newMeter(e.serving)
 		if s.Proto == packet.ProtoTCP {
-			svc.Guard = newGuard(e.serving, svc.configured())
+			svc.Guard = newGuard(e.guards, e.serving, svc.configured())
+			e.guards++
 		}
 	}
 	if svc.Guard != nil {

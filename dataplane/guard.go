@@ -56,7 +56,8 @@ type Guard struct {
 	// SYN-ACK has said; see synproxy.Offer.Pack.
 	offers [2]atomic.Uint64
 
-	cells []guardCell // by worker
+	cells  []guardCell // by worker
+	number int         // among all that there have ever been
 
 	// Of the control goroutine.
 	lastOn time.Time
@@ -69,8 +70,8 @@ type guardCell struct {
 	_        [128 - 8*NumGuardEvents]byte // whole cache lines: cells do not share one
 }
 
-func newGuard(workers int, initial synproxy.Offer) *Guard {
-	g := &Guard{cells: make([]guardCell, max(workers, 1))}
+func newGuard(number, workers int, initial synproxy.Offer) *Guard {
+	g := &Guard{number: number, cells: make([]guardCell, max(workers, 1))}
 	for i := range g.offers {
 		g.offers[i].Store(initial.Pack())
 	}
@@ -99,8 +100,8 @@ func (g *Guard) Counts() (sum GuardCounts) {
 // guardTally gathers one batch's counts by service, so that the shared ones are
 // written once per service and batch.
 type guardTally struct {
-	rows    []guardRow // by Service.Index
-	touched []*Service
+	rows    []guardRow // by Guard.number
+	touched []*Guard
 }
 
 type guardRow struct {
@@ -110,22 +111,23 @@ type guardRow struct {
 
 // of returns the row of svc, for the caller to add to.
 func (y *guardTally) of(svc *Service) *GuardCounts {
-	if svc.Index >= len(y.rows) {
-		y.rows = append(y.rows, make([]guardRow, svc.Index+1-len(y.rows))...)
+	g := svc.Guard
+	if g.number >= len(y.rows) {
+		y.rows = append(y.rows, make([]guardRow, g.number+1-len(y.rows))...)
 	}
-	row := &y.rows[svc.Index]
+	row := &y.rows[g.number]
 	if !row.listed {
 		row.listed = true
-		y.touched = append(y.touched, svc)
+		y.touched = append(y.touched, g)
 	}
 	return &row.counts
 }
 
 // publish empties the tally into the services' guards.
 func (y *guardTally) publish(worker int) {
-	for _, svc := range y.touched {
-		row := &y.rows[svc.Index]
-		cell := &svc.Guard.cells[worker%len(svc.Guard.cells)]
+	for _, g := range y.touched {
+		row := &y.rows[g.number]
+		cell := &g.cells[worker%len(g.cells)]
 		for e, n := range row.counts {
 			if n != 0 {
 				cell.counters[e].Add(n)

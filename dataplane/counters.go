@@ -49,7 +49,7 @@ type Counts struct {
 // Dropped returns the sum of all drops. What was consumed is not among them.
 func (c *Counts) Dropped() (n uint64) {
 	for why, drops := range c.Drops {
-		if r := packet.Reason(why); r != packet.NoticeReply && r != packet.CookieACK {
+		if !packet.Reason(why).Consumed() {
 			n += drops
 		}
 	}

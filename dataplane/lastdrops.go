@@ -17,9 +17,9 @@ type dropNote struct {
 }
 
 // note remembers why a packet was dropped. What could not be read has no flow,
-// and what is nobody's business no reader.
+// what is nobody's business no reader, and what was consumed is no loss.
 func (l *lastDrops) note(j *job, why packet.Reason, now uint32) {
-	if j.why != packet.Kept && j.why != packet.Fragment {
+	if why.Consumed() || j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
 	l.notes[l.next] = dropNote{j.p.Flow, why, now}

@@ -110,6 +110,8 @@ func (s *Server) inForce(sorry bool) int {
 		return 0
 	case s.Sorry:
 		return 1
+	case s.Configured == 0: // drained, which no check takes back
+		return 0
 	case s.Weighted:
 		return s.CheckWeight
 	}

@@ -74,6 +74,10 @@ func TestJudge(t *testing.T) {
 			map[packet.Endpoint]Verdict{realN(2): down}, []int{1, 0, 1}, []byte{1, 3, 1, 3, 1, 3},
 		},
 		"a_check_gives_a_weight": {checkedWeb, false, map[packet.Endpoint]Verdict{realN(1): {Weighted: true}, realN(3): {Weighted: true, CheckWeight: 9}}, []int{0, 2, 9, 0}, []byte{2, 3, 2, 3, 2, 3}},
+		"a_check_brings_no_drained_server_back": {
+			strings.Replace(checkedWeb, "weight = 2", "weight = 0", 1), false,
+			map[packet.Endpoint]Verdict{realN(2): {Weighted: true, CheckWeight: 9}}, []int{1, 0, 1, 0}, []byte{1, 3, 1, 3, 1, 3},
+		},
 		"hashes_go_round_a_removed_server": {
 			strings.Replace(checkedWeb, `"rr"`, `"sh"`, 1), false,
 			map[packet.Endpoint]Verdict{realN(1): down, realN(3): down}, []int{0, 2, 0, 0}, []byte{2, 2, 2, 2, 2, 2},

@@ -63,6 +63,10 @@ var reasonNames = [NumReasons]string{
 	NotHeld: "not_held", ACKStorm: "ack_storm", NoticeReply: "notice_reply", CookieACK: "cookie_ack",
 }
 
+// Consumed reports whether r is not the loss of a packet: it was meant for fnatd, and
+// has done what it came for.
+func (r Reason) Consumed() bool { return r == NoticeReply || r == CookieACK }
+
 func (r Reason) String() string {
 	if r < NumReasons {
 		return reasonNames[r]

@@ -27,7 +27,7 @@ func services() []harness.Service {
 	return []harness.Service{{
 		Name:    "web",
 		Virtual: netip.AddrPortFrom(netns.VIP(0), 80),
-		Keys:    "scheduler = \"rr\"\nclient_address = \"toa\"",
+		Keys:    "scheduler = \"rr\"\nclient_address = \"toa\"\nsynproxy = true",
 		Servers: []harness.Server{{Real: server(0, 8080)}, {Real: server(1, 8080)}},
 	}, {
 		Name:     "echo",
@@ -105,7 +105,7 @@ func run(bin string) (err error) {
 	}
 	say("what real server %s got", netns.ServerAddr(0))
 	describe(frames)
-	for _, what := range []string{"services", "connections", "drops"} {
+	for _, what := range []string{"services", "connections", "stats", "drops"} {
 		d.show(rig.Balancer, filepath.Join(bin, "fnatctl"), "--socket", harness.Socket(dir), what)
 	}
 	for _, what := range []string{"mappings", "status"} {

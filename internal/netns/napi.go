@@ -21,7 +21,8 @@ const (
 )
 
 // ThreadNAPI has the interface's packets received by kernel threads on one
-// processor, instead of wherever they happen to be sent from. A veth end can do
+// processor, with the niceness of this process, instead of wherever they happen to
+// be sent from. A veth end can do
 // so only while it has an XDP program. Of a veth that has had one it stays on.
 func (h *Host) ThreadNAPI(ctx context.Context, ifname string, cpu int) error {
 	// This process sees the sysfs of another namespace.
@@ -36,8 +37,14 @@ func (h *Host) ThreadNAPI(ctx context.Context, ifname string, cpu int) error {
 	}
 	var one unix.CPUSet
 	one.Set(cpu)
+	priority, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return err
+	}
+	const zero = 20 // getpriority(2): the system call returns 20 less the niceness
 	for _, pid := range threads {
-		if err := unix.SchedSetaffinity(pid, &one); err != nil {
+		err := errors.Join(unix.SchedSetaffinity(pid, &one), unix.Setpriority(unix.PRIO_PROCESS, pid, zero-priority))
+		if err != nil {
 			return fmt.Errorf("%s: link %q: NAPI thread %d to processor %d: %w", h.Name, ifname, pid, cpu, err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // sound. An input is a sequence of frames: each a byte that tells the port in
 // its lowest bit and the time that passes in the others, two bytes of length,
 // of which the highest two bits tell in how many pieces, and the frame. An input
-// of odd length meets next hops in VLANs.
+// of odd length meets next hops in VLANs, and one whose length 3 divides SYNPROXY.
 func FuzzWorker(f *testing.F) {
 	seed := func(frames ...[]byte) {
 		var in []byte
@@ -54,8 +54,19 @@ func FuzzWorker(f *testing.F) {
 		if len(in)%2 == 1 {
 			options = append(options, tagged, reflectMAC)
 		}
-		w := newWorld(t, tcpService+udpService+six+four, options...)
-		w.connect(at(1))
+		web := tcpService
+		if len(in)%3 == 0 {
+			web = guarded("")
+		}
+		w := newWorld(t, web+udpService+six+four, options...)
+		w.loose = true
+		if len(in)%3 == 0 {
+			w.joined(at(1), synOptions, synOptions)
+			opening, _ := w.knock(at(3), clientISN, synOptions)
+			opening.proveBy(opening.fromClient(packet.ACK, "", ""))
+		} else {
+			w.connect(at(1))
+		}
 		w.ask(at(2))
 		for len(in) >= 3 {
 			port, pause := int(in[0]&1), time.Duration(in[0]>>1)*50*time.Millisecond
@@ -71,6 +82,7 @@ func FuzzWorker(f *testing.F) {
 			}
 		}
 		w.worker.dropWaiting()
+		w.worker.dropAllHeld()
 		if c := w.umem.Census(); !c.Conserved() || c.Free != w.frames {
 			t.Errorf("frames: got %+v, want all of %d free", c, w.frames)
 		}

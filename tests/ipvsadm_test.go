@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
@@ -105,6 +107,14 @@ func scriptsOfIpvsadm(b *bed) {
 	p.exchange() // it is all one configuration: the connection's server has left it, and is back
 	q.exchange()
 	b.connect(accepted, other).exchange()
+
+	b.speak("-E", "-t", vip, "-s", "rr", "-j", "enable")
+	b.connect(accepted, other).exchange()
+	b.eventually("no connection joined by -j enable", func() bool {
+		s, err := b.lb.Ctl.Stats(b.Context())
+		return err == nil && slices.ContainsFunc(s.Guards, func(g ctl.Guard) bool { return g.Service == vip && g.Count("joined") == 1 })
+	})
+	lines("-S", b.speak("-Sn"), "-A -t "+vip+" -s rr -j enable\n")
 
 	// A reload goes back to the file, and diff has said so.
 	lines("fnatctl diff", b.tell("diff"), `- service "`+vip+`": name`)

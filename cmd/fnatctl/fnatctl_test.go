@@ -34,7 +34,7 @@ type fakeBackend struct {
 func (*fakeBackend) Services() []ctl.Service {
 	return []ctl.Service{{
 		Name: "web", Protocol: "tcp", Virtual: endpoint("203.0.113.10:80"), Interface: "eth0",
-		Scheduler: "wlc", LocalPool: "lan", ClientAddress: "toa", PersistenceSeconds: 300, EstablishedSeconds: 90,
+		Scheduler: "wlc", LocalPool: "lan", ClientAddress: "toa", PersistenceSeconds: 300, EstablishedSeconds: 90, SYNProxy: "on",
 		Traffic: ctl.Traffic{Connections: 1034, InPackets: 20331, OutPackets: 123456789, InBytes: 2_100_000, OutBytes: 123_456_789_012},
 		Servers: []ctl.Server{
 			{Real: endpoint("10.0.2.11:8080"), Weight: 1, Active: 12, Inactive: 3, Traffic: ctl.Traffic{Connections: 1000}},
@@ -43,7 +43,7 @@ func (*fakeBackend) Services() []ctl.Service {
 		},
 	}, {
 		Name: "dns", Protocol: "udp", Virtual: endpoint("[2001:db8:1234:5678:9abc:def0:1234:5678]:53"), Interface: "eth0",
-		Scheduler: "rr", LocalPool: "lan", ClientAddress: "icmp-echo",
+		Scheduler: "rr", LocalPool: "lan", ClientAddress: "icmp-echo", SYNProxy: "off",
 	}}
 }
 

@@ -55,6 +55,7 @@ type Service struct {
 	PersistenceSeconds     float64        `json:"persistence_seconds"`     // 0: none
 	PersistenceGranularity int            `json:"persistence_granularity"` // length of the prefix that makes clients one
 	EstablishedSeconds     float64        `json:"established_seconds"`     // idle timeout of an established (TCP) or two-way (UDP) connection
+	SYNProxy               string         `json:"synproxy"`                // as configured: off, on or adaptive
 	Traffic                Traffic        `json:"traffic"`
 	SinceZero              Traffic        `json:"since_zero"` // since ipvsadm -Z, or the start
 	Rates                  Rates          `json:"rates"`

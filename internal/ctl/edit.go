@@ -40,6 +40,7 @@ type ServiceSettings struct {
 	PersistenceSeconds     int    `json:"persistence_seconds"`     // 0: none
 	PersistenceGranularity int    `json:"persistence_granularity"` // length of a prefix; 0: one address
 	EstablishedSeconds     int    `json:"established_seconds"`     // 0: as it is
+	SYNProxy               string `json:"synproxy"`                // on, off, or "": as it is
 }
 
 // ServerSettings are what an Edit sets of a real server.

@@ -34,6 +34,7 @@ func (d *Daemon) Services() (all []ctl.Service) {
 			ClientAddress:      s.ClientAddress.String(),
 			PersistenceSeconds: s.Persistence.Seconds(),
 			EstablishedSeconds: s.IdleTimeout().Seconds(),
+			SYNProxy:           s.SYNProxy.Mode.String(),
 			Traffic:            traffic(&t),
 			ClientAddresses:    clientCounts(&t),
 			QuorumLost:         s.NoQuorum,

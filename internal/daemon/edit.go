@@ -203,6 +203,15 @@ func set(s *config.Service, to *ctl.ServiceSettings) error {
 	if to.PersistenceGranularity < 0 || to.PersistenceGranularity > bits {
 		return refuse(ctl.Invalid, "persistence granularity %d: want 1 to %d", to.PersistenceGranularity, bits)
 	}
+	switch {
+	case to.SYNProxy == "":
+	case to.SYNProxy != "on" && to.SYNProxy != "off":
+		return refuse(ctl.Invalid, `synproxy %q: want on, off or ""`, to.SYNProxy)
+	case to.SYNProxy == "on" && s.Protocol == config.UDP:
+		return refuse(ctl.Invalid, "synproxy on: has no effect on a udp service")
+	default:
+		s.SYNProxy.Mode = config.SYNProxyMode(to.SYNProxy)
+	}
 	s.SetScheduler(to.Scheduler, to.HashPort, to.Fallback)
 	s.SetPersistence(seconds(to.PersistenceSeconds), to.PersistenceGranularity%bits)
 	if e := seconds(to.EstablishedSeconds); e > config.MaxDuration {

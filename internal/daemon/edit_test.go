@@ -99,6 +99,18 @@ func TestEdited(t *testing.T) {
 				`- service "web": real_server 10.0.2.12:8080: weight 1`,
 			},
 		},
+		"synproxy": {
+			edits: []ctl.Edit{{Op: ctl.EditService, Protocol: "tcp", Virtual: web, Service: &ctl.ServiceSettings{
+				Scheduler: "sh", HashPort: true, PersistenceSeconds: 300, PersistenceGranularity: 24, SYNProxy: "on",
+			}}},
+			changes: []string{
+				`~ service "web": synproxy default -> on`,
+				`~ service "web": synproxy.answer default -> auto`,
+				`~ service "web": synproxy.offer default -> mss 1460, window_scale 7, sack true, timestamps true`,
+				`~ service "web": synproxy.syn_retries default -> 2`,
+				`~ service "web": synproxy.ack_storm_limit default -> 10`,
+			},
+		},
 		"servers": {
 			edits: []ctl.Edit{
 				{Op: ctl.AddServer, Protocol: "tcp", Virtual: web, Real: rip(11), Server: one},
@@ -151,6 +163,8 @@ func TestEdited(t *testing.T) {
 				{Op: ctl.EditService, Protocol: "tcp", Virtual: web, Service: &ctl.ServiceSettings{Scheduler: "rr", PersistenceSeconds: -1}},
 				{Op: ctl.EditService, Protocol: "tcp", Virtual: web, Service: &ctl.ServiceSettings{Scheduler: "rr", PersistenceGranularity: 33}},
 				{Op: ctl.EditService, Protocol: "tcp", Virtual: web, Service: &ctl.ServiceSettings{Scheduler: "rr", EstablishedSeconds: 1 << 30}},
+				{Op: ctl.EditService, Protocol: "tcp", Virtual: web, Service: &ctl.ServiceSettings{Scheduler: "rr", SYNProxy: "adaptive"}},
+				{Op: ctl.AddService, Protocol: "udp", Virtual: dns, Service: &ctl.ServiceSettings{Scheduler: "rr", SYNProxy: "on"}},
 				{Op: ctl.AddServer, Protocol: "tcp", Virtual: web, Real: rip(13)},
 				{Op: ctl.AddServer, Protocol: "tcp", Virtual: web, Server: one},
 				{Op: ctl.AddServer, Protocol: "tcp", Virtual: web, Real: rip(13), Server: &ctl.ServerSettings{Weight: 65536}},
@@ -159,6 +173,7 @@ func TestEdited(t *testing.T) {
 			},
 			refused: []ctl.RefusalCode{
 				ctl.Invalid, ctl.Invalid, ctl.Invalid, ctl.Invalid, ctl.NoScheduler, ctl.Invalid, ctl.Invalid, ctl.Invalid,
+				ctl.Invalid, ctl.Invalid,
 				ctl.Invalid, ctl.Invalid, ctl.Invalid, ctl.Invalid, ctl.Invalid,
 			},
 		},

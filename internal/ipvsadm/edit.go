@@ -163,6 +163,9 @@ func (p *program) save(r *request) error {
 		if s.EstablishedSeconds != idle(s, &all.Timeouts) {
 			fmt.Fprintf(p.out, " -V %.0f", s.EstablishedSeconds)
 		}
+		if s.SYNProxy == "on" || s.SYNProxy == "adaptive" {
+			fmt.Fprint(p.out, " -j enable")
+		}
 		fmt.Fprintln(p.out)
 		for _, d := range s.Servers {
 			if !d.Sorry { // which is not for ipvsadm to set, nor is how the others are now

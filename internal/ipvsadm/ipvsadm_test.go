@@ -89,7 +89,7 @@ func run(s Server, stdin string, args ...string) (code int, stdout, stderr strin
 // state is what the golden files show: the kernel's table that they were made of.
 func state() []ctl.Service {
 	services := []ctl.Service{{
-		Protocol: "tcp", Virtual: at("203.0.113.10:80"), Scheduler: "wlc", PersistenceSeconds: 300, PersistenceGranularity: 24, EstablishedSeconds: 90,
+		Protocol: "tcp", Virtual: at("203.0.113.10:80"), Scheduler: "wlc", PersistenceSeconds: 300, PersistenceGranularity: 24, EstablishedSeconds: 90, SYNProxy: "adaptive",
 		SinceZero: ctl.Traffic{Connections: 1034, InPackets: 20331, OutPackets: 123456789, InBytes: 2100000, OutBytes: 123456789012},
 		Rates:     ctl.Rates{Connections: 12, InPackets: 345, OutPackets: 678, InBytes: 99999999, OutBytes: 1234567890},
 		Servers: []ctl.Server{{
@@ -235,9 +235,13 @@ var edited = map[string]ctl.Edit{
 		Op: ctl.AddService, Protocol: "tcp", Virtual: at("203.0.113.10:80"),
 		Service: &ctl.ServiceSettings{Scheduler: "wlc", PersistenceGranularity: 32},
 	},
+	"-E -t 203.0.113.10:80 -s rr -j enable": {
+		Op: ctl.EditService, Protocol: "tcp", Virtual: at("203.0.113.10:80"),
+		Service: &ctl.ServiceSettings{Scheduler: "rr", PersistenceGranularity: 32, SYNProxy: "on"},
+	},
 	"-A -t vip:80 -s sh -b sh-port,sh-fallback -p -M 255.255.255.0 -j disable": {
 		Op: ctl.AddService, Protocol: "tcp", Virtual: at("203.0.113.10:80"),
-		Service: &ctl.ServiceSettings{Scheduler: "sh", HashPort: true, Fallback: true, PersistenceSeconds: 360, PersistenceGranularity: 24},
+		Service: &ctl.ServiceSettings{Scheduler: "sh", HashPort: true, Fallback: true, PersistenceSeconds: 360, PersistenceGranularity: 24, SYNProxy: "off"},
 	},
 	"--edit-service --udp-service=[2001:db8::10]:domain --scheduler mh --sched-flags flag-1 --persistent 60 --netmask 64 -V 30": {
 		Op: ctl.EditService, Protocol: "udp", Virtual: at("[2001:db8::10]:53"),
@@ -340,7 +344,6 @@ func TestFailures(t *testing.T) {
 		"-A -t [::1]:80 -M 129":              {2, "illegal ipv6 netmask specified"},
 		"-A -f 1":                            {2, "fnatd knows no firewall marks: name the service by address and port, with -t or -u"},
 		"-A -u 1.2.3.4:53 -o":                {2, "fnatd keeps a UDP client on its server: shorten udp in [service.timeout] instead of -o"},
-		"-A -t 1.2.3.4:80 -j enable":         {2, "synproxy is set in fnatd's configuration: synproxy = true in [[service]]"},
 		"-A -t 1.2.3.4:80 -j on":             {2, "synproxy: want enable or disable, not `on'"},
 		"--set 1 2 3":                        {2, "timeouts are set for each service: -E -t SERVICE -V SECONDS, or [service.timeout] in fnatd's configuration"},
 		"--start-daemon master":              {2, "fnatd does not synchronise its connections: start no daemon"},

@@ -30,6 +30,9 @@ const (
 	maxTimeout         = 86400 * 31 // seconds
 )
 
+// synproxyModes are the arguments of -j.
+var synproxyModes = map[string]string{"enable": "on", "disable": "off"}
+
 // parse understands a command line. The command comes first.
 func (p *program) parse(args []string) (*request, error) {
 	s := scanner{args: args}
@@ -132,11 +135,8 @@ func (p *program) take(r *request, g *given) error {
 			return usage("invalid timeout value `%s' specified", g.argument)
 		}
 	case synproxy:
-		if g.argument != "enable" && g.argument != "disable" {
+		if r.service.SYNProxy, ok = synproxyModes[g.argument]; !ok {
 			return usage("synproxy: want enable or disable, not `%s'", g.argument)
-		}
-		if g.argument == "enable" {
-			return usage("synproxy is set in fnatd's configuration: synproxy = true in [[service]]")
 		}
 	}
 	return nil

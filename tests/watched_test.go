@@ -112,6 +112,11 @@ func (w *watched) checkOutbound() {
 		want.src, want.dst = w.virtual, w.peer
 		want.ack -= w.shift
 		want.options = eachTimestamp(s.options, func(o []byte) { add(o[6:], -w.clock) })
+		want.options = eachOption(want.options, sack, func(o []byte) {
+			for edges := o[2:]; len(edges) >= 4; edges = edges[4:] {
+				add(edges, -w.shift)
+			}
+		})
 		if s.flags.Has(packet.SYN) {
 			w.setMSS(want.options, 1500-20-headerLen(w.families.server), 1500-20-w.longestHeader()-len(w.option))
 		}
@@ -170,16 +175,26 @@ func (w *watched) same(got, want []segment) {
 	}
 }
 
-// eachTimestamp returns options changed by what do does to their timestamps option
-// (RFC 7323: kind 8, length 10, the sender's clock, the echo of the other's).
+// Kinds of TCP options that have what fnatd translates.
+const (
+	sack       = 5 // RFC 2018: length 2+8n, n pairs of sequence numbers
+	timestamps = 8 // RFC 7323: length 10, the sender's clock, the echo of the other's
+)
+
+// eachTimestamp is eachOption for timestamps.
 func eachTimestamp(options []byte, do func(o []byte)) []byte {
+	return eachOption(options, timestamps, do)
+}
+
+// eachOption returns options changed by what do does to those of one kind.
+func eachOption(options []byte, kind byte, do func(o []byte)) []byte {
 	all := bytes.Clone(options)
 	for i := 0; i < len(all) && all[i] != 0; {
 		n := 1
 		if all[i] != 1 {
 			n = int(all[i+1])
 		}
-		if all[i] == 8 {
+		if all[i] == kind {
 			do(all[i : i+n])
 		}
 		i += n

@@ -270,6 +270,7 @@ http {
 	fastcgi_temp_path %[1]s/fastcgi;
 	uwsgi_temp_path %[1]s/uwsgi;
 	scgi_temp_path %[1]s/scgi;
+	keepalive_requests 1000000;
 	server {
 		listen %[3]s;
 		listen %[4]s;

@@ -3,6 +3,8 @@ package tests
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -175,6 +177,27 @@ func (b *bed) pins() []string {
 // patience is how long a condition may take to come true. Nothing here is
 // about speed: it only ends a test that would wait for ever.
 const patience = 30 * time.Second
+
+// accept has a host serve each TCP connection to an endpoint, and close it then.
+func (b *bed) accept(on *netns.Host, at netip.AddrPort, serve func(net.Conn)) {
+	b.Helper()
+	l, err := on.Listen("tcp", at.String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+}
 
 // eventually waits until cond holds.
 func (b *bed) eventually(what string, cond func() bool) {

@@ -19,22 +19,7 @@ import (
 func badServersHarmNobody(b *bed) {
 	b.nginx(0)
 	bad := func(port uint16, serve func(net.Conn)) {
-		l, err := b.Servers[1].Listen("tcp", b.rip(1, port).String())
-		if err != nil {
-			b.Fatal(err)
-		}
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					serve(c)
-				}()
-			}
-		}()
+		b.accept(b.Servers[1], b.rip(1, port), serve)
 	}
 	bad(8081, func(c net.Conn) { io.WriteString(c, "\x00\x01rubbish\r\n\r\n"); io.Copy(io.Discard, c) })
 	bad(8082, func(c net.Conn) {

@@ -100,22 +100,7 @@ func (b *bed) another(n int) string {
 // mirror has a server send back on each connection what it gets.
 func (b *bed) mirror(on *netns.Host, i int) {
 	b.Helper()
-	l, err := on.Listen("tcp", b.rip(i, 8080).String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.Copy(struct{ io.Writer }{c}, c)
-			}()
-		}
-	}()
+	b.accept(on, b.rip(i, 8080), func(c net.Conn) { io.Copy(struct{ io.Writer }{c}, c) })
 }
 
 // dialMany makes n connections to the VIP.

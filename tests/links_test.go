@@ -28,22 +28,7 @@ func (b *bed) echoes() []harness.Service {
 // echo runs the servers of echoes.
 func (b *bed) echo() {
 	b.Helper()
-	l, err := b.Servers[0].Listen("tcp", b.rip(0, 7).String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(c, c)
-				c.Close()
-			}()
-		}
-	}()
+	b.accept(b.Servers[0], b.rip(0, 7), func(c net.Conn) { io.Copy(c, c) })
 	p, err := b.Servers[0].ListenPacket("udp", b.rip(0, 7).String())
 	if err != nil {
 		b.Fatal(err)

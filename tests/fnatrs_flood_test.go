@@ -55,11 +55,16 @@ func TestFnatrsHoldsInAFlood(t *testing.T) {
 			t.Errorf("connected: got %s, want %s", got, forged)
 		}
 	}
-	for i := range 3 * room {
-		w.notice(notice{local: lip(50000 + i)})
-		w.put(packettest.UDP{Link: w.link, Src: packet.EndpointFrom(lip(50000 + i)), Dst: packet.EndpointFrom(at)}.Frame())
-	}
+	// What the server was too slow to receive has pushed nobody out: more is sent until
+	// enough was received.
+	sent := 0
 	r.eventually("the connected client has been pushed out", func() bool {
+		for range room {
+			from := lip(20000 + sent%40000)
+			sent++
+			w.notice(notice{local: from})
+			w.put(packettest.UDP{Link: w.link, Src: packet.EndpointFrom(from), Dst: packet.EndpointFrom(at)}.Frame())
+		}
 		out, err := r.host.Run(t.Context(), bin+"/fnatrs", "mappings", "--socket", r.rs.Socket())
 		return err == nil && !strings.Contains(out, lip(1999).String()+" ")
 	})

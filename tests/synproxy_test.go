@@ -259,15 +259,22 @@ func synsLeaveNothing(b *bed) {
 		r.send(packettest.TCP{Flags: packet.SYN, Seq: uint32(i)})
 		r.send(packettest.TCP{Flags: packet.ACK, Seq: uint32(i) + 1, Ack: uint32(i)})
 	}
+	// A guess may be right: each of these ACKs is tried as a third segment and as a
+	// window probe, so one of a thousand is right once in 2,100 runs.
+	var guessed uint64
 	b.eventually("all SYNs are answered, or shed, and all ACKs dropped", func() bool {
 		g := b.guardStats()
-		return g.Count("syn") == 1000 && g.Count("cookie_sent")+g.Count("shed") == 1000 && g.Count("cookie_sent") > 250 && g.Count("bad_ack") == 1000
+		guessed = g.Count("good_ack")
+		return g.Count("syn") == 1000 && g.Count("cookie_sent")+g.Count("shed") == 1000 && g.Count("cookie_sent") > 250 && g.Count("bad_ack")+guessed == 1000
 	})
+	if guessed > 1 {
+		b.Errorf("%d guesses were right", guessed)
+	}
 	s, err := b.lb.Ctl.Stats(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
-	if s.Table.Connections != 0 {
+	if s.Table.Connections > int(guessed) {
 		b.Errorf("%d connections in the table, want none", s.Table.Connections)
 	}
 	b.connect(accepted).exchange()

@@ -15,6 +15,8 @@ const (
 	bucketBytes  = int(unsafe.Sizeof(bucket{}))
 	bindingBytes = int(unsafe.Sizeof(bindingEntry{}))
 	localBytes   = int(unsafe.Sizeof(localEntry{}))
+	headerBytes  = int(unsafe.Sizeof(header{}))
+	markBytes    = int(unsafe.Sizeof(mark{}))
 	shardBytes   = int(unsafe.Sizeof(Shard{}))
 	cacheLine    = 64
 )

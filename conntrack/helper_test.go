@@ -22,7 +22,7 @@ func newTestTable(t testing.TB, c Config) *Table {
 		c.HashKey = testKey
 	}
 	// Large enough for the allocator to give it whole pages, so it is aligned.
-	tb := newTable(c, make([]byte, Measure(c).arenaBytes()))
+	tb := newTable(c.withDefaults(), make([]byte, Measure(c).Memory()))
 	t.Cleanup(func() {
 		if err := tb.Check(); err != nil {
 			t.Errorf("Check: %v", err)

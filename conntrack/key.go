@@ -14,6 +14,7 @@ const (
 	inbound  kind = iota // client to virtual address
 	outbound             // real server to local address
 	template             // persistence
+	entry                // of the registry: a checksum
 )
 
 // A Key is a flow prepared for lookup: hashed, and with its shard known. It can

@@ -25,7 +25,7 @@ func (t *Table) AddLocal(l Local) (LocalID, error) {
 		return LocalID(id), nil
 	}
 	if entry.Addr != l.Addr { // else workers may be reading it
-		entry.Addr = l.Addr
+		entry.Addr, entry.sum = l.Addr, t.localSum(l.Addr)
 	}
 	entry.PortMin, entry.PortMax = l.PortMin, l.PortMax
 	t.eachShard(func(s *Shard) { s.setLocal(id, l) })

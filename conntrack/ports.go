@@ -87,6 +87,19 @@ func (p *portSet) take(i, class int) {
 	p.cursor[class] = int32(i + 1)
 }
 
+// keep counts one more connection on port i, which was chosen before.
+func (p *portSet) keep(i int) {
+	if p.uses[i] == 0 {
+		if p.lo <= i && i < p.hi {
+			p.idle[i/64] &^= 1 << (i % 64)
+			p.free--
+		}
+		p.inUse++
+	}
+	p.uses[i]++
+	p.conns++
+}
+
 // release undoes take, for a connection with a real server.
 func (p *portSet) release(i int, real uint64) {
 	p.uses[i]--

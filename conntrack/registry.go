@@ -39,13 +39,14 @@ const (
 type bindingEntry struct {
 	Binding
 	real uint64 // hash of protocol and real server, not zero: the same for all that share it
-	_    [16]byte
+	sum  uint64 // checksum, not zero
+	_    [8]byte
 }
 
 // A localEntry is a Local that does not cross a cache line.
 type localEntry struct {
 	Local
-	_ [12]byte
+	sum uint64 // checksum of the address, not zero: the range may change
 }
 
 // A registry gives out the IDs. Its lock orders the calls of the control path
@@ -127,8 +128,7 @@ func (t *Table) Bind(b Binding) (BindingID, error) {
 		return 0, fmt.Errorf("real server %v of %v: all %d places for real servers are taken",
 			b.Real, b.Virtual, maxBindings-1)
 	}
-	real := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Proto: b.Proto}
-	t.bindings[id] = bindingEntry{Binding: b, real: t.hash(&real, outbound) | 1}
+	t.bindings[id] = t.bindingEntry(b)
 	t.eachShard(func(s *Shard) {
 		for len(s.refs) <= id {
 			s.refs = append(s.refs, 0)
@@ -164,4 +164,67 @@ func (t *Table) eachShard(f func(*Shard)) {
 		f(s)
 		s.mu.Unlock()
 	}
+}
+
+func (t *Table) bindingEntry(b Binding) bindingEntry {
+	real := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Proto: b.Proto}
+	return bindingEntry{Binding: b, real: t.hash(&real, outbound) | 1, sum: t.bindingSum(&b)}
+}
+
+func (t *Table) bindingSum(b *Binding) uint64 {
+	f := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Dst: b.Virtual.Addr, DstPort: b.Virtual.Port, Proto: b.Proto}
+	return t.hash(&f, entry) | 1
+}
+
+func (t *Table) localSum(a packet.Addr) uint64 {
+	return t.hash(&packet.Flow{Src: a, Dst: a}, entry) | 1
+}
+
+// adoptRegistry takes over the entries that another process has made, none of them
+// held, and clears those that are damaged, whose number it returns.
+func (t *Table) adoptRegistry() (damaged int) {
+	r := &t.registry
+	for id := 1; id < maxBindings; id++ {
+		switch b := &t.bindings[id]; {
+		case *b == bindingEntry{}:
+		case b.sum != t.bindingSum(&b.Binding) || !r.bindings.adopt(id, b.Binding):
+			*b = bindingEntry{}
+			damaged++
+		default:
+			*b = t.bindingEntry(b.Binding)
+		}
+	}
+	for id := 1; id < maxLocals; id++ {
+		switch l := &t.locals[id]; {
+		case *l == localEntry{}:
+		case l.sum != t.localSum(l.Addr) || !r.locals.adopt(id, l.Addr):
+			*l = localEntry{}
+			damaged++
+		default:
+			if t.checkRange(l.Local) != nil {
+				l.PortMin, l.PortMax = 1, 65535 // until AddLocal says what it is
+			}
+		}
+	}
+	t.eachShard(func(s *Shard) {
+		s.refs = make([]uint32, len(r.bindings.keys))
+		for id := 1; id < len(r.locals.keys); id++ {
+			s.setLocal(id, t.locals[id].Local)
+		}
+	})
+	return damaged
+}
+
+// adopt gives key k, which must have none, the number id, with no holder. Numbers that
+// are passed over can be given out like any that nobody holds.
+func (d *ids[K]) adopt(id int, k K) bool {
+	if _, twice := d.byKey[k]; twice {
+		return false
+	}
+	for len(d.keys) <= id {
+		d.idle = append(d.idle, len(d.keys))
+		d.keys, d.holds = append(d.keys, *new(K)), append(d.holds, 0)
+	}
+	d.byKey[k], d.keys[id] = id, k
+	return true
 }

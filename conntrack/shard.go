@@ -20,6 +20,7 @@ type Shard struct {
 
 	// What new and ending connections need.
 	t      *Table
+	mark   *mark // arena memory
 	number uint32
 	bits   uint8      // number of shards = 1 << bits
 	nodes  nodes      // arena memory: wheel and half-open list

@@ -12,7 +12,7 @@ type Size struct {
 	Conns       int64 // what packets of known connections touch
 	Index       int64 // how they are found
 	Lists       int64 // timers, and the order of the half-open
-	Registry    int64 // the endpoints behind the IDs
+	Registry    int64 // the endpoints behind the IDs, and the header
 	Shards      int64 // locks and counts
 	Total       int64 // all of the above
 
@@ -34,7 +34,7 @@ func Measure(c Config) Size {
 		Conns:       shards * int64(l.capacity*connBytes),
 		Index:       shards * int64(l.buckets*bucketBytes),
 		Lists:       shards * int64(lines(l.nodes*nodeBytes)),
-		Registry:    int64(lines(maxBindings*bindingBytes) + lines(maxLocals*localBytes)),
+		Registry:    int64(headerBytes + c.Shards*markBytes + lines(maxBindings*bindingBytes) + lines(maxLocals*localBytes)),
 		Shards:      shards * int64(shardBytes+4),
 		PerLocal:    shards * int64(portSetBytes(c.Shards)),
 	}
@@ -69,8 +69,8 @@ func layoutOf(c Config) (l layout) {
 	return l
 }
 
-// arenaBytes returns how much of z is in the arena.
-func (z Size) arenaBytes() int { return int(z.Conns + z.Index + z.Lists + z.Registry) }
+// Memory returns how many bytes of z are in the memory that the table lies in.
+func (z Size) Memory() int { return int(z.Conns + z.Index + z.Lists + z.Registry) }
 
 // portSetBytes returns the heap memory of one local address in one of n shards.
 func portSetBytes(n int) int {

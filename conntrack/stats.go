@@ -80,3 +80,15 @@ func (t *Table) Walk(shard, from int, out []Conn) (n, next int) {
 	}
 	return n, end
 }
+
+// Each calls f with every connection and template, shard after shard, each locked
+// meanwhile. f must not keep what it gets.
+func (t *Table) Each(f func(*Conn)) {
+	t.eachShard(func(s *Shard) {
+		for i := range s.conns[:s.fresh] {
+			if c := &s.conns[i]; c.State != None {
+				f(c)
+			}
+		}
+	})
+}

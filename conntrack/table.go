@@ -45,6 +45,7 @@ const (
 // A Table is a connection table. Its methods may be called from any goroutine;
 // a Shard and the Conns in it belong to whoever holds the shard's lock.
 type Table struct {
+	header    *header
 	key       siphash.Key
 	shardMask uint32
 	shards    []Shard
@@ -65,19 +66,27 @@ func New(c Config) (*Table, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	mem, err := mapArena(Measure(c).arenaBytes())
+	mem, err := mapArena(Measure(c).Memory())
 	if err != nil {
 		return nil, err
 	}
-	t := newTable(c, mem)
+	t := newTable(c.withDefaults(), mem)
 	t.mem = mem
 	return t, nil
 }
 
-// newTable returns an empty table in mem, which is zeroed and of the size that
-// Measure says.
+// NewIn returns an empty table in mem, which is zeroed, aligned to a cache line and as
+// large as Measure(c).Memory() says. The memory stays the caller's, and must stay
+// mapped while the table is used.
+func NewIn(c Config, mem []byte) (*Table, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	return newTable(c.withDefaults(), mem), nil
+}
+
+// newTable returns the table in mem without what it may hold already.
 func newTable(c Config, mem []byte) *Table {
-	c = c.withDefaults()
 	t := &Table{
 		key:       c.HashKey,
 		shardMask: uint32(c.Shards - 1),
@@ -86,11 +95,21 @@ func newTable(c Config, mem []byte) *Table {
 		registry:  newRegistry(),
 		max:       int64(c.MaxConnections),
 	}
+	var headers []header
+	var marks []mark
+	headers, mem = carve[header](mem, 1)
+	t.header = &headers[0]
+	if t.header.magic != magic {
+		t.header.set(c)
+		t.setClock(0)
+	}
+	marks, mem = carve[mark](mem, c.Shards)
 	t.bindings, mem = carve[bindingEntry](mem, maxBindings)
 	t.locals, mem = carve[localEntry](mem, maxLocals)
 	l := layoutOf(c)
 	for i := range t.shards {
 		s := &t.shards[i]
+		s.mark = &marks[i]
 		s.t, s.number, s.bits = t, uint32(i), uint8(bits.TrailingZeros(uint(c.Shards)))
 		s.turn = s.number // else all shards' first connections would share one local address
 		s.bindings, s.locals = t.bindings, t.locals

@@ -63,6 +63,7 @@ func (s *Shard) ClearAlarm(c *Conn) { c.SeqDelta = 0 }
 // set its new deadline or alarm, and what it left in the past moves to again ms
 // from now.
 func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *Conn) (again uint32)) int {
+	t.setClock(now)
 	s := &t.shards[shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()

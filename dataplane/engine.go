@@ -76,6 +76,7 @@ func New(cfg Config, t *lb.Table) (*Engine, error) {
 	e.cookies.Store(&keys)
 	e.all.Store(&[]*Worker{})
 	e.Reshape(cfg.Queues)
+	e.keepLocals()
 	return e, e.Apply(t)
 }
 

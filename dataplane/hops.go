@@ -46,7 +46,7 @@ func (w *Worker) reflectClient(c *conntrack.Conn, j *job) {
 // followClient keeps a reflected hop pointed at where the client's packets come
 // from.
 func (w *Worker) followClient(c *conntrack.Conn, j *job) {
-	if id := route.HopID(c.ToClient); id.Reflected() {
+	if id := route.HopID(c.ToClient); id.Reflected() || w.reflect {
 		hop, e := w.hops.Hop(id), j.p.Ethernet()
 		if hop.Dst != e.Src() || hop.Port != j.port || hop.VLANs != e.VLANs() {
 			w.reflectClient(c, j)

@@ -80,12 +80,14 @@ func (w *Worker) join(j *job, svc *Service, isn uint32, o *synproxy.Options) pac
 	if !made {
 		return w.fromClient(s, c, j)
 	}
+	s.Begin(c, true)
 	c.Flags |= spliced
 	c.FirstData = p.TCP().Ack()
 	c.AckDelta = uint32(newOpening(o, c.Client.Is4(), p.TCP().Window()))
 	val, _, _ := p.Timestamps()
 	w.number(c, isn, val)
 	s.SetState(c, conntrack.SynSent, firstRetry, w.now)
+	s.Commit()
 	w.visit(c)
 	w.sendSYN(c)
 	return w.hold(c, j)
@@ -200,6 +202,7 @@ func (w *Worker) splice(s *conntrack.Shard, c *conntrack.Conn, t *Target, j *job
 	w.greet(c)
 	w.count(j, c.Binding, outboundPacket)
 	w.learn(t, c, &real, p.TCP().Window(), &told)
+	s.Begin(c, false)
 	c.AckDelta = c.FirstData - 1 - isn
 	c.RealSeq = isn + 1
 	w.setState(s, c, t, conntrack.Established)
@@ -210,6 +213,7 @@ func (w *Worker) splice(s *conntrack.Shard, c *conntrack.Conn, t *Target, j *job
 	}
 	seam := newSeam(&client, &told, &real, w.cookieClock)
 	seam.store(s, c)
+	s.Commit()
 	third.Window = packet.ScaleWindow(window, seam.inbound())
 	if len(third.Option) > 0 {
 		w.ledger.row(c.Binding).Inserted++
@@ -304,6 +308,8 @@ func (w *Worker) move(s *conntrack.Shard, c *conntrack.Conn, t *Target) bool {
 		return false
 	}
 	isn, val := c.RealAck-1-c.SeqDelta, c.RealSeq-c.TimestampDelta
+	s.Begin(c, false)
+	defer s.Commit()
 	if s.Rebind(c, svc.bindings[server.Index], svc.locals, nil) != packet.Kept {
 		return false
 	}

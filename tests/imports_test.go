@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"cmd/fnatrs":  {"internal/cli", "realserver", "realserver/selftest"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/unit", "lb", "lb/health", "lb/sched", "synproxy",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/state", "internal/unit", "lb", "lb/health", "lb/sched", "synproxy",
 	},
 	"internal/ctl":     {"internal/packet"},
 	"internal/ipvsadm": {"internal/ctl"},

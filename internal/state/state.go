@@ -1,0 +1,267 @@
+// Package state is the memory of fnatd that outlives its process: a file, mapped, that
+// the next fnatd finds and goes on with. It holds the connection table, which lays
+// itself out; the secrets that must stay the same; and notes, which are what the
+// rest of fnatd wants to remember.
+//
+//	0          header: what follows, and the secrets
+//	4 KiB      notes, twice: the older of them is overwritten
+//	2 MiB * n  connection table
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Version is that of the file's layout. Who changes it raises it.
+const Version = 1
+
+// Our choices.
+const (
+	headerSize = 4096
+	notesSize  = 4<<20 - headerSize/2 // of each: some 20,000 real servers
+	tableAt    = 8 << 20
+	hugePage   = 2 << 20
+)
+
+const magic = "fnatd-st"
+
+// Secrets are random, and stay the same while connections that know them live.
+type Secrets struct {
+	ISN    [16]byte // of initial sequence numbers
+	Cookie [16]byte // of SYN cookies, if none is configured
+}
+
+// ErrInUse is what Open returns if another process has the file.
+var ErrInUse = errors.New("another fnatd uses it")
+
+// A File is the state. Its methods are for one goroutine at a time.
+type File struct {
+	path    string // "": it has no name, and ends with the last process that has it
+	file    *os.File
+	mem     []byte
+	secrets Secrets
+	serial  uint64 // of the notes written last
+}
+
+// Open opens the state at path. Unless the error is fs.ErrNotExist or ErrInUse it says
+// why what is there cannot be used, and that nothing has changed.
+func Open(path string) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return open(f, path)
+}
+
+// Inherit is Open for a descriptor that another process has passed on. It takes f over.
+func Inherit(f *os.File, path string) (*File, error) { return open(f, path) }
+
+func open(f *os.File, path string) (*File, error) {
+	s := &File{path: path, file: f}
+	if err := s.takeOver(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (f *File) takeOver() error {
+	if err := f.lock(); err != nil {
+		return err
+	}
+	info, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("not a file")
+	}
+	if info.Size() <= tableAt {
+		return fmt.Errorf("%d bytes are too few: it was cut off", info.Size())
+	}
+	if err := f.mapIn(int(info.Size())); err != nil {
+		return err
+	}
+	return f.readHeader()
+}
+
+// lock makes this process, and whom it passes the descriptor to, the only ones.
+func (f *File) lock() error {
+	err := unix.Flock(int(f.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrInUse
+	}
+	return err
+}
+
+func (f *File) mapIn(size int) (err error) {
+	f.mem, err = unix.Mmap(int(f.file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mmap: %w", err)
+	}
+	_ = unix.Madvise(f.mem[tableAt:], unix.MADV_HUGEPAGE) // a host that has none to give is no error
+	return nil
+}
+
+// Create makes a new state with a table of so many bytes, zeroed. Nobody finds it at
+// path before Publish. With no path it lies in memory without a name, and in huge pages
+// if the host has set enough aside.
+func Create(path string, table int, secrets Secrets) (*File, error) {
+	size := tableAt + (table+hugePage-1)&^(hugePage-1)
+	f := &File{path: path, secrets: secrets}
+	err := f.make(size)
+	if err == nil {
+		err = f.mapIn(size)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%d MiB for the state: %w", size>>20, err)
+	}
+	f.writeHeader()
+	return f, nil
+}
+
+// make makes the file that the state lies in, of a size.
+func (f *File) make(size int) (err error) {
+	if f.path == "" {
+		return f.anonymous(size)
+	}
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return err
+	}
+	if f.file, err = os.OpenFile(f.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return err
+	}
+	if err := f.lock(); err != nil {
+		return err
+	}
+	// All of it now, or a write to memory would end the process when there is no more.
+	err = unix.Fallocate(int(f.file.Fd()), 0, 0, int64(size))
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("%s: %w (lower max_connections, or make room on the file system)", f.path, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return f.file.Truncate(int64(size))
+	}
+	return err
+}
+
+func (f *File) anonymous(size int) error {
+	for _, flags := range []int{unix.MFD_HUGETLB | unix.MFD_HUGE_2MB, 0} {
+		fd, err := unix.MemfdCreate("fnatd-state", unix.MFD_CLOEXEC|flags)
+		if err != nil {
+			continue
+		}
+		f.file = os.NewFile(uintptr(fd), "fnatd-state")
+		if err = f.file.Truncate(int64(size)); err == nil {
+			// Huge pages that are not there show here, and not in a signal later.
+			var mem []byte
+			if mem, err = unix.Mmap(fd, 0, size, unix.PROT_READ, unix.MAP_SHARED); err == nil {
+				return unix.Munmap(mem)
+			}
+		}
+		f.file.Close()
+		f.file = nil
+	}
+	return errors.New("memfd_create or mmap failed (lower max_connections)")
+}
+
+// Publish puts the state where Open finds it, in place of what is there.
+func (f *File) Publish() error {
+	if f.path == "" {
+		return nil
+	}
+	return os.Rename(f.path+".new", f.path)
+}
+
+// Remove takes the state away from where Open finds it.
+func (f *File) Remove() error {
+	if f.path == "" {
+		return nil
+	}
+	err := os.Remove(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Close gives the memory back; nothing of Table may be used after. The file stays.
+func (f *File) Close() (err error) {
+	if f.mem != nil {
+		err = unix.Munmap(f.mem)
+		f.mem = nil
+	}
+	if f.file != nil {
+		err = errors.Join(err, f.file.Close())
+		f.file = nil
+	}
+	return err
+}
+
+// Path returns where the state lies; "" is nowhere.
+func (f *File) Path() string { return f.path }
+
+// FD returns the descriptor, to be passed on.
+func (f *File) FD() int { return int(f.file.Fd()) }
+
+// Secrets returns those that the state was made with.
+func (f *File) Secrets() Secrets { return f.secrets }
+
+// Table returns the memory of the connection table.
+func (f *File) Table() []byte { return f.mem[tableAt:] }
+
+// The header: magic, version, the host's boot, the secrets, and a checksum of them.
+const (
+	versionAt = len(magic)
+	bootAt    = versionAt + 8
+	secretsAt = bootAt + 36
+	sumAt     = secretsAt + 32
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (f *File) writeHeader() {
+	h := f.mem
+	copy(h, magic)
+	binary.LittleEndian.PutUint64(h[versionAt:], Version)
+	copy(h[bootAt:secretsAt], boot())
+	copy(h[secretsAt:], f.secrets.ISN[:])
+	copy(h[secretsAt+16:], f.secrets.Cookie[:])
+	binary.LittleEndian.PutUint32(h[sumAt:], crc32.Checksum(h[:sumAt], castagnoli))
+}
+
+func (f *File) readHeader() error {
+	h := f.mem
+	version := binary.LittleEndian.Uint64(h[versionAt:])
+	switch {
+	case string(h[:len(magic)]) != magic:
+		return errors.New("it is no state of fnatd")
+	case version != Version:
+		return fmt.Errorf("it is of version %d, this fnatd knows %d", version, Version)
+	case binary.LittleEndian.Uint32(h[sumAt:]) != crc32.Checksum(h[:sumAt], castagnoli):
+		return errors.New("its header is damaged")
+	case !bytes.Equal(h[bootAt:secretsAt], boot()):
+		return errors.New("the host was started anew since")
+	}
+	copy(f.secrets.ISN[:], h[secretsAt:])
+	copy(f.secrets.Cookie[:], h[secretsAt+16:])
+	return nil
+}
+
+// boot names the run of the host: connections of an earlier one are long gone.
+func boot() []byte {
+	id := make([]byte, secretsAt-bootAt)
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	copy(id, b)
+	return id
+}

@@ -1,0 +1,157 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func mustCreate(t *testing.T, path string) *File {
+	t.Helper()
+	f, err := Create(path, 1<<20, Secrets{ISN: [16]byte{1, 2}, Cookie: [16]byte{3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "state")
+	f := mustCreate(t, path)
+	if _, err := Open(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("before Publish: %v, want that there is none", err)
+	}
+	if err := f.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(f.Table()); n < 1<<20 || !bytes.Equal(f.Table(), make([]byte, n)) {
+		t.Errorf("table of %d bytes, want a MiB of zeros", n)
+	}
+	f.Table()[77] = 78
+	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("second Open: %v, want %v", err, ErrInUse)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.Secrets() != (Secrets{ISN: [16]byte{1, 2}, Cookie: [16]byte{3}}) || again.Table()[77] != 78 {
+		t.Error("secrets or table are others than before")
+	}
+	if err := again.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Remove: %v", err)
+	}
+}
+
+func TestWithoutAName(t *testing.T) {
+	f := mustCreate(t, "")
+	if err := errors.Join(f.Publish(), f.Remove()); err != nil {
+		t.Error(err)
+	}
+	f.Table()[0] = 9
+	fd, err := unix.Dup(f.FD())
+	if err != nil {
+		t.Fatal(err)
+	}
+	heir, err := Inherit(os.NewFile(uintptr(fd), "passed"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heir.Close()
+	if heir.Table()[0] != 9 {
+		t.Error("the heir has another table")
+	}
+}
+
+func TestNotes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	f := mustCreate(t, path)
+	if err := f.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	if b, damaged := f.Notes(); b != nil || damaged != nil {
+		t.Errorf("none yet: got %q, %v", b, damaged)
+	}
+	for i, s := range []string{"one", "two, longer", "", "three"} {
+		if err := f.WriteNotes([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		if b, damaged := f.Notes(); string(b) != s || damaged != nil {
+			t.Errorf("notes %d: got %q, %v, want %q", i, b, damaged, s)
+		}
+	}
+	if err := f.WriteNotes(make([]byte, notesSize)); !errors.Is(err, ErrNotesTooLong) {
+		t.Errorf("too long: %v", err)
+	}
+	// The last ones are damaged: the ones before are still there.
+	last := f.place(f.serial)
+	for _, at := range []int{serialAt, lengthAt, lengthAt + 7, checksumAt, notesHeader} {
+		last[at] ^= 1
+		if b, damaged := f.Notes(); string(b) != "" || damaged == nil {
+			t.Errorf("byte %d damaged: got %q, %v, want the empty ones before and that some are damaged", at, b, damaged)
+		}
+		last[at] ^= 1
+	}
+	// As if the process had ended in the middle of writing.
+	clear(last[serialAt : serialAt+8])
+	if b, damaged := f.Notes(); b == nil || string(b) != "" || damaged != nil {
+		t.Errorf("half written: got %q, %v, want the ones before", b, damaged)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	f := mustCreate(t, path)
+	if err := errors.Join(f.Publish(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, want string
+		spoil      func([]byte) []byte
+	}{
+		{"empty", "cut off", func(b []byte) []byte { return nil }},
+		{"cut off", "cut off", func(b []byte) []byte { return b[:tableAt] }},
+		{"something else", "no state of fnatd", func(b []byte) []byte { b[0] = 'x'; return b }},
+		{"another version", "of version 2, this fnatd knows 1", func(b []byte) []byte { b[versionAt] = 2; return b }},
+		{"another boot", "header is damaged", func(b []byte) []byte { b[bootAt] ^= 1; return b }},
+		{"secret", "header is damaged", func(b []byte) []byte { b[secretsAt+20] ^= 1; return b }},
+		{"checksum", "header is damaged", func(b []byte) []byte { b[sumAt] ^= 1; return b }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state")
+			spoiled := tc.spoil(slices.Clone(whole))
+			if err := os.WriteFile(path, spoiled, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(path); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if is, err := os.ReadFile(path); err != nil || !bytes.Equal(is, spoiled) {
+				t.Errorf("the file has changed: %v", err)
+			}
+		})
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("a directory was opened")
+	}
+}

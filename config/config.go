@@ -26,6 +26,7 @@ type Daemon struct {
 	Control string // path of the control socket
 	Group   string // that may use it besides its owner; "" is the owner's own
 	Metrics string // host and port of the Prometheus endpoint; "" turns it off
+	State   string // path of what outlives the process; "" is nothing
 }
 
 // A Mode says how frames are to be had from the network card.

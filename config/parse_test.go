@@ -119,7 +119,7 @@ func mustParse(t *testing.T, text string) *Config {
 func TestParseFillsInDefaults(t *testing.T) {
 	want := &Config{
 		File:   "test.toml",
-		Daemon: Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632"},
+		Daemon: Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632", State: "/run/fnatd/state"},
 		Dataplane: Dataplane{
 			Interfaces: []string{"eth0"}, Mode: Auto, MaxConnections: 1_000_000,
 			Frames: 8192, ManageAddresses: true,
@@ -205,7 +205,7 @@ toa_on_syn = true
 `)
 	want := &Config{
 		File:   "test.toml",
-		Daemon: Daemon{Control: "/tmp/s"},
+		Daemon: Daemon{Control: "/tmp/s", State: "/tmp/state"},
 		Dataplane: Dataplane{
 			Interfaces: []string{"eth0", "eth1"}, VLANs: []string{"eth1.7"}, Queues: 2, Mode: Copy, MaxConnections: 10_000,
 			Frames: 16384, CPUs: []int{4, 2}, BusyPoll: true, ReflectClientMAC: true,

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // read fills c from the values of a document, by way of its tables.
 func (c *Config) read(r *report, values map[string]any, at *place) {
 	root := newTable(r, "", "", values, at, new(Where))
-	c.Daemon = Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632"}
+	c.Daemon = Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632", State: "/run/fnatd/state"}
 	c.Dataplane = Dataplane{Mode: Auto, MaxConnections: 1_000_000, ManageAddresses: true}
 	if t := root.sub("daemon", &c.Daemon.Where); t != nil {
 		c.Daemon.read(t)
@@ -74,6 +75,8 @@ func (d *Daemon) read(t *table) {
 	t.text("control", func(s string) error { d.Control = s; return checkControl(s) })
 	t.text("control_group", func(s string) error { d.Group = s; return checkName(s) })
 	t.text("metrics", func(s string) error { d.Metrics = s; return checkMetrics(s) })
+	d.State = filepath.Join(filepath.Dir(d.Control), "state")
+	t.text("state", func(s string) error { d.State = s; return checkState(s) })
 	t.finish()
 }
 

@@ -56,6 +56,13 @@ func checkControl(s string) error {
 	return nil
 }
 
+func checkState(s string) error {
+	if s != "" && !filepath.IsAbs(s) {
+		return errors.New(`want an absolute path, as "/run/fnatd/state", or "" for none`)
+	}
+	return nil
+}
+
 func checkMetrics(s string) error {
 	if s == "" {
 		return nil

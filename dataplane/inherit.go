@@ -2,8 +2,10 @@ package dataplane
 
 import (
 	"math"
+	"time"
 
 	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/lb"
 )
 
 // A process that goes on with another one's connection table has to make the view of
@@ -47,4 +49,50 @@ func (e *Engine) keepLocals() {
 	for _, l := range e.cfg.Conns.Stats().Locals {
 		e.retired[l.Addr] = true
 	}
+}
+
+// Remember has m begin with what an earlier process has counted, and with what it had
+// seen the real server offer.
+func (m *Meter) Remember(t *Traffic, offer uint64) {
+	m.publish(0, t)
+	m.seen.Store(offer)
+}
+
+// Seen returns what the real server was seen to offer, see synproxy.Offer.Pack; 0 is
+// nothing yet.
+func (m *Meter) Seen() uint64 { return m.seen.Load() }
+
+// A GuardMemory is what a Guard knows that its service's configuration does not say.
+type GuardMemory struct {
+	On     bool      // SYNs are answered by cookies
+	LastOn time.Time // the last time that they were
+	Offers [2]uint64 // what SYN-ACKs said, by the parity of the epoch; see synproxy.Offer.Pack
+	Counts GuardCounts
+}
+
+// Memory returns what g would forget with its process.
+func (e *Engine) Memory(g *Guard) GuardMemory {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return GuardMemory{
+		On: g.On(), LastOn: g.lastOn, Counts: g.Counts(),
+		Offers: [2]uint64{g.offers[0].Load(), g.offers[1].Load()},
+	}
+}
+
+// Remember has g go on with what another process has left. No worker may run.
+func (e *Engine) Remember(g *Guard, m *GuardMemory) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g.mode == lb.Adaptive {
+		g.on.Store(m.On)
+	}
+	g.lastOn = m.LastOn
+	for parity, offer := range m.Offers {
+		g.offers[parity].Store(offer)
+	}
+	for event, n := range m.Counts {
+		g.cells[0].counters[event].Add(n)
+	}
+	g.settle(time.Now())
 }

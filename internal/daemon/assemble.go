@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,12 +8,10 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/config"
-	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane"
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/dataplane/xsk"
-	"github.com/fnatd/fnatd/internal/siphash"
 	"github.com/fnatd/fnatd/lb"
 )
 
@@ -49,12 +45,9 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := errors.Join(d.checkQueues(counts), checkCPUs(d.settings.CPUs, d.cpus)); err != nil {
 		return err
 	}
-	if d.conns, err = conntrack.New(conntrack.Config{MaxConnections: d.cfg.Dataplane.MaxConnections}); err != nil {
+	if err := d.openState(undo); err != nil {
 		return err
 	}
-	epoch := time.Now()
-	d.epochTicks = monotonicTicks()
-	undo.add(d.conns.Close)
 
 	if d.router, err = route.Open(d.cfg.Dataplane.Interfaces, d.log); err != nil {
 		return err
@@ -83,12 +76,17 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 		d.log.Info("interface", "name", p.name, "queues", counts[i], "xdp", p.xdp, "because", p.reason,
 			"frames", p.frames, "since", p.since)
 	}
+	// The table's clock goes on where it stood: nobody's time to answer runs while
+	// nobody could answer.
+	age := time.Duration(d.conns.Clock()) * time.Millisecond
+	epoch := time.Now().Add(-age)
+	d.epochTicks = monotonicTicks(age)
 	engine := dataplane.Config{
 		Conns:            d.conns,
 		Router:           d.router,
 		Epoch:            epoch,
-		ISNKey:           randomKey(),
-		CookieSecret:     cookieSecret(d.cfg.Dataplane.CookieSecret),
+		ISNKey:           d.isnKey(),
+		CookieSecret:     d.cookieSecret(),
 		ReflectClientMAC: d.cfg.Dataplane.ReflectClientMAC,
 		BusyPoll:         d.cfg.Dataplane.BusyPoll,
 		Queues:           d.fleet.forEngine(),
@@ -99,6 +97,9 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if d.engine, err = dataplane.New(engine, table); err != nil {
 		return err
 	}
+	d.legacy.gone = d.engine.Inherit()
+	d.recall()
+	d.tellLegacy()
 	d.steer(time.Now())
 	return nil
 }
@@ -178,11 +179,4 @@ func (d *Daemon) checkQueues(counts []int) (err error) {
 		}
 	}
 	return err
-}
-
-// randomKey returns a secret key.
-func randomKey() siphash.Key {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: crypto/rand
-	return siphash.Key{K0: binary.LittleEndian.Uint64(b[:8]), K1: binary.LittleEndian.Uint64(b[8:])}
 }

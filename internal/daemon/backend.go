@@ -265,8 +265,9 @@ func ring(name string, queue int, mode xsk.Mode, st *xsk.Stats) ctl.Ring {
 	}
 }
 
-// sum adds up the counters of all workers.
-func (d *Daemon) sum() (all dataplane.Counts) {
+// sum adds up the counters of all workers, those of earlier processes included.
+func (d *Daemon) sum() dataplane.Counts {
+	all := d.recalled
 	for _, w := range d.engine.Workers() {
 		c := w.Counts()
 		for i, n := range c.Drops {

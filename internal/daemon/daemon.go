@@ -21,6 +21,7 @@ import (
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/state"
 	"github.com/fnatd/fnatd/internal/unit"
 	"github.com/fnatd/fnatd/lb"
 )
@@ -60,7 +61,14 @@ type Daemon struct {
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 	ward      ward
 
-	epochTicks uint32 // monotonicTicks at the engine's epoch
+	epochTicks uint32 // what monotonicTicks was at the engine's epoch
+
+	state    *state.File
+	legacy   legacy
+	notes    notes            // that an earlier fnatd has left, or none
+
+	notesFailed retry
+	recalled dataplane.Counts // of the workers of earlier ones
 
 	tallies tallies
 
@@ -141,6 +149,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	running.Go(func() { d.work(quit) })
 	running.Go(func() { d.drainDue(ctx) })
 	running.Go(func() { d.watchRates(ctx) })
+	running.Go(func() { d.takeNotes(ctx) })
 	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
 	if metrics != nil {
 		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
@@ -164,6 +173,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	close(quit)
 	cancel(nil)
 	running.Wait()
+	d.writeNotes()
 	if err := d.countFrames(); err != nil {
 		return err
 	}

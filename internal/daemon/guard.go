@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/dataplane"
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/internal/ctl"
@@ -134,12 +133,12 @@ func (d *Daemon) setCookieKeys() error {
 	return d.program.SetCookieKeys(&keys, d.engine.CookieClock()-d.epochTicks)
 }
 
-// monotonicTicks returns the kernel's monotonic clock, as the XDP program reads it, in
-// ticks of SYN-ACKs' timestamps.
-func monotonicTicks() uint32 {
+// monotonicTicks returns what the kernel's monotonic clock, as the XDP program reads it,
+// showed so long ago, in ticks of SYN-ACKs' timestamps.
+func monotonicTicks(ago time.Duration) uint32 {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // which Linux always has
-	return uint32(t.Nano() >> synproxy.ClockShift)
+	return uint32((t.Nano() - ago.Nanoseconds()) >> synproxy.ClockShift)
 }
 
 // xdpCounts returns what the XDP program did for s since the start. The caller holds mu.
@@ -168,14 +167,6 @@ func (d *Daemon) addCounts(sum *bpf.GuardCounts, key bpf.ServiceKey) {
 	sum.Answered += n.Answered
 	sum.Limited += n.Limited
 	sum.Shed += n.Shed
-}
-
-// cookieSecret returns the configured secret of SYN cookies, or a random one.
-func cookieSecret(c *config.CookieSecret) synproxy.Secret {
-	if c == nil {
-		return synproxy.NewSecret()
-	}
-	return synproxy.SecretFrom(*c)
 }
 
 // guardAnswers describes SYNPROXY of every TCP service.

@@ -32,6 +32,7 @@ func (w *ward) open(d *Daemon) {
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.scripts = newLanes(d.log)
 	w.monitor = health.NewMonitor(d.checkFrom, d.judge)
+	d.recallHealth()
 }
 
 // check has the servers of a table that is in force checked, and puts in force

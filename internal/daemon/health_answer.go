@@ -31,7 +31,7 @@ func (d *Daemon) Health() (all []ctl.ServiceHealth) {
 
 func serverHealth(st *health.Status, now time.Time) ctl.ServerHealth {
 	r := ctl.ServerHealth{
-		Real: st.Real.Netip(), State: state(len(st.Checks) > 0, st.Up), Reason: st.Reason,
+		Real: st.Real.Netip(), State: healthState(len(st.Checks) > 0, st.Up), Reason: st.Reason,
 		Since: st.Since, Weight: st.Weight, Flaps: st.Flaps, Checks: []ctl.CheckHealth{},
 	}
 	if st.Held.After(now) {
@@ -46,7 +46,7 @@ func serverHealth(st *health.Status, now time.Time) ctl.ServerHealth {
 	return r
 }
 
-func state(checked, up bool) string {
+func healthState(checked, up bool) string {
 	switch {
 	case !checked:
 		return ctl.HealthUnchecked
@@ -57,7 +57,7 @@ func state(checked, up bool) string {
 }
 
 // healthOf returns the state of a server as the packet path has it.
-func healthOf(s *lb.Server) string { return state(len(s.Checks) > 0, !s.Down) }
+func healthOf(s *lb.Server) string { return healthState(len(s.Checks) > 0, !s.Down) }
 
 // downReason returns why a server is down, or "".
 func (d *Daemon) downReason(s *lb.Server) string {

@@ -111,6 +111,7 @@ func fixed(old, new *config.Config) error {
 	same("[daemon] control", old.Daemon.Control, new.Daemon.Control)
 	same("[daemon] control_group", old.Daemon.Group, new.Daemon.Group)
 	same("[daemon] metrics", old.Daemon.Metrics, new.Daemon.Metrics)
+	same("[daemon] state", old.Daemon.State, new.Daemon.State)
 	was, is := &old.Dataplane, &new.Dataplane
 	same("[dataplane] interfaces", was.Interfaces, is.Interfaces)
 	for _, name := range was.Interfaces {

@@ -27,6 +27,7 @@ type Monitor struct {
 	services map[ID]*service
 	order    []*service // as configured
 	changes  []Change   // not told yet
+	recall   func(ID, packet.Endpoint) *Memory
 	news     chan struct{}
 }
 

@@ -59,6 +59,7 @@ func newServer(s *service, spec Server, was *server) *server {
 		if c := r.failing(); c != nil {
 			r.up, r.reason = false, c.reason()
 		}
+		r.remember()
 		return r
 	}
 	was.stopHold()

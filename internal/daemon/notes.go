@@ -1,0 +1,184 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"github.com/fnatd/fnatd/dataplane"
+	"github.com/fnatd/fnatd/dataplane/bpf"
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb"
+	"github.com/fnatd/fnatd/lb/health"
+)
+
+// Notes are taken often enough for what is lost with a process that is killed to be no
+// matter, and never for more than a hundredth of the time. Our choices.
+const (
+	notesPeriod = time.Second
+	notesShare  = 100
+)
+
+// notes are what fnatd remembers besides connections. They are JSON in the state file:
+// an older or newer fnatd reads what it knows of them.
+type notes struct {
+	Began    time.Time         // when the state was made
+	Adopted  int               // times that a fnatd went on with it
+	Counts   dataplane.Counts  // of all workers
+	Homes    map[string]string // interface of each local address
+	Services []serviceNotes
+	Drains   []drainNotes
+}
+
+type serviceNotes struct {
+	Proto   uint8
+	Virtual netip.AddrPort
+	Traffic dataplane.Traffic
+	Guard   *dataplane.GuardMemory `json:",omitempty"`
+	XDP     bpf.GuardCounts
+	Servers []serverNotes
+}
+
+type serverNotes struct {
+	Real    netip.AddrPort
+	Traffic dataplane.Traffic
+	Offer   uint64         `json:",omitempty"` // that it was seen to make
+	Health  *health.Memory `json:",omitempty"`
+}
+
+type drainNotes struct {
+	Proto         uint8
+	Virtual, Real netip.AddrPort
+	Service, Home string
+	Due           time.Time
+	Ordered       bool
+}
+
+// takeNotes writes the notes again and again until ctx ends.
+func (d *Daemon) takeNotes(ctx context.Context) {
+	for wait := notesPeriod; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		began := time.Now()
+		d.writeNotes()
+		wait = max(notesPeriod, notesShare*time.Since(began))
+	}
+}
+
+// writeNotes has the state file say what is known now.
+func (d *Daemon) writeNotes() {
+	b, err := json.Marshal(d.gatherNotes())
+	if err == nil {
+		err = d.state.WriteNotes(b)
+	}
+	if d.notesFailed.isNews(err) {
+		d.log.Warn("notes for the next fnatd not taken: it will not know the health of servers, drains and counters", "error", err)
+	}
+}
+
+func (d *Daemon) gatherNotes() *notes {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.engine.View()
+	n := &notes{Began: d.notes.Began, Adopted: d.notes.Adopted, Counts: d.sum(), Homes: map[string]string{}}
+	for a, home := range d.homes {
+		n.Homes[a.Netip().String()] = home
+	}
+	for _, s := range v.Services {
+		sn := serviceNotes{Proto: s.Proto, Virtual: s.Virtual.Netip(), Traffic: s.Meter.Read(), XDP: d.xdpCounts(s)}
+		if s.Guard != nil {
+			g := d.engine.Memory(s.Guard)
+			sn.Guard = &g
+		}
+		for _, r := range s.Servers {
+			m := v.ServerMeter(s, r)
+			rn := serverNotes{Real: r.Real.Netip(), Traffic: m.Read(), Offer: m.Seen()}
+			if h, ok := d.ward.monitor.Memory(healthID(s.Service), r.Real); ok {
+				rn.Health = &h
+			}
+			sn.Servers = append(sn.Servers, rn)
+		}
+		n.Services = append(n.Services, sn)
+	}
+	for id, o := range d.drains.by {
+		n.Drains = append(n.Drains, drainNotes{
+			Proto: id.Proto, Virtual: id.Virtual.Netip(), Real: id.Real.Netip(),
+			Service: o.service, Home: o.home, Due: o.due, Ordered: o.ordered,
+		})
+	}
+	return n
+}
+
+// readNotes takes up the notes in f.
+func (d *Daemon) readNotes(f noted) {
+	b, damaged := f.Notes()
+	if damaged != nil {
+		d.log.Warn("state: some notes are damaged, those before them are used", "error", damaged)
+	}
+	if b != nil {
+		if err := json.Unmarshal(b, &d.notes); err != nil {
+			d.log.Warn("state: notes cannot be read", "error", err)
+			d.notes = notes{}
+		}
+	}
+	if d.notes.Began.IsZero() {
+		d.notes.Began = d.started
+	}
+	d.notes.Adopted++
+}
+
+// noted is what has notes.
+type noted interface{ Notes() ([]byte, error) }
+
+// recall gives everything that has just been made what the notes say of it. The health
+// of servers is given when the checks begin.
+func (d *Daemon) recall() {
+	d.recalled = d.notes.Counts
+	for a, home := range d.notes.Homes {
+		if addr, err := netip.ParseAddr(a); err == nil {
+			d.homes[packet.AddrFromNetip(addr)] = home
+		}
+	}
+	v := d.engine.View()
+	for i := range d.notes.Services {
+		n := &d.notes.Services[i]
+		s := v.Table.Service(n.Proto, packet.EndpointFrom(n.Virtual))
+		if s == nil {
+			continue
+		}
+		svc := v.Services[s.Index]
+		svc.Meter.Remember(&n.Traffic, 0)
+		if svc.Guard != nil && n.Guard != nil {
+			d.engine.Remember(svc.Guard, n.Guard)
+			d.guards.past[serviceKey(svc)] = n.XDP
+		}
+		for j := range n.Servers {
+			if server := s.Server(packet.EndpointFrom(n.Servers[j].Real)); server != nil {
+				v.ServerMeter(svc, server).Remember(&n.Servers[j].Traffic, n.Servers[j].Offer)
+			}
+		}
+	}
+	for _, o := range d.notes.Drains {
+		id := lb.Subject{Proto: o.Proto, Virtual: packet.EndpointFrom(o.Virtual), Real: packet.EndpointFrom(o.Real)}
+		if o.Ordered {
+			d.drains.by[id] = &drain{service: o.Service, home: o.Home, due: o.Due, ordered: true}
+		}
+	}
+}
+
+// recallHealth has the monitor begin with what was known of the servers.
+func (d *Daemon) recallHealth() {
+	known := map[verdictKey]*health.Memory{}
+	for i := range d.notes.Services {
+		n := &d.notes.Services[i]
+		id := health.ID{Proto: n.Proto, Virtual: packet.EndpointFrom(n.Virtual)}
+		for j := range n.Servers {
+			known[verdictKey{id, packet.EndpointFrom(n.Servers[j].Real)}] = n.Servers[j].Health
+		}
+	}
+	d.ward.monitor.Recall(func(id health.ID, real packet.Endpoint) *health.Memory { return known[verdictKey{id, real}] })
+}

@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/internal/state"
+	"github.com/fnatd/fnatd/synproxy"
+)
+
+// What outlives the process: the connection table and the notes, in the state file.
+
+// A legacy is what this fnatd has found of an earlier one.
+type legacy struct {
+	found   *conntrack.Adoption // nil: there was nothing, or it could not be used
+	refused string              // why it could not
+	left    int                 // connections that a smaller table had no room for
+	gone    int                 // connections whose real server is not configured any more
+	took    time.Duration       // to read it
+}
+
+// openState opens the state that another fnatd has left and adopts the connections in
+// it, or makes a new one.
+func (d *Daemon) openState(undo *cleanup) error {
+	path, size := d.cfg.Daemon.State, conntrack.Config{MaxConnections: d.cfg.Dataplane.MaxConnections}
+	began := time.Now()
+	old, err := openOld(path)
+	if err != nil {
+		return err
+	}
+	if old.file != nil {
+		if d.legacy.found, err = d.adopt(old.file, size, undo); err == nil {
+			d.legacy.took = time.Since(began)
+			return nil
+		}
+		old.refused = err
+		old.file.Close()
+	}
+	if old.refused != nil {
+		d.legacy.refused = old.refused.Error()
+		d.log.Warn("state not adopted: the connection table is empty", "state", path, "because", old.refused)
+	}
+	if d.state, err = state.Create(path, conntrack.Measure(size).Memory(), newSecrets()); err != nil {
+		return err
+	}
+	undo.add(d.state.Close)
+	if d.conns, err = conntrack.NewIn(size, d.state.Table()); err != nil {
+		return err
+	}
+	d.notes.Began = began
+	d.warnOfDisk(path)
+	return d.state.Publish()
+}
+
+// A former is what was at the state's path.
+type former struct {
+	file    *state.File
+	refused error // why it cannot be used
+}
+
+func openOld(path string) (former, error) {
+	if path == "" {
+		return former{}, nil
+	}
+	file, err := state.Open(path)
+	switch {
+	case err == nil:
+		return former{file: file}, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return former{}, nil
+	case errors.Is(err, state.ErrInUse):
+		return former{}, fmt.Errorf("state %s: %w: stop it first, or set state in [daemon] to another path", path, err)
+	}
+	return former{refused: err}, nil
+}
+
+// adopt goes on with the table in f, which it makes one of another size if need be.
+func (d *Daemon) adopt(f *state.File, size conntrack.Config, undo *cleanup) (*conntrack.Adoption, error) {
+	table, found, err := conntrack.Adopt(f.Table())
+	if err != nil {
+		return nil, err
+	}
+	if table.Stats().Capacity == size.MaxConnections {
+		d.state, d.conns = f, table
+		undo.add(f.Close)
+		d.readNotes(f)
+		return found, nil
+	}
+	larger, err := state.Create(f.Path(), conntrack.Measure(size).Memory(), f.Secrets())
+	if err != nil {
+		return nil, err
+	}
+	if d.conns, d.legacy.left, err = table.Resized(size.MaxConnections, larger.Table()); err != nil {
+		larger.Close()
+		return nil, err
+	}
+	d.readNotes(f)
+	d.state = larger
+	undo.add(larger.Close)
+	return found, errors.Join(larger.Publish(), f.Close())
+}
+
+// warnOfDisk says so if the state does not lie in memory.
+func (d *Daemon) warnOfDisk(path string) {
+	var at unix.Statfs_t
+	if path == "" || unix.Statfs(filepath.Dir(path), &at) != nil || at.Type == unix.TMPFS_MAGIC || at.Type == unix.HUGETLBFS_MAGIC {
+		return
+	}
+	d.log.Warn("the state of connections lies on a disk, which is written to all the time: set state in [daemon] to a path on a tmpfs", "state", path)
+}
+
+// tellLegacy logs what has become of the connections of an earlier fnatd.
+func (d *Daemon) tellLegacy() {
+	l := &d.legacy
+	if l.found == nil {
+		return
+	}
+	args := []any{
+		"connections", l.found.Kept - l.left - l.gone, "undone", l.found.Undone, "lost", l.lost(),
+		"state_age", time.Since(d.notes.Began).Round(time.Second), "took", l.took.Round(100 * time.Microsecond),
+	}
+	for why, n := range l.found.Dropped {
+		if n > 0 {
+			args = append(args, conntrack.Fault(why).String(), n)
+		}
+	}
+	for _, o := range []struct {
+		what string
+		n    int
+	}{{"no_room", l.left}, {"not_configured", l.gone}, {"damaged_registry_entries", l.found.Entries}} {
+		if o.n > 0 {
+			args = append(args, o.what, o.n)
+		}
+	}
+	if l.lost() > 0 || l.found.Entries > 0 {
+		d.log.Warn("adopted the connections of an earlier fnatd, but for some", args...)
+		return
+	}
+	d.log.Info("adopted the connections of an earlier fnatd", args...)
+}
+
+// lost returns how many connections were not kept.
+func (l *legacy) lost() int { return l.found.Lost() + l.left + l.gone }
+
+// newSecrets returns random ones.
+func newSecrets() (s state.Secrets) {
+	rand.Read(s.ISN[:]) // never fails: crypto/rand ends the program instead
+	rand.Read(s.Cookie[:])
+	return s
+}
+
+// isnKey returns the secret of initial sequence numbers.
+func (d *Daemon) isnKey() siphash.Key {
+	s := d.state.Secrets()
+	return siphash.Key{K0: binary.LittleEndian.Uint64(s.ISN[:8]), K1: binary.LittleEndian.Uint64(s.ISN[8:])}
+}
+
+// cookieSecret returns the configured secret of SYN cookies, or the state's.
+func (d *Daemon) cookieSecret() synproxy.Secret {
+	if c := d.cfg.Dataplane.CookieSecret; c != nil {
+		return synproxy.SecretFrom(*c)
+	}
+	return synproxy.SecretFrom(d.state.Secrets().Cookie)
+}

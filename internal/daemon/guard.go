@@ -5,8 +5,6 @@ import (
 	"maps"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/dataplane"
 	"github.com/fnatd/fnatd/dataplane/bpf"
@@ -137,9 +135,7 @@ func (d *Daemon) setCookieKeys() error {
 // monotonicTicks returns the kernel's monotonic clock, as the XDP program reads it, in
 // ticks of SYN-ACKs' timestamps.
 func monotonicTicks() uint32 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // which Linux always has
-	return uint32(t.Nano() >> synproxy.ClockShift)
+	return uint32(bpf.Monotonic() >> synproxy.ClockShift)
 }
 
 // xdpCounts returns what the XDP program did for s since the start. The caller holds mu.

@@ -115,6 +115,11 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		}
 		return err
 	})
+	end, err := d.lifeline.hold(d)
+	if err != nil {
+		return err
+	}
+	undo.add(end)
 	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]

@@ -59,6 +59,7 @@ type Daemon struct {
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 	ward      ward
+	lifeline  lifeline
 
 	epochTicks uint32 // monotonicTicks at the engine's epoch
 

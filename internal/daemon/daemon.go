@@ -151,6 +151,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		cancel(err)
 	} else {
 		running.Go(func() { d.guard(ctx) })
+		defer d.feedWatchdog()() // until all is at rest: while it stops, too
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,8 +40,9 @@ func TestFeedWatchdog(t *testing.T) {
 	manager := listen(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		well := true
-		go FeedWatchdog(ctx, time.Second, func() bool { return well })
+		var well atomic.Bool
+		well.Store(true)
+		go FeedWatchdog(ctx, time.Second, well.Load)
 		// after lets seconds pass, and checks how many times the manager was told so.
 		after := func(seconds, want int) {
 			t.Helper()
@@ -59,9 +61,9 @@ func TestFeedWatchdog(t *testing.T) {
 		after(0, 0)
 		after(1, 1)
 		after(5, 5)
-		well = false
+		well.Store(false)
 		after(10, 0)
-		well = true
+		well.Store(true)
 		after(3, 3)
 		cancel()
 		after(10, 0)

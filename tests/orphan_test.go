@@ -5,11 +5,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fnatd/fnatd/internal/netns"
+	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
@@ -88,5 +90,48 @@ func (b *bed) passesWhenKilled(accepted, host <-chan *net.TCPConn) {
 	b.connect(accepted).exchange()
 	if n := len(host); n > 0 {
 		b.Errorf("fnatd is back and the host's own server got %d connections more", n)
+	}
+}
+
+// TestTakeoverIsSilent has a client knock all the time between the death of one
+// fnatd and the start of the next, which must at no moment leave a SYN to the kernel.
+func TestTakeoverIsSilent(t *testing.T) {
+	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
+	accepted := b.listen(b.Servers[0], b.rip(0, 8080))
+	b.start(b.web(0))
+	b.connect(accepted).exchange()
+	seen, err := b.Client.Capture("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.lb.Kill()
+	var knocking sync.WaitGroup
+	done := make(chan struct{})
+	knocking.Go(func() {
+		for ticks := time.Tick(5 * time.Millisecond); ; {
+			select {
+			case <-done:
+				return
+			case <-ticks:
+				knocking.Go(func() {
+					if c, err := b.dial(b.vip(80), 100*time.Millisecond); err == nil {
+						c.Close()
+					}
+				})
+			}
+		}
+	})
+	b.start(b.web(0))
+	close(done)
+	knocking.Wait()
+	frames, err := seen.Stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := segments(frames)
+	syns := only(all, func(s *segment) bool { return s.sent && s.flags.Has(packet.SYN) })
+	resets := only(all, func(s *segment) bool { return s.src == b.vip(80) && s.flags.Has(packet.RST) })
+	if len(syns) < 10 || len(resets) > 0 {
+		t.Errorf("the client sent %d SYNs and got %d RSTs, want many and none", len(syns), len(resets))
 	}
 }

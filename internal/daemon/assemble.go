@@ -71,7 +71,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	}
 	undo.add(d.addresses.Close)
 
-	if err := d.attach(undo); err != nil {
+	if err := d.attach(table, undo); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
@@ -104,7 +104,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 }
 
 // attach loads the XDP program and puts it on every port.
-func (d *Daemon) attach(undo *cleanup) (err error) {
+func (d *Daemon) attach(table *lb.Table, undo *cleanup) (err error) {
 	if d.program, err = bpf.Load(d.xdp); err != nil {
 		return err
 	}
@@ -120,6 +120,9 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		return err
 	}
 	undo.add(end)
+	if err := d.claim(table); err != nil {
+		return err
+	}
 	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]

@@ -54,6 +54,8 @@ type Dataplane struct {
 	ManageAddresses  bool          // put VIPs and LIPs on their interfaces
 	ReflectClientMAC bool          // answer a client by the MAC address it came from
 	CookieSecret     *CookieSecret // of SYN cookies; nil: a random one
+	Orphaned         Orphaned
+	OrphanedAfter    time.Duration // since the last sign of life; see PassAfter
 	Settings         []InterfaceSettings
 }
 

@@ -122,7 +122,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Daemon: Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632", State: "/run/fnatd/state"},
 		Dataplane: Dataplane{
 			Interfaces: []string{"eth0"}, Mode: Auto, MaxConnections: 1_000_000,
-			Frames: 8192, ManageAddresses: true,
+			Frames: 8192, ManageAddresses: true, Orphaned: OrphanedDrop, OrphanedAfter: 30 * time.Second,
 		},
 		Pools: []LocalPool{{
 			Name: "lan", Interface: "eth0", Addresses: addrs("10.0.1.10"), Ports: Ports{1024, 65535},
@@ -157,6 +157,8 @@ cpus = [4, 2]
 reflect_client_mac = true
 cookie_secret = "000102030405060708090a0b0c0d0eFF"
 frames = 16384
+orphaned = "pass"
+orphaned_after = "24h"
 interface = [{ name = "eth1", checksum = "full" }, { name = "eth0" }]
 [[local_pool]]
 name = "lan"
@@ -210,7 +212,8 @@ toa_on_syn = true
 			Interfaces: []string{"eth0", "eth1"}, VLANs: []string{"eth1.7"}, Queues: 2, Mode: Copy, MaxConnections: 10_000,
 			Frames: 16384, CPUs: []int{4, 2}, BusyPoll: true, ReflectClientMAC: true,
 			CookieSecret: &CookieSecret{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255},
-			Settings:     []InterfaceSettings{{Name: "eth1", Checksum: Full}, {Name: "eth0", Checksum: Incremental}},
+			Orphaned:     OrphanedPass, OrphanedAfter: 24 * time.Hour,
+			Settings: []InterfaceSettings{{Name: "eth1", Checksum: Full}, {Name: "eth0", Checksum: Incremental}},
 		},
 		Pools: []LocalPool{{
 			Name: "lan", Interface: "eth1.7", Ports: Ports{5000, 5999},

@@ -14,7 +14,7 @@ import (
 func (c *Config) read(r *report, values map[string]any, at *place) {
 	root := newTable(r, "", "", values, at, new(Where))
 	c.Daemon = Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632", State: "/run/fnatd/state"}
-	c.Dataplane = Dataplane{Mode: Auto, MaxConnections: 1_000_000, ManageAddresses: true}
+	c.Dataplane = Dataplane{Mode: Auto, MaxConnections: 1_000_000, ManageAddresses: true, Orphaned: OrphanedDrop, OrphanedAfter: defaultOrphanedAfter}
 	if t := root.sub("daemon", &c.Daemon.Where); t != nil {
 		c.Daemon.read(t)
 	}
@@ -95,6 +95,7 @@ func (d *Dataplane) read(t *table) {
 	integer(t, "frames", &d.Frames, 4096*max(1, len(d.Interfaces)), 1<<20)
 	d.readCPUs(t)
 	d.readSecret(t)
+	d.readOrphaned(t)
 	t.subs("interface", func(values map[string]any, p *place) {
 		d.Settings = append(d.Settings, InterfaceSettings{Checksum: Incremental})
 		s := &d.Settings[len(d.Settings)-1]

@@ -116,6 +116,11 @@ func integer[I ~int | ~uint8](t *table, key string, to *I, lowest, highest int) 
 
 // duration reads a time span from lowest to MaxDuration, or 0 if that is off.
 func (t *table) duration(key string, to *time.Duration, lowest time.Duration, off bool) {
+	t.span(key, to, lowest, MaxDuration, off)
+}
+
+// span reads a time span from lowest to highest, or 0 if that is off.
+func (t *table) span(key string, to *time.Duration, lowest, highest time.Duration, off bool) {
 	v, ok := t.value(key)
 	if !ok {
 		return
@@ -132,8 +137,8 @@ func (t *table) duration(key string, to *time.Duration, lowest time.Duration, of
 		t.fail(key, "not a time span ("+example+")")
 	case d == 0 && off:
 		*to = d
-	case d < lowest || d > MaxDuration:
-		t.fail(key, fmt.Sprintf("want %s to %s", span(lowest), span(MaxDuration)))
+	case d < lowest || d > highest:
+		t.fail(key, fmt.Sprintf("want %s to %s", span(lowest), span(highest)))
 	default:
 		*to = d
 	}

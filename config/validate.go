@@ -36,9 +36,12 @@ func (v *validator) fail(w *Where, context, key string, value any, format string
 }
 
 // settings checks that each [[dataplane.interface]] is about an interface of its
-// own that is served.
+// own that is served, and that no key of [dataplane] is without effect.
 func (v *validator) settings() {
 	d := &v.config.Dataplane
+	if d.Orphaned != OrphanedPass && d.has("orphaned_after") && !d.bad["orphaned"] {
+		v.fail(&d.Where, "dataplane: ", "orphaned_after", nil, `has no effect without orphaned = "pass" (add that or remove this)`)
+	}
 	lines := map[string]int{}
 	for i := range d.Settings {
 		s := &d.Settings[i]

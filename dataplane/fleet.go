@@ -56,6 +56,7 @@ func (e *Engine) Workers() []*Worker { return *e.all.Load() }
 func (e *Engine) Run(stop *atomic.Bool, start func(worker int, run func())) {
 	var done sync.WaitGroup
 	for i, w := range e.Workers()[:e.serving] {
+		w.round.Store(e.Now())
 		w.running.Store(true) // from now on Apply waits for it
 		done.Go(func() {
 			defer w.running.Store(false)

@@ -104,6 +104,7 @@ type Worker struct {
 	shown    published
 	shownAt  uint32 // when they were last published
 	running  atomic.Bool
+	round    atomic.Uint32 // now, as of the last round; see Engine.Silence
 	seen     atomic.Uint64 // generation of the view that the current batch uses
 
 	swept     uint32 // when the sweep was last advanced
@@ -185,7 +186,10 @@ func (w *Worker) poll(now time.Time) int {
 		w.seen.Store(v.generation)
 	}
 	w.hops = w.router.Table()
-	w.now = w.shared.millis(now)
+	if ms := w.shared.millis(now); ms != w.now { // or under load each round would cost a barrier
+		w.now = ms
+		w.round.Store(ms)
+	}
 	w.isnClock = uint32(now.UnixNano() >> isnShift)
 	w.timestampClock = uint32(now.UnixMilli())
 	w.cookies = w.shared.cookies.Load()

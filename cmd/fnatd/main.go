@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/fnatd/fnatd/internal/daemon"
@@ -25,7 +26,13 @@ const (
 	exitUsage  = 2 // bad flags or a bad configuration
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// Else a crash in Go, and systemd's SIGABRT to one that is stuck, would exit with 2
+	// as a bad configuration does, after which the unit is not started again. This
+	// way it is a signal, and the stacks of all threads are printed first.
+	debug.SetTraceback("crash")
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is main over an injected environment; it returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {

@@ -18,6 +18,7 @@ const (
 	Answered  = Counter(xdpCounterCOUNTER_ANSWERED)   // SYN to a guarded service: answered on the spot
 	Limited   = Counter(xdpCounterCOUNTER_LIMITED)    // dropped: such a SYN, whose source sends too many
 	Shed      = Counter(xdpCounterCOUNTER_SHED)       // dropped: such a SYN, while too many wait in the ring
+	Orphaned  = Counter(xdpCounterCOUNTER_ORPHANED)   // left to the kernel: no socket on its queue, and no fnatd for long
 
 	NumCounters = int(xdpCounterNUM_COUNTERS)
 )
@@ -25,7 +26,7 @@ const (
 var counterNames = [NumCounters]string{
 	Passed: "passed", Service: "service", Local: "local",
 	Fragment: "fragment", Notice: "notice", ICMPError: "icmp_error", Unserved: "unserved",
-	Answered: "answered", Limited: "limited", Shed: "shed",
+	Answered: "answered", Limited: "limited", Shed: "shed", Orphaned: "orphaned",
 }
 
 func (c Counter) String() string {

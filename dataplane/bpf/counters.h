@@ -18,6 +18,7 @@ enum counter {
 	COUNTER_ANSWERED,   /* SYN to a guarded service: answered on the spot */
 	COUNTER_LIMITED,    /* ... dropped: its source sends too many */
 	COUNTER_SHED,       /* ... dropped: too many wait in the ring */
+	COUNTER_ORPHANED,   /* as COUNTER_UNSERVED, but left to the kernel: see orphan.h */
 	NUM_COUNTERS,
 };
 

@@ -127,7 +127,7 @@ func (p *Program) another(flags uint32) (*ebpf.Program, error) {
 	var objs xdpPrograms
 	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
 		xdpMapBudgets: p.objs.Budgets, xdpMapCounters: p.objs.Counters, xdpMapGuardCounts: p.objs.GuardCounts,
-		xdpMapGuards: p.objs.Guards, xdpMapLocals: p.objs.Locals, xdpMapPorts: p.objs.Ports,
+		xdpMapGuards: p.objs.Guards, xdpMapLocals: p.objs.Locals, xdpMapOrphans: p.objs.Orphans, xdpMapPorts: p.objs.Ports,
 		xdpMapSecrets: p.objs.Secrets, xdpMapServices: p.objs.Services, xdpMapSources: p.objs.Sources,
 		xdpMapXsks: p.objs.Xsks,
 	}})

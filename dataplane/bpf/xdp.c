@@ -14,7 +14,8 @@
  *	an ICMP error that quotes what a service or such a port has sent
  *		-> the AF_XDP socket of this interface and queue, or dropped
  *		   while nobody serves it: the kernel has no connection to it
- *		   and would answer RST
+ *		   and would answer RST. Or left to the kernel all the same,
+ *		   if the operator wants that after some time: see orphan.h
  *	a SYN to a service that is guarded, while somebody serves its queue
  *		-> its sender, made a SYN-ACK with a cookie, or the socket, or
  *		   dropped: see guard.h
@@ -40,6 +41,7 @@
 
 #include "counters.h"
 #include "guard.h"
+#include "orphan.h"
 
 /* From the standards. */
 #define IP_MORE_OR_OFFSET 0x3fff  /* RFC 791, 3.1: MF and the fragment offset */
@@ -384,11 +386,13 @@ int fnatd_xdp(struct xdp_md *ctx)
 		verdict = redirect(ctx, &socket);
 		/* Nobody would take the ACK of an answer that is given while nobody serves. */
 		if (verdict != XDP_REDIRECT)
-			why = COUNTER_UNSERVED;
+			why = is_orphaned() ? COUNTER_ORPHANED : COUNTER_UNSERVED;
 		else if (d.guard)
 			why = meet_syn(ctx, d.guard, d.l3, socket);
 		if (why == COUNTER_ANSWERED)
 			verdict = XDP_TX;
+		else if (why == COUNTER_ORPHANED)
+			verdict = XDP_PASS;
 		else if (why == COUNTER_LIMITED || why == COUNTER_SHED)
 			verdict = XDP_DROP;
 	}

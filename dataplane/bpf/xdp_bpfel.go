@@ -49,7 +49,8 @@ const (
 	xdpCounterCOUNTER_ANSWERED   xdpCounter = 7
 	xdpCounterCOUNTER_LIMITED    xdpCounter = 8
 	xdpCounterCOUNTER_SHED       xdpCounter = 9
-	xdpCounterNUM_COUNTERS       xdpCounter = 10
+	xdpCounterCOUNTER_ORPHANED   xdpCounter = 10
+	xdpCounterNUM_COUNTERS       xdpCounter = 11
 )
 
 type xdpGuard struct {
@@ -114,6 +115,7 @@ const (
 	xdpMapGuardCounts = "guard_counts"
 	xdpMapGuards      = "guards"
 	xdpMapLocals      = "locals"
+	xdpMapOrphans     = "orphans"
 	xdpMapPorts       = "ports"
 	xdpMapSecrets     = "secrets"
 	xdpMapServices    = "services"
@@ -178,6 +180,7 @@ type xdpMapSpecs struct {
 	GuardCounts *ebpf.MapSpec `ebpf:"guard_counts"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Locals      *ebpf.MapSpec `ebpf:"locals"`
+	Orphans     *ebpf.MapSpec `ebpf:"orphans"`
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
@@ -218,6 +221,7 @@ type xdpMaps struct {
 	GuardCounts *ebpf.Map `ebpf:"guard_counts"`
 	Guards      *ebpf.Map `ebpf:"guards"`
 	Locals      *ebpf.Map `ebpf:"locals"`
+	Orphans     *ebpf.Map `ebpf:"orphans"`
 	Ports       *ebpf.Map `ebpf:"ports"`
 	Secrets     *ebpf.Map `ebpf:"secrets"`
 	Services    *ebpf.Map `ebpf:"services"`
@@ -232,6 +236,7 @@ func (m *xdpMaps) Close() error {
 		m.GuardCounts,
 		m.Guards,
 		m.Locals,
+		m.Orphans,
 		m.Ports,
 		m.Secrets,
 		m.Services,

@@ -8,6 +8,7 @@ const (
 	RxRingFull    = "rx_ring_full"
 	FillRingEmpty = "fill_ring_empty"
 	Unserved      = "unserved"
+	Orphaned      = "orphaned"
 )
 
 // NewDrop returns the Drop of a reason, which is the String of a
@@ -74,4 +75,5 @@ var explanations = map[string]explanation{
 	RxRingFull:    {"the receive ring was full when the packet arrived", "the worker is too slow: see the idle share in `fnatctl stats`; add queues, keep other work off its core"},
 	FillRingEmpty: {"no frame was ready for the packet", "raise frames in [dataplane], or add queues"},
 	Unserved:      {"the XDP program found no worker for the packet's queue", "expected while fnatd starts or after it was killed; and for a moment when an interface gets more queues"},
+	Orphaned:      {"as unserved, but left to the kernel: no fnatd gave a sign of life for orphaned_after", "fnatd stood still for so long: look in its log why. What passed between two fnatds is counted by neither"},
 }

@@ -15,12 +15,12 @@ func TestEveryReasonIsExplained(t *testing.T) {
 			t.Errorf("%s: meaning %q, remedy %q: want one line each", d.Reason, d.Meaning, d.Remedy)
 		}
 	}
-	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved} {
+	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved, Orphaned} {
 		if d := NewDrop(reason, 1); d.Meaning == "" || d.Remedy == "" {
 			t.Errorf("%s: no explanation", reason)
 		}
 	}
-	if got, want := len(explanations), int(packet.NumReasons)-1+3; got != want {
+	if got, want := len(explanations), int(packet.NumReasons)-1+4; got != want {
 		t.Errorf("got %d explanations, want one for each of %d reasons", got, want)
 	}
 }
@@ -31,7 +31,7 @@ func TestReadmeExplainsEveryReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	drops := NewDrops(new([packet.NumReasons]uint64))
-	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved} {
+	for _, reason := range []string{RxRingFull, FillRingEmpty, Unserved, Orphaned} {
 		drops = append(drops, NewDrop(reason, 0))
 	}
 	for _, d := range drops {

@@ -64,7 +64,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	}
 	undo.add(d.addresses.Close)
 
-	if err := d.attach(undo); err != nil {
+	if err := d.attach(table, undo); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
@@ -105,7 +105,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 }
 
 // attach loads the XDP program and puts it on every port.
-func (d *Daemon) attach(undo *cleanup) (err error) {
+func (d *Daemon) attach(table *lb.Table, undo *cleanup) (err error) {
 	if d.program, err = bpf.Load(d.xdp); err != nil {
 		return err
 	}
@@ -116,6 +116,14 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		}
 		return err
 	})
+	end, err := d.lifeline.hold(d)
+	if err != nil {
+		return err
+	}
+	undo.add(end)
+	if err := d.claim(table); err != nil {
+		return err
+	}
 	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]

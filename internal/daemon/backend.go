@@ -294,5 +294,6 @@ func (d *Daemon) Drops() []ctl.Drop {
 	return append(drops,
 		ctl.NewDrop(ctl.RxRingFull, rings.RingFull),
 		ctl.NewDrop(ctl.FillRingEmpty, rings.FillEmpty),
-		ctl.NewDrop(ctl.Unserved, xdp[bpf.Unserved]))
+		ctl.NewDrop(ctl.Unserved, xdp[bpf.Unserved]),
+		ctl.NewDrop(ctl.Orphaned, xdp[bpf.Orphaned]))
 }

@@ -60,15 +60,16 @@ type Daemon struct {
 	engine    *dataplane.Engine
 	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
 	ward      ward
+	lifeline  lifeline
 
 	epochTicks uint32 // what monotonicTicks was at the engine's epoch
 
-	state    *state.File
-	legacy   legacy
-	notes    notes            // that an earlier fnatd has left, or none
+	state  *state.File
+	legacy legacy
+	notes  notes // that an earlier fnatd has left, or none
 
 	notesFailed retry
-	recalled dataplane.Counts // of the workers of earlier ones
+	recalled    dataplane.Counts // of the workers of earlier ones
 
 	tallies tallies
 
@@ -159,6 +160,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		cancel(err)
 	} else {
 		running.Go(func() { d.guard(ctx) })
+		defer d.feedWatchdog()() // until all is at rest: while it stops, too
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}

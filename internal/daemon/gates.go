@@ -10,6 +10,23 @@ import (
 	"github.com/fnatd/fnatd/lb"
 )
 
+// claim tells the XDP program, before it is attached, what the gates will be opened
+// for. Where it takes the place of a dead fnatd's it then drops what that one has
+// dropped; the kernel, which still has the addresses, would answer RST until then.
+func (d *Daemon) claim(table *lb.Table) error {
+	services := map[bpf.ServiceKey]*bpf.Guard{}
+	for _, s := range table.Services {
+		services[bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual}] = nil
+	}
+	var locals []bpf.LocalPorts
+	for _, p := range table.Pools {
+		for _, a := range p.Addrs {
+			locals = append(locals, bpf.LocalPorts{Addr: a, PortMin: p.PortMin, PortMax: p.PortMax})
+		}
+	}
+	return errors.Join(d.program.SetServices(services), d.program.SetLocals(locals))
+}
+
 // openGates makes the kernel hand over what belongs to table: its VIPs and
 // LIPs are put on their interfaces and announced, and the XDP program is told
 // the services and the LIPs' ports. What belongs to it no more is taken down.

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fnatd/fnatd/dataplane"
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/internal/ctl"
@@ -136,9 +134,7 @@ func (d *Daemon) setCookieKeys() error {
 // monotonicTicks returns what the kernel's monotonic clock, as the XDP program reads it,
 // showed so long ago, in ticks of SYN-ACKs' timestamps.
 func monotonicTicks(ago time.Duration) uint32 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // which Linux always has
-	return uint32((t.Nano() - ago.Nanoseconds()) >> synproxy.ClockShift)
+	return uint32(((bpf.Monotonic() - ago)) >> synproxy.ClockShift)
 }
 
 // xdpCounts returns what the XDP program did for s since the start. The caller holds mu.

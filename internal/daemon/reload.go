@@ -86,6 +86,7 @@ func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
 		return nil, errors.Join(err, d.engine.Apply(old), d.openGates(old))
 	}
 	d.drains.changed()
+	d.lifeline.follow(d, cfg)
 	d.cfg = cfg
 	if err := d.check(table); err != nil {
 		d.log.Error("health of the real servers is not put in force", "error", err)

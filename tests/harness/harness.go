@@ -91,6 +91,9 @@ func (f *Fnatd) PID() int { return f.proc.PID() }
 // Signal sends fnatd a signal.
 func (f *Fnatd) Signal(s syscall.Signal) error { return f.proc.Signal(s) }
 
+// Wait waits for fnatd's end and returns its error as exec.Cmd does.
+func (f *Fnatd) Wait() error { return f.proc.Wait() }
+
 // Kill ends fnatd at once, without giving it a chance to clean up.
 func (f *Fnatd) Kill() { f.proc.Kill() }
 

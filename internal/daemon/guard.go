@@ -134,7 +134,7 @@ func (d *Daemon) setCookieKeys() error {
 // monotonicTicks returns what the kernel's monotonic clock, as the XDP program reads it,
 // showed so long ago, in ticks of SYN-ACKs' timestamps.
 func monotonicTicks(ago time.Duration) uint32 {
-	return uint32(((bpf.Monotonic() - ago)) >> synproxy.ClockShift)
+	return uint32((bpf.Monotonic() - ago) >> synproxy.ClockShift)
 }
 
 // xdpCounts returns what the XDP program did for s since the start. The caller holds mu.

@@ -9,19 +9,19 @@ import (
 // A Traffic is what was forwarded for a service or a real server, and how its
 // clients' addresses fared. Bytes are those of IP datagrams as they arrived.
 type Traffic struct {
-	Connections          uint64
-	InPackets, InBytes   uint64 // client to real server
-	OutPackets, OutBytes uint64
-	Inserted             uint64 // segments that got the client-address option
-	NoRoom               uint64 // did not: the TCP header would exceed 60 bytes
-	TooLong              uint64 // did not: the datagram would exceed the MTU
-	Forged               uint64 // clients' own client-address options, blanked
-	NoticeSent           uint64 // UDP notices for new connections
-	NoticeAcked          uint64 // acknowledged by their echo reply
-	NoticeResent         uint64 // repeated: unanswered, or to keep the mapping alive
-	NoticeGivenUp        uint64 // unanswered after every resend
-	Refused              uint64 // connections that the real server, or a router, refused
-	Unanswered           uint64 // SYNs that were sent again, as no answer had come
+	Connections          uint64 `json:",omitzero"`
+	InPackets, InBytes   uint64 `json:",omitzero"` // client to real server
+	OutPackets, OutBytes uint64 `json:",omitzero"`
+	Inserted             uint64 `json:",omitzero"` // segments that got the client-address option
+	NoRoom               uint64 `json:",omitzero"` // did not: the TCP header would exceed 60 bytes
+	TooLong              uint64 `json:",omitzero"` // did not: the datagram would exceed the MTU
+	Forged               uint64 `json:",omitzero"` // clients' own client-address options, blanked
+	NoticeSent           uint64 `json:",omitzero"` // UDP notices for new connections
+	NoticeAcked          uint64 `json:",omitzero"` // acknowledged by their echo reply
+	NoticeResent         uint64 `json:",omitzero"` // repeated: unanswered, or to keep the mapping alive
+	NoticeGivenUp        uint64 `json:",omitzero"` // unanswered after every resend
+	Refused              uint64 `json:",omitzero"` // connections that the real server, or a router, refused
+	Unanswered           uint64 `json:",omitzero"` // SYNs that were sent again, as no answer had come
 }
 
 // fields returns every counter of t, in one fixed order.

@@ -27,7 +27,7 @@ const Version = 1
 // Our choices.
 const (
 	headerSize = 4096
-	notesSize  = 4<<20 - headerSize/2 // of each: some 20,000 real servers
+	notesSize  = 4<<20 - headerSize/2 // of each: more than 10,000 real servers
 	tableAt    = 8 << 20
 	hugePage   = 2 << 20
 )

@@ -10,13 +10,13 @@ import (
 // A Memory is what is known of a server, for a process that goes on where another one
 // has ended.
 type Memory struct {
-	Up       bool
-	Since    time.Time
-	Reason   string `json:",omitempty"` // why it is down
-	Weight   int    // in force while it is up
-	Weighted bool   // Weight is a check's
-	Flaps    int
-	Held     time.Time // until when it stays down
+	Up       bool      `json:",omitzero"`
+	Since    time.Time `json:",omitzero"`
+	Reason   string    `json:",omitzero"` // why it is down
+	Weight   int       `json:",omitzero"` // in force while it is up
+	Weighted bool      `json:",omitzero"` // Weight is a check's
+	Flaps    int       `json:",omitzero"`
+	Held     time.Time `json:",omitzero"` // until when it stays down
 }
 
 // Recall has servers that Set brings in begin with what recall returns for them, unless

@@ -83,6 +83,10 @@ func (d *Daemon) lingering(table *lb.Table) map[bpf.ServiceKey]string {
 func (d *Daemon) closeGates() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for key := range d.guards.at { // whose counters end with it
+		d.keepCounts(key)
+	}
+	d.guards.at = nil
 	if err := errors.Join(d.addresses.Set(nil), d.program.SetServices(nil), d.program.SetLocals(nil)); err != nil {
 		d.log.Error("services not taken down", "error", err)
 	}

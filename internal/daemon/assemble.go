@@ -94,6 +94,9 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	for _, name := range d.cfg.Dataplane.Interfaces {
 		engine.FullChecksums = append(engine.FullChecksums, d.cfg.Dataplane.ChecksumOf(name) == config.Full)
 	}
+	if table, err = d.recallDrains(table); err != nil {
+		return err
+	}
 	if d.engine, err = dataplane.New(engine, table); err != nil {
 		return err
 	}

@@ -162,12 +162,21 @@ func (d *Daemon) recall() {
 			}
 		}
 	}
+}
+
+// recallDrains returns t with what operators had drained, as far as it is configured
+// still: what has left the configuration meanwhile has no connections any more.
+func (d *Daemon) recallDrains(t *lb.Table) (*lb.Table, error) {
 	for _, o := range d.notes.Drains {
 		id := lb.Subject{Proto: o.Proto, Virtual: packet.EndpointFrom(o.Virtual), Real: packet.EndpointFrom(o.Real)}
-		if o.Ordered {
-			d.drains.by[id] = &drain{service: o.Service, home: o.Home, due: o.Due, ordered: true}
+		if s := t.Service(id.Proto, id.Virtual); o.Ordered && s != nil && s.Server(id.Real) != nil {
+			d.drains.by[id] = &drain{service: s.Name, home: s.Interface, due: o.Due, ordered: true}
 		}
 	}
+	if len(d.drains.by) == 0 {
+		return t, nil
+	}
+	return compile(d.drains.applyTo(d.cfg), nil)
 }
 
 // recallHealth has the monitor begin with what was known of the servers.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fnatd/fnatd/dataplane"
 	"github.com/fnatd/fnatd/dataplane/bpf"
+	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
@@ -36,13 +37,15 @@ type serviceNotes struct {
 	Virtual netip.AddrPort
 	Traffic dataplane.Traffic
 	Guard   *dataplane.GuardMemory `json:",omitempty"`
-	XDP     bpf.GuardCounts
+	Zero    ctl.Traffic            `json:",omitzero"` // that ipvsadm -Z counts from
+	XDP     bpf.GuardCounts        `json:",omitzero"`
 	Servers []serverNotes
 }
 
 type serverNotes struct {
 	Real    netip.AddrPort
 	Traffic dataplane.Traffic
+	Zero    ctl.Traffic    `json:",omitzero"`
 	Offer   uint64         `json:",omitempty"` // that it was seen to make
 	Health  *health.Memory `json:",omitempty"`
 }
@@ -89,14 +92,14 @@ func (d *Daemon) gatherNotes() *notes {
 		n.Homes[a.Netip().String()] = home
 	}
 	for _, s := range v.Services {
-		sn := serviceNotes{Proto: s.Proto, Virtual: s.Virtual.Netip(), Traffic: s.Meter.Read(), XDP: d.xdpCounts(s)}
+		sn := serviceNotes{Proto: s.Proto, Virtual: s.Virtual.Netip(), Traffic: s.Meter.Read(), Zero: d.tallies.zeroOf(s.Meter), XDP: d.xdpCounts(s)}
 		if s.Guard != nil {
 			g := d.engine.Memory(s.Guard)
 			sn.Guard = &g
 		}
 		for _, r := range s.Servers {
 			m := v.ServerMeter(s, r)
-			rn := serverNotes{Real: r.Real.Netip(), Traffic: m.Read(), Offer: m.Seen()}
+			rn := serverNotes{Real: r.Real.Netip(), Traffic: m.Read(), Zero: d.tallies.zeroOf(m), Offer: m.Seen()}
 			if h, ok := d.ward.monitor.Memory(healthID(s.Service), r.Real); ok {
 				rn.Health = &h
 			}
@@ -152,13 +155,17 @@ func (d *Daemon) recall() {
 		}
 		svc := v.Services[s.Index]
 		svc.Meter.Remember(&n.Traffic, 0)
+		d.tallies.begin(svc.Meter, n.Zero)
 		if svc.Guard != nil && n.Guard != nil {
 			d.engine.Remember(svc.Guard, n.Guard)
 			d.guards.past[serviceKey(svc)] = n.XDP
 		}
 		for j := range n.Servers {
-			if server := s.Server(packet.EndpointFrom(n.Servers[j].Real)); server != nil {
-				v.ServerMeter(svc, server).Remember(&n.Servers[j].Traffic, n.Servers[j].Offer)
+			r := &n.Servers[j]
+			if server := s.Server(packet.EndpointFrom(r.Real)); server != nil {
+				m := v.ServerMeter(svc, server)
+				m.Remember(&r.Traffic, r.Offer)
+				d.tallies.begin(m, r.Zero)
 			}
 		}
 	}

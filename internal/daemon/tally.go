@@ -96,6 +96,25 @@ func (t *tallies) show(m *dataplane.Meter, now ctl.Traffic) (sinceZero ctl.Traff
 	}
 }
 
+// begin has m go on where another process ended: what it counted is no rate, and zero is
+// what it showed when its counters were last set to zero.
+func (t *tallies) begin(m *dataplane.Meter, zero ctl.Traffic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known := t.of(m)
+	known.zero, known.last = zero, readTraffic(m)
+}
+
+// zeroOf returns what m showed when its counters were last set to zero.
+func (t *tallies) zeroOf(m *dataplane.Meter) ctl.Traffic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known := t.by[m]; known != nil {
+		return known.zero
+	}
+	return ctl.Traffic{}
+}
+
 // setZero sets the counters behind a meter to zero, for those who want that.
 func (t *tallies) setZero(m *dataplane.Meter) {
 	t.mu.Lock()

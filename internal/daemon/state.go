@@ -42,6 +42,7 @@ func (d *Daemon) openState(undo *cleanup) error {
 			d.legacy.took = time.Since(began)
 			return nil
 		}
+		d.legacy, d.notes = legacy{}, notes{}
 		old.refused = err
 		old.file.Close()
 	}

@@ -29,6 +29,7 @@ type fakeBackend struct {
 	ctl.Backend // nil: the rest is not asked
 	conns       int
 	reloadErr   error
+	status      *ctl.Status // another than usual
 }
 
 func (*fakeBackend) Services() []ctl.Service {
@@ -235,6 +236,8 @@ func TestTables(t *testing.T) {
 		"connections_none":        {"connections", "--client", "192.0.2.1"},
 		"locals":                  {"locals"},
 		"stats":                   {"stats"},
+		"status":                  {"status"},
+		"json_status":             {"status", "--json"},
 		"drops":                   {"drops"},
 		"drops_all":               {"drops", "--all"},
 		"health":                  {"health"},

@@ -59,6 +59,11 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	return ask[Stats](ctx, c, Get(PathStats))
 }
 
+// Status asks how fnatd runs.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return ask[Status](ctx, c, Get(PathStatus))
+}
+
 // Drops asks for the drops by reason.
 func (c *Client) Drops(ctx context.Context) ([]Drop, error) {
 	b, err := ask[dropsBody](ctx, c, Get(PathDrops))

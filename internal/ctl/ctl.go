@@ -20,6 +20,7 @@ const (
 	PathStats       = "/v1/stats"
 	PathDrops       = "/v1/drops"
 	PathHealth      = "/v1/health"
+	PathStatus      = "/v1/status"
 	PathReload      = "/v1/reload" // POST
 	PathDiff        = "/v1/diff"   // POST
 	PathDrain       = "/v1/drain"  // POST to change something
@@ -41,6 +42,8 @@ type Backend interface {
 	Locals() []Local
 	// Stats returns the figures of the whole program.
 	Stats() Stats
+	// Status returns how fnatd runs and what it has of an earlier one.
+	Status() Status
 	// Drops returns one entry for each reason, zero counts included; NewDrop
 	// makes one.
 	Drops() []Drop

@@ -33,6 +33,7 @@ type fakeBackend struct {
 	diff      Diff
 	drainsNow []Drain
 	edited    Edited
+	status    Status
 
 	explanation Explanation
 	asked       any // what Diff and Drain were called with

@@ -30,6 +30,7 @@ func NewServer(b Backend) http.Handler {
 		PathConnections: {get: s.connections, parameters: true},
 		PathLocals:      {get: s.locals},
 		PathStats:       {get: s.stats},
+		PathStatus:      {get: s.status},
 		PathDrops:       {get: s.drops},
 		PathHealth:      {get: s.health},
 		PathReload:      {post: s.reload},

@@ -10,6 +10,7 @@ import (
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/state"
 	"github.com/fnatd/fnatd/lb"
 )
 
@@ -66,6 +67,10 @@ func checkPools(w io.Writer, table *lb.Table) {
 
 func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
 	size := conntrack.Measure(conntrack.Config{MaxConnections: cfg.Dataplane.MaxConnections})
+	lies := "memory only"
+	if path := cfg.Daemon.State; path != "" {
+		lies = path + ", reserved at the start: belongs on a tmpfs"
+	}
 	locals := 0
 	for _, p := range table.Pools {
 		locals += len(p.Addrs)
@@ -73,6 +78,8 @@ func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
 	fmt.Fprintf(w, "\nMEMORY\tMIB\t\n")
 	fmt.Fprintf(w, "connection table\t%.1f\t%d connections of %.1f bytes, everything included\n",
 		mib(size.Total), cfg.Dataplane.MaxConnections, size.PerConnection())
+	fmt.Fprintf(w, "state\t%.1f\t%s; it holds the table and the notes beside it\n",
+		mib(int64(state.Size(size.Memory()))), lies)
 	fmt.Fprintf(w, "local ports\t%.1f\t%d addresses\n", mib(size.PerLocal*int64(locals)), locals)
 	small, large := xsk.FrameSizes[0], xsk.FrameSizes[1]
 	fmt.Fprintf(w, "frames\t%.1f\tfor each worker, %.1f if an interface's MTU exceeds %d; there are as many workers as the interface with the fewest queues has, or as queues says\n",

@@ -64,12 +64,10 @@ type Daemon struct {
 
 	epochTicks uint32 // what monotonicTicks was at the engine's epoch
 
-	state  *state.File
-	legacy legacy
-	notes  notes // that an earlier fnatd has left, or none
-
-	notesFailed retry
-	recalled    dataplane.Counts // of the workers of earlier ones
+	state    *state.File
+	legacy   legacy
+	notes    notes            // that an earlier fnatd has left, or none
+	recalled dataplane.Counts // of the workers of earlier ones
 
 	tallies tallies
 
@@ -79,6 +77,8 @@ type Daemon struct {
 	drains      drains
 	loaded      time.Time
 	reloadError string
+	notesTaken  time.Time // the last time
+	notesFailed retry
 }
 
 // Run runs fnatd until ctx ends. It returns nil after a clean stop.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,6 +25,11 @@ const (
 	tableHalfOpen
 	tableTemplates
 	tableBytes
+	stateBegan
+	stateAdoptions
+	stateKept
+	stateLost
+	stateNotes
 	serviceConnections
 	servicePackets
 	serviceBytes
@@ -82,6 +88,12 @@ var families = [numFamilies]struct {
 	tableHalfOpen:    {gauge, desc("table_half_open", "Connections in the table that are not established yet.")},
 	tableTemplates:   {gauge, desc("table_templates", "Persistence templates in the table.")},
 	tableBytes:       {gauge, desc("table_bytes", "Memory of the table, fixed at the start.")},
+
+	stateBegan:     {gauge, desc("state_began_time_seconds", "When the state that outlives fnatd was made, in seconds since 1970.")},
+	stateAdoptions: {counter, desc("state_adoptions_total", "Times that a fnatd went on with the state of an earlier one.")},
+	stateKept:      {gauge, desc("state_connections_kept", "Connections of an earlier fnatd that this one went on with at its start.")},
+	stateLost:      {gauge, desc("state_connections_lost", "Connections of an earlier fnatd that this one could not keep at its start.", "reason")},
+	stateNotes:     {gauge, desc("state_notes_time_seconds", "When health, drains and counters were last written to the state, in seconds since 1970; 0 if never.")},
 
 	serviceConnections: {counter, desc("service_connections_total", "Connections made for a service.", "service")},
 	servicePackets:     {counter, desc("service_packets_total", "Packets forwarded for a service; in is from the client.", "service", "direction")},
@@ -160,6 +172,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	s := c.b.Stats()
 	m := metrics(out)
 	m.program(&s)
+	status := c.b.Status()
+	m.state(&status)
 	for _, service := range c.b.Services() {
 		m.service(&service)
 	}
@@ -204,8 +218,8 @@ func (m metrics) twoWays(f family, in, out uint64, labels ...string) {
 
 func (m metrics) program(s *ctl.Stats) {
 	m.put(buildInfo, 1, s.Version)
-	m.put(startTime, float64(s.Started.UnixMilli())/1e3)
-	m.put(configLoaded, float64(s.ConfigLoaded.UnixMilli())/1e3)
+	m.put(startTime, unixSeconds(s.Started))
+	m.put(configLoaded, unixSeconds(s.ConfigLoaded))
 	m.put(configReloadOK, truth(s.ReloadError == ""))
 	m.put(tableCapacity, float64(s.Table.Capacity))
 	m.put(tableConnections, float64(s.Table.Connections))
@@ -215,6 +229,16 @@ func (m metrics) program(s *ctl.Stats) {
 	for _, e := range s.Events {
 		m.put(events, float64(e.Count), e.Name)
 	}
+}
+
+func (m metrics) state(s *ctl.Status) {
+	m.put(stateBegan, unixSeconds(s.State.Began))
+	m.put(stateAdoptions, float64(s.State.Adoptions))
+	m.put(stateKept, float64(s.Start.Kept))
+	for _, l := range s.Start.Lost {
+		m.put(stateLost, float64(l.Count), l.Reason)
+	}
+	m.put(stateNotes, unixSeconds(s.Notes.Written))
 }
 
 func (m metrics) service(s *ctl.Service) {
@@ -254,11 +278,7 @@ func (m metrics) health(s *ctl.ServiceHealth) {
 		real := r.Real.String()
 		m.put(realUp, truth(r.State != ctl.HealthDown), s.Name, real)
 		m.put(realFlaps, float64(r.Flaps), s.Name, real)
-		since := 0.0
-		if !r.Since.IsZero() {
-			since = float64(r.Since.UnixMilli()) / 1e3
-		}
-		m.put(realSince, since, s.Name, real)
+		m.put(realSince, unixSeconds(r.Since), s.Name, real)
 		seen := map[string]int{}
 		for _, c := range r.Checks {
 			name := c.Name
@@ -320,6 +340,14 @@ func cumulative(sizes []uint64) map[float64]uint64 {
 		buckets[float64(bound)] = sum
 	}
 	return buckets
+}
+
+// unixSeconds returns t in seconds since 1970, and the zero time as 0.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1e3
 }
 
 func truth(b bool) float64 {

@@ -66,6 +66,13 @@ func (b fixedBackend) Stats() ctl.Stats {
 	}
 }
 
+func (fixedBackend) Status() ctl.Status {
+	return ctl.Status{
+		State: ctl.State{Path: "/run/fnatd/state", Began: time.Unix(500, 0), Adoptions: 3},
+		Start: ctl.Start{Adopted: true, Kept: 17, Lost: []ctl.Loss{ctl.NewLoss("damaged", 2), ctl.NewLoss(ctl.NoRoom, 0)}},
+	}
+}
+
 func (fixedBackend) Drops() []ctl.Drop {
 	return []ctl.Drop{ctl.NewDrop("no_service", 12), ctl.NewDrop("table_full", 0)}
 }
@@ -182,6 +189,22 @@ fnatd_service_quorum{service="web"} 1
 # HELP fnatd_start_time_seconds When fnatd started, in seconds since 1970.
 # TYPE fnatd_start_time_seconds gauge
 fnatd_start_time_seconds 1000.5
+# HELP fnatd_state_adoptions_total Times that a fnatd went on with the state of an earlier one.
+# TYPE fnatd_state_adoptions_total counter
+fnatd_state_adoptions_total 3
+# HELP fnatd_state_began_time_seconds When the state that outlives fnatd was made, in seconds since 1970.
+# TYPE fnatd_state_began_time_seconds gauge
+fnatd_state_began_time_seconds 500
+# HELP fnatd_state_connections_kept Connections of an earlier fnatd that this one went on with at its start.
+# TYPE fnatd_state_connections_kept gauge
+fnatd_state_connections_kept 17
+# HELP fnatd_state_connections_lost Connections of an earlier fnatd that this one could not keep at its start.
+# TYPE fnatd_state_connections_lost gauge
+fnatd_state_connections_lost{reason="damaged"} 2
+fnatd_state_connections_lost{reason="no_room"} 0
+# HELP fnatd_state_notes_time_seconds When health, drains and counters were last written to the state, in seconds since 1970; 0 if never.
+# TYPE fnatd_state_notes_time_seconds gauge
+fnatd_state_notes_time_seconds 0
 # HELP fnatd_synproxy_events_total What SYNPROXY has done for a service.
 # TYPE fnatd_synproxy_events_total counter
 fnatd_synproxy_events_total{event="syn",service="web"} 21

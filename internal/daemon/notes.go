@@ -78,7 +78,13 @@ func (d *Daemon) writeNotes() {
 	if err == nil {
 		err = d.state.WriteNotes(b)
 	}
-	if d.notesFailed.isNews(err) {
+	d.mu.Lock()
+	if err == nil {
+		d.notesTaken = time.Now()
+	}
+	news := d.notesFailed.isNews(err)
+	d.mu.Unlock()
+	if news {
 		d.log.Warn("notes for the next fnatd not taken: it will not know the health of servers, drains and counters", "error", err)
 	}
 }

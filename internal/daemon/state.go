@@ -126,21 +126,16 @@ func (d *Daemon) tellLegacy() {
 		return
 	}
 	args := []any{
-		"connections", l.found.Kept - l.left - l.gone, "undone", l.found.Undone, "lost", l.lost(),
+		"connections", l.kept(), "undone", l.found.Undone, "lost", l.lost(),
 		"state_age", time.Since(d.notes.Began).Round(time.Second), "took", l.took.Round(100 * time.Microsecond),
 	}
-	for why, n := range l.found.Dropped {
-		if n > 0 {
-			args = append(args, conntrack.Fault(why).String(), n)
+	for _, loss := range l.losses() {
+		if loss.Count > 0 {
+			args = append(args, loss.Reason, loss.Count)
 		}
 	}
-	for _, o := range []struct {
-		what string
-		n    int
-	}{{"no_room", l.left}, {"not_configured", l.gone}, {"damaged_registry_entries", l.found.Entries}} {
-		if o.n > 0 {
-			args = append(args, o.what, o.n)
-		}
+	if l.found.Entries > 0 {
+		args = append(args, "damaged_registry_entries", l.found.Entries)
 	}
 	if l.lost() > 0 || l.found.Entries > 0 {
 		d.log.Warn("adopted the connections of an earlier fnatd, but for some", args...)

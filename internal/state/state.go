@@ -43,7 +43,8 @@ type Secrets struct {
 // ErrInUse is what Open returns if another process has the file.
 var ErrInUse = errors.New("another fnatd uses it")
 
-// A File is the state. Its methods are for one goroutine at a time.
+// A File is the state. Its methods are for one goroutine at a time, but for those that
+// only tell what was settled when it was opened.
 type File struct {
 	path    string // "": it has no name, and ends with the last process that has it
 	file    *os.File
@@ -112,11 +113,14 @@ func (f *File) mapIn(size int) (err error) {
 	return nil
 }
 
+// Size returns how many bytes a state takes with a table of so many.
+func Size(table int) int { return tableAt + (table+hugePage-1)&^(hugePage-1) }
+
 // Create makes a new state with a table of so many bytes, zeroed. Nobody finds it at
 // path before Publish. With no path it lies in memory without a name, and in huge pages
 // if the host has set enough aside.
 func Create(path string, table int, secrets Secrets) (*File, error) {
-	size := tableAt + (table+hugePage-1)&^(hugePage-1)
+	size := Size(table)
 	f := &File{path: path, secrets: secrets}
 	err := f.make(size)
 	if err == nil {
@@ -210,6 +214,9 @@ func (f *File) Close() (err error) {
 
 // Path returns where the state lies; "" is nowhere.
 func (f *File) Path() string { return f.path }
+
+// Size returns how many bytes the state takes.
+func (f *File) Size() int { return len(f.mem) }
 
 // FD returns the descriptor, to be passed on.
 func (f *File) FD() int { return int(f.file.Fd()) }

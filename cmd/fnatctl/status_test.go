@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -25,6 +26,14 @@ func (f *fakeBackend) Status() ctl.Status {
 		return *f.status
 	}
 	return adopter()
+}
+
+func (f *fakeBackend) Stop(_ context.Context, o ctl.StopOrder) ctl.Stopping {
+	s := ctl.Stopping{PID: 4711, Connections: 12345, State: "/run/fnatd/state"}
+	if o.Forget {
+		s.State = ""
+	}
+	return s
 }
 
 // TestStatus has what goes wrong at a start told.

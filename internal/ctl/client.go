@@ -82,6 +82,11 @@ func (c *Client) Reload(ctx context.Context) (Reload, error) {
 	return ask[Reload](ctx, c, Post(PathReload, nil))
 }
 
+// Stop has fnatd stop cleanly. It returns when fnatd begins to.
+func (c *Client) Stop(ctx context.Context, o StopOrder) (Stopping, error) {
+	return ask[Stopping](ctx, c, Post(PathStop, o))
+}
+
 // Diff asks what DiffQuestion does.
 func (c *Client) Diff(ctx context.Context, name string, toml []byte) (Diff, error) {
 	return ask[Diff](ctx, c, DiffQuestion(name, toml))

@@ -22,6 +22,7 @@ const (
 	PathHealth      = "/v1/health"
 	PathStatus      = "/v1/status"
 	PathReload      = "/v1/reload" // POST
+	PathStop        = "/v1/stop"   // POST
 	PathDiff        = "/v1/diff"   // POST
 	PathDrain       = "/v1/drain"  // POST to change something
 	PathEdit        = "/v1/edit"   // POST
@@ -64,6 +65,9 @@ type Backend interface {
 	// Explain says what has become of a flow's packets, or would become of its
 	// first.
 	Explain(f Flow) Explanation
+	// Stop has fnatd begin to stop. It returns before fnatd has, so that there can
+	// be an answer.
+	Stop(ctx context.Context, o StopOrder) Stopping
 	// Edit changes the running configuration and not the file.
 	Edit(ctx context.Context, edits []Edit) (Edited, error)
 }

@@ -34,6 +34,7 @@ type fakeBackend struct {
 	drainsNow []Drain
 	edited    Edited
 	status    Status
+	stopping  Stopping
 
 	explanation Explanation
 	asked       any // what Diff and Drain were called with
@@ -312,6 +313,8 @@ func TestErrorsAreJSON(t *testing.T) {
 		"two_drains":         {"POST", PathDrain, `{} {}`, 400, `request body: not what is asked for: more than one value`},
 		"refused_drain":      {"POST", PathDrain, `{}`, 422, "lb.toml:1: bad"},
 		"drain_by_put":       {"PUT", PathDrain, "", 405, `/v1/drain: wants GET, POST, not PUT`},
+		"stop_by_get":        {"GET", PathStop, "", 405, `/v1/stop: wants POST, not GET`},
+		"stop_misspelt":      {"POST", PathStop, `{"forgte":true}`, 400, `request body: not what is asked for: json: unknown field "forgte"`},
 		"refused_reload":     {"POST", PathReload, "{}", 422, "reload refused, the old configuration stays in use:\nlb.toml:1: bad"},
 		"no_such_service":    {"GET", PathConnections + "?service=wbe", "", 404, `service "wbe": no such service`},
 		"bad_client":         {"GET", PathConnections + "?client=x", "", 400, `client "x": not an address or network (such as 198.51.100.7 or 198.51.100.0/24)`},

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fnatd/fnatd/config"
@@ -68,6 +69,8 @@ type Daemon struct {
 	legacy   legacy
 	notes    notes            // that an earlier fnatd has left, or none
 	recalled dataplane.Counts // of the workers of earlier ones
+	forget   atomic.Bool      // the state is to be removed at the end
+	quit     func()           // begins a clean stop
 
 	tallies tallies
 
@@ -136,6 +139,7 @@ func listenMetrics(addr string) (net.Listener, error) {
 func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	d.quit = func() { cancel(nil) }
 	quit := make(chan struct{})
 	var running sync.WaitGroup
 	start := func(what string, f func() error) {
@@ -175,7 +179,7 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	close(quit)
 	cancel(nil)
 	running.Wait()
-	d.writeNotes()
+	d.leaveState()
 	if err := d.countFrames(); err != nil {
 		return err
 	}

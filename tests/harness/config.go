@@ -78,5 +78,8 @@ func (s *Service) write(b *strings.Builder, ifname string) {
 // Metrics is where fnatd serves its metrics, in the Balancer's namespace.
 const Metrics = "127.0.0.1:9632"
 
+// State returns where a fnatd that runs in dir keeps its state.
+func State(dir string) string { return filepath.Join(dir, "state") }
+
 // Socket returns the control socket of a fnatd that runs in dir.
 func Socket(dir string) string { return filepath.Join(dir, "fnatd.sock") }

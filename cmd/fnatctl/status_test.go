@@ -13,7 +13,7 @@ import (
 func adopter() ctl.Status {
 	return ctl.Status{
 		Version: "v1.2.3", PID: 4711, UptimeSeconds: 3*86400 + 4*3600 + 5*60 + 6.7, Workers: 4,
-		State: ctl.State{Path: "/run/fnatd/state", Bytes: 132 << 20, AgeSeconds: 12 * 86400, Adoptions: 3},
+		State: ctl.State{Path: "/run/fnatd/state", Bytes: 110 << 20, AgeSeconds: 12 * 86400, Adoptions: 3},
 		Start: ctl.Start{Adopted: true, Kept: 12345, Undone: 2, TookSeconds: 0.07512, Lost: []ctl.Loss{
 			ctl.NewLoss("damaged", 0), ctl.NewLoss(ctl.NoRoom, 0),
 		}},
@@ -49,7 +49,7 @@ func TestStatus(t *testing.T) {
 			s.Notes = ctl.Notes{Error: "notes are longer than 4192232 bytes"}
 		},
 		"status_in_memory_only": func(s *ctl.Status) {
-			s.Workers, s.State = 1, ctl.State{Bytes: 132 << 20, AgeSeconds: s.UptimeSeconds}
+			s.Workers, s.State = 1, ctl.State{Bytes: 110 << 20, AgeSeconds: s.UptimeSeconds}
 			s.Start, s.Notes = ctl.Start{}, ctl.Notes{}
 		},
 	} {

@@ -137,6 +137,8 @@ func TestExitWhileAnotherRuns(t *testing.T) {
 	config = strings.ReplaceAll(config, harness.Socket(b.dir), filepath.Join(b.dir, "second.sock"))
 	checkExit(t, b, fnatd(config), 1, harness.Metrics+": bind: address already in use (set metrics in [daemon]")
 	config = strings.ReplaceAll(config, harness.Metrics, "")
+	checkExit(t, b, fnatd(config), 1, "fnatd: state "+harness.State(b.dir)+": another fnatd uses it: stop it first, or set state in [daemon]")
+	config = strings.Replace(config, "[daemon]", "[daemon]\nstate = \"\"", 1)
 	checkExit(t, b, fnatd(config), 1, "another fnatd is running: stop it first")
 	b.connect(accepted).exchange() // the first one has not noticed
 }

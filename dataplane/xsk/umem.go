@@ -2,8 +2,8 @@
 // and from the queues of network interfaces. It knows frames, not packets, and
 // loads no XDP program.
 //
-// A UMEM and its sockets have one owner, a goroutine. Only Stats, FD, Mode,
-// Reason, ZeroCopy and BusyPolls may be called from others.
+// A UMEM and its sockets have one owner, a goroutine. Only Stats, Progress, FD,
+// Mode, Reason, ZeroCopy and BusyPolls may be called from others.
 //
 // A frame is always in exactly one place:
 //

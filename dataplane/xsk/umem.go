@@ -3,7 +3,8 @@
 // loads no XDP program.
 //
 // A UMEM and its sockets have one owner, a goroutine. Only Stats, Progress, FD,
-// Mode, Reason, ZeroCopy and BusyPolls may be called from others.
+// Mode, Reason, ZeroCopy and BusyPolls may be called from others. By Bequeath and
+// Inherit they get another owner, in another process.
 //
 // A frame is always in exactly one place:
 //

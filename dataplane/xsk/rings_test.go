@@ -32,10 +32,7 @@ func newUMEM(t testing.TB, c Config, sockets int) *UMEM {
 		if err := u.add(s); err != nil {
 			t.Fatal(err)
 		}
-		s.fill, s.fillSlots = producer(newRing(u.ringSize)), make([]uint64, u.ringSize)
-		s.rx, s.rxSlots = consumer(newRing(u.ringSize)), make([]Desc, u.ringSize)
-		s.tx, s.txSlots = producer(newRing(u.ringSize)), make([]Desc, u.ringSize)
-		s.completion, s.completionSlots = consumer(newRing(u.ringSize)), make([]uint64, u.ringSize)
+		s.newRings(u.ringSize)
 	}
 	t.Cleanup(func() {
 		for len(u.sockets) > 0 {
@@ -46,6 +43,13 @@ func newUMEM(t testing.TB, c Config, sockets int) *UMEM {
 		}
 	})
 	return u
+}
+
+func (s *Socket) newRings(size int) {
+	s.fill, s.fillSlots = producer(newRing(size)), make([]uint64, size)
+	s.rx, s.rxSlots = consumer(newRing(size)), make([]Desc, size)
+	s.tx, s.txSlots = producer(newRing(size)), make([]Desc, size)
+	s.completion, s.completionSlots = consumer(newRing(size)), make([]uint64, size)
 }
 
 // kernelReceives does what the kernel does when up to n packets come in.

@@ -59,6 +59,7 @@ type Socket struct {
 	mode      Mode // what was got; Auto until bound
 	reason    string
 	busyPoll  bool
+	multi     bool  // was opened with MultiBuffer
 	onReceive place // of frames that the kernel may receive into, or has
 	onSend    place // of frames that the kernel sends, or has
 
@@ -117,7 +118,7 @@ func Open(u *UMEM, ifindex, queue int, o Options) (*Socket, error) {
 
 // open opens a socket in one certain mode.
 func open(u *UMEM, ifindex, queue int, mode Mode, o Options) (*Socket, error) {
-	s := &Socket{umem: u, fd: -1, ifindex: ifindex, queue: queue, reason: "the driver has zero-copy"}
+	s := &Socket{umem: u, fd: -1, ifindex: ifindex, queue: queue, multi: o.MultiBuffer, reason: "the driver has zero-copy"}
 	err := u.add(s)
 	if err == nil {
 		err = s.setUp(mode, o)
@@ -138,21 +139,29 @@ func (s *Socket) setUp(mode Mode, o Options) (err error) {
 	if err := s.register(); err != nil {
 		return err
 	}
+	if err := s.makeRings(); err != nil {
+		return err
+	}
 	if err := s.mapRings(); err != nil {
 		return err
 	}
 	s.tune(o.BusyPoll)
 	s.refill(min(firstFill, s.share))
-	if err := s.bind(mode, o.MultiBuffer); err != nil {
+	if err := s.bind(mode); err != nil {
 		return err
 	}
 	s.mode = mode
+	return s.checkMode()
+}
+
+// checkMode asks the kernel whether the socket is in its mode.
+func (s *Socket) checkMode() error {
 	got, err := option[uint32](s.fd, unix.XDP_OPTIONS)
 	if err != nil {
 		return fmt.Errorf("read options: %w", err)
 	}
-	if zeroCopy := got&unix.XDP_OPTIONS_ZEROCOPY != 0; zeroCopy != (mode == ZeroCopy) {
-		return fmt.Errorf("bind: zero-copy is %v against %s mode", zeroCopy, mode)
+	if zeroCopy := got&unix.XDP_OPTIONS_ZEROCOPY != 0; zeroCopy != (s.mode == ZeroCopy) {
+		return fmt.Errorf("zero-copy is %v against %s mode", zeroCopy, s.mode)
 	}
 	return nil
 }
@@ -169,15 +178,20 @@ func (s *Socket) register() error {
 	return nil
 }
 
-// mapRings makes the four rings and maps them.
-func (s *Socket) mapRings() error {
-	size := s.umem.ringSize
-	entries := int32(size)
+// makeRings has the kernel make the four rings.
+func (s *Socket) makeRings() error {
+	entries := int32(s.umem.ringSize)
 	for _, name := range []int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_RX_RING, unix.XDP_TX_RING} {
 		if err := setOption(s.fd, name, &entries); err != nil {
 			return fmt.Errorf("ring of %d entries: %w", entries, err)
 		}
 	}
+	return nil
+}
+
+// mapRings maps the four rings, and goes on from where their indices are.
+func (s *Socket) mapRings() error {
+	size := s.umem.ringSize
 	off, err := option[unix.XDPMmapOffsets](s.fd, unix.XDP_MMAP_OFFSETS)
 	if err != nil {
 		return fmt.Errorf("ring offsets: %w", err)
@@ -207,14 +221,14 @@ func (s *Socket) tune(busyPoll bool) {
 		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, busyPollBudget) == nil
 }
 
-func (s *Socket) bind(mode Mode, multi bool) error {
+func (s *Socket) bind(mode Mode) error {
 	addr := unix.SockaddrXDP{Ifindex: uint32(s.ifindex), QueueID: uint32(s.queue), Flags: unix.XDP_USE_NEED_WAKEUP}
 	if mode == ZeroCopy {
 		addr.Flags |= unix.XDP_ZEROCOPY
 	} else {
 		addr.Flags |= unix.XDP_COPY
 	}
-	if multi {
+	if s.multi {
 		addr.Flags |= unix.XDP_USE_SG
 	}
 	err := unix.Bind(s.fd, &addr)
@@ -225,7 +239,7 @@ func (s *Socket) bind(mode Mode, multi bool) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("bind: %w (another AF_XDP program has the queue: stop it)", err)
-	case errors.Is(err, unix.EINVAL) && multi:
+	case errors.Is(err, unix.EINVAL) && s.multi:
 		return fmt.Errorf("bind: %w (has the interface such a queue, and is the kernel 6.6 or newer, which packets of several frames need?)", err)
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("bind: %w (has the interface such a queue?)", err)
@@ -254,19 +268,30 @@ func (s *Socket) FD() int { return s.fd }
 // Close closes the socket. Frames that were with it or the kernel become free;
 // packets among them are lost. Those in the owner's hands stay there.
 func (s *Socket) Close() error {
+	err := s.release()
+	if s.mode == ZeroCopy {
+		time.Sleep(releaseTime)
+	}
+	s.umem.remove(s)
+	if err != nil {
+		return fmt.Errorf("af_xdp socket on interface %d queue %d: close: %w", s.ifindex, s.queue, err)
+	}
+	return nil
+}
+
+// release gives back what this process has of the socket.
+func (s *Socket) release() error {
 	var errs []error
-	for _, r := range []*ring{(*ring)(&s.fill), (*ring)(&s.completion), (*ring)(&s.rx), (*ring)(&s.tx)} {
+	for _, r := range s.rings() {
 		errs = append(errs, r.unmap()) // a mapping would keep the queue busy
 	}
 	if s.fd >= 0 {
 		errs = append(errs, unix.Close(s.fd))
 	}
-	if s.mode == ZeroCopy {
-		time.Sleep(releaseTime)
-	}
-	s.umem.remove(s)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("af_xdp socket on interface %d queue %d: close: %w", s.ifindex, s.queue, err)
-	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// rings returns the four rings.
+func (s *Socket) rings() [4]*ring {
+	return [4]*ring{(*ring)(&s.fill), (*ring)(&s.completion), (*ring)(&s.rx), (*ring)(&s.tx)}
 }

@@ -2,8 +2,9 @@
 // and from the queues of network interfaces. It knows frames, not packets, and
 // loads no XDP program.
 //
-// A UMEM and its sockets have one owner, a goroutine. Only Stats, FD, Mode,
-// Reason, ZeroCopy and BusyPolls may be called from others.
+// A UMEM and its sockets have one owner, a goroutine. Only Stats, Progress, FD,
+// Mode, Reason, ZeroCopy and BusyPolls may be called from others. By Bequeath and
+// Inherit they get another owner, in another process.
 //
 // A frame is always in exactly one place:
 //
@@ -110,12 +111,17 @@ func (c *Config) complete() error {
 			*f.field = f.value
 		}
 	}
+	return c.check()
+}
+
+// check says what is wrong with a shape; a zero field is wrong, too.
+func (c *Config) check() error {
 	switch {
-	case c.Frames < 0:
+	case c.Frames <= 0:
 		return fmt.Errorf("umem: %d frames: want more than none", c.Frames)
 	case !slices.Contains(FrameSizes[:], c.FrameSize):
 		return fmt.Errorf("umem: frame size %d: want 2048 or 4096", c.FrameSize)
-	case c.RingSize < 0 || c.RingSize > 1<<16 || bits.OnesCount(uint(c.RingSize)) != 1:
+	case c.RingSize <= 0 || c.RingSize > 1<<16 || bits.OnesCount(uint(c.RingSize)) != 1:
 		return fmt.Errorf("umem: ring size %d: want a power of two up to 65536", c.RingSize)
 	}
 	return nil
@@ -123,10 +129,7 @@ func (c *Config) complete() error {
 
 // allocate maps size bytes of a new memory file.
 func (u *UMEM) allocate(size, flags int) error {
-	mapped := size
-	if flags&unix.MFD_HUGETLB != 0 {
-		mapped = (size + hugePageSize - 1) &^ (hugePageSize - 1)
-	}
+	mapped := mappedSize(size, flags&unix.MFD_HUGETLB != 0)
 	fd, err := unix.MemfdCreate("fnatd-umem", flags|unix.MFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("memfd_create: %w", err)
@@ -135,12 +138,29 @@ func (u *UMEM) allocate(size, flags int) error {
 		unix.Close(fd)
 		return fmt.Errorf("ftruncate: %w", err)
 	}
-	mem, err := unix.Mmap(fd, 0, mapped, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
+	if err := u.mapFile(fd, mapped); err != nil {
 		unix.Close(fd)
+		return err
+	}
+	u.fd = fd
+	return nil
+}
+
+// mappedSize returns how many bytes the memory file has for size bytes of frames.
+func mappedSize(size int, huge bool) int {
+	if huge {
+		return (size + hugePageSize - 1) &^ (hugePageSize - 1)
+	}
+	return size
+}
+
+// mapFile maps the memory file.
+func (u *UMEM) mapFile(fd, size int) error {
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
-	u.mem, u.fd = mem, fd
+	u.mem = mem
 	return nil
 }
 

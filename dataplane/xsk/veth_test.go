@@ -81,25 +81,38 @@ func newRig(t *testing.T, c xsk.Config, o xsk.Options, mode bpf.Mode) *rig {
 	must(t, err)
 	t.Cleanup(func() { r.program.Close(false) })
 	must(t, r.program.SetServices(map[bpf.ServiceKey]*bpf.Guard{service: nil}))
-	r.umem, err = xsk.NewUMEM(c)
-	must(t, err)
 	for _, l := range []netlink.Link{r.a1, r.b1} {
 		_, _, err := r.program.Attach(l.Attrs().Index, l.Attrs().Name, mode, o.MultiBuffer)
 		must(t, err)
-		s, err := xsk.Open(r.umem, l.Attrs().Index, 0, o)
-		must(t, err)
-		r.socks = append(r.socks, s)
-		must(t, r.program.SetSocket(l.Attrs().Index, 0, s.FD()))
 	}
-	for _, s := range r.socks {
-		s.Refill()
-	}
+	r.openSockets(c, o)
 	t.Cleanup(r.closeSockets)
 	return r
 }
 
-// closeSockets closes what a test has not closed and checks that no frame is lost.
+func (r *rig) openSockets(c xsk.Config, o xsk.Options) {
+	r.t.Helper()
+	var err error
+	r.umem, err = xsk.NewUMEM(c)
+	must(r.t, err)
+	r.socks = nil
+	for _, l := range []netlink.Link{r.a1, r.b1} {
+		s, err := xsk.Open(r.umem, l.Attrs().Index, 0, o)
+		must(r.t, err)
+		r.socks = append(r.socks, s)
+		must(r.t, r.program.SetSocket(l.Attrs().Index, 0, s.FD()))
+	}
+	for _, s := range r.socks {
+		s.Refill()
+	}
+}
+
+// closeSockets closes what a test has not closed or given away, and checks that no
+// frame is lost.
 func (r *rig) closeSockets() {
+	if r.umem == nil {
+		return
+	}
 	for _, s := range r.socks {
 		if err := s.Close(); err != nil {
 			r.t.Error(err)

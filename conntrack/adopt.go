@@ -110,7 +110,7 @@ func (s *Shard) adopt(now uint32, hashes [][2]uint64) (found Adoption) {
 	undone := s.mark.changing.Load()
 	// What was made anew once had been judged before, and the index may be half made.
 	judged := s.mark.rebuilding.Load() == 1
-	for slot := range s.conns {
+	for slot := range s.everUsed() {
 		c := &s.conns[slot]
 		if *c == (Conn{}) {
 			continue
@@ -209,13 +209,18 @@ func (x index) leads(h uint64, slot uint32) bool {
 // rebuild makes everything of the shard but its connections, all of which are sound. It
 // removes those whose flow another has, and returns how many.
 func (s *Shard) rebuild(now uint32, hashes [][2]uint64) (repeated int) {
-	clear(s.index)
+	for b := range s.index { // what is empty stays untouched, and its page clean
+		if l := &s.index[b]; *l != (bucket{}) {
+			*l = bucket{}
+		}
+	}
 	for n := 2 * len(s.conns); n < len(s.nodes); n++ {
 		s.nodes.reset(uint32(n))
 	}
 	s.cursor = now &^ (tick - 1)
 	var half []uint32
-	for slot := range s.conns {
+	fresh := uint32(0)
+	for slot := range s.everUsed() {
 		c := &s.conns[slot]
 		if c.State == None {
 			continue
@@ -229,8 +234,9 @@ func (s *Shard) rebuild(now uint32, hashes [][2]uint64) (repeated int) {
 		if c.State.HalfOpen() {
 			half = append(half, uint32(slot))
 		}
-		s.fresh = uint32(slot) + 1
+		fresh = uint32(slot) + 1
 	}
+	s.setFresh(fresh)
 	s.linkHalfOpen(half, now)
 	for slot := int(s.fresh) - 1; slot >= 0; slot-- {
 		if s.conns[slot].State == None {
@@ -323,7 +329,7 @@ func (t *Table) Resized(capacity int, mem []byte) (n *Table, left int, err error
 		for slot := range s.fresh {
 			s.judge(slot, &hashes[slot], false)
 		}
-		s.live, s.fresh = 0, 0
+		s.live, s.fresh = 0, 0 // the mark still tells
 		s.rebuild(n.Clock(), hashes)
 	}
 	return n, left, nil

@@ -12,8 +12,8 @@ import (
 // it, whenever and however this one ends: see Adopt. In front is the header, then the
 // registry, the shards' marks, and shard by shard index, connections and lists.
 
-// version is that of the layout. Who changes what any byte means raises it.
-const version = 1
+// Version is that of the layout. Who changes what any byte means raises it.
+const Version = 1
 
 // magic begins a table's memory: "fnatconn".
 const magic = 0x6e6e6f6374616e66
@@ -26,7 +26,7 @@ type header struct {
 	capacity uint64 // max_connections
 	key      siphash.Key
 	sum      uint64        // of all the above
-	clock    atomic.Uint64 // when the table's timers were last looked at, and above that its complement
+	clock    atomic.Uint64 // when the table's timers were last looked at, see paired
 	_        [8]byte
 }
 
@@ -34,12 +34,13 @@ type header struct {
 type mark struct {
 	rebuilding atomic.Uint32 // 1 while Adopt makes the index anew
 	changing   atomic.Uint32 // slot+1 of the connection whose change is under way, see Begin
-	_          [56]byte
+	fresh      atomic.Uint64 // slots from here on were never used, see paired
+	_          [48]byte
 	before     Conn // what that one was
 }
 
 func (h *header) set(c Config) {
-	h.magic, h.version, h.shards, h.capacity, h.key = magic, version, uint32(c.Shards), uint64(c.MaxConnections), c.HashKey
+	h.magic, h.version, h.shards, h.capacity, h.key = magic, Version, uint32(c.Shards), uint64(c.MaxConnections), c.HashKey
 	h.sum = h.checksum()
 }
 
@@ -52,11 +53,11 @@ func (h *header) read(size int) (Config, error) {
 	switch {
 	case h.magic != magic:
 		return Config{}, errors.New("there is no connection table in it")
-	case h.version != version:
-		return Config{}, fmt.Errorf("connection table of version %d, this fnatd knows %d", h.version, version)
+	case h.version != Version:
+		return Config{}, fmt.Errorf("connection table of version %d, this fnatd knows %d", h.version, Version)
 	case h.sum != h.checksum():
 		return Config{}, errors.New("connection table: the header is damaged")
-	case h.clock.Load() != clockWord(uint32(h.clock.Load())):
+	case h.clock.Load() != paired(uint32(h.clock.Load())):
 		return Config{}, errors.New("connection table: its clock is damaged")
 	}
 	c := Config{MaxConnections: int(h.capacity), Shards: int(h.shards), HashKey: h.key}
@@ -69,9 +70,25 @@ func (h *header) read(size int) (Config, error) {
 	return c, nil
 }
 
-func clockWord(now uint32) uint64 { return uint64(^now)<<32 | uint64(now) }
+// paired returns n below its complement: a word that is not damaged, or all of it.
+func paired(n uint32) uint64 { return uint64(^n)<<32 | uint64(n) }
 
-func (t *Table) setClock(now uint32) { t.header.clock.Store(clockWord(now)) }
+func (t *Table) setClock(now uint32) { t.header.clock.Store(paired(now)) }
+
+// setFresh notes how many slots were ever used.
+func (s *Shard) setFresh(n uint32) {
+	s.fresh = n
+	s.mark.fresh.Store(paired(n))
+}
+
+// everUsed returns the slots that can hold a connection: all if the mark does not tell.
+func (s *Shard) everUsed() []Conn {
+	word := s.mark.fresh.Load()
+	if n := uint32(word); word == paired(n) && int(n) <= len(s.conns) {
+		return s.conns[:n]
+	}
+	return s.conns
+}
 
 // Clock returns the table's time when its timers were last looked at.
 func (t *Table) Clock() uint32 { return uint32(t.header.clock.Load()) }

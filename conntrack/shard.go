@@ -169,7 +169,7 @@ func (s *Shard) drop(c *Conn) Ended {
 func (s *Shard) takeSlot() uint32 {
 	s.live++
 	if s.free == 0 {
-		s.fresh++
+		s.setFresh(s.fresh + 1)
 		return s.fresh - 1
 	}
 	slot := s.free - 1

@@ -99,7 +99,8 @@ func newTable(c Config, mem []byte) *Table {
 	var marks []mark
 	headers, mem = carve[header](mem, 1)
 	t.header = &headers[0]
-	if t.header.magic != magic {
+	isNew := t.header.magic != magic
+	if isNew {
 		t.header.set(c)
 		t.setClock(0)
 	}
@@ -110,6 +111,9 @@ func newTable(c Config, mem []byte) *Table {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mark = &marks[i]
+		if isNew {
+			s.setFresh(0)
+		}
 		s.t, s.number, s.bits = t, uint32(i), uint8(bits.TrailingZeros(uint(c.Shards)))
 		s.turn = s.number // else all shards' first connections would share one local address
 		s.bindings, s.locals = t.bindings, t.locals

@@ -75,11 +75,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := cgroup.Check(o.Cgroup); err != nil {
 		return err
 	}
-	unlock, err := unit.Lock("fnatrs", o.Socket, "name another path with --socket")
+	lock, err := unit.Lock("fnatrs", o.Socket, "name another path with --socket")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	if !o.Beside {
 		if err := checkFree(o.Cgroup); err != nil {
 			return err

@@ -29,7 +29,7 @@ func (p *program) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&p.socket, "socket", defaultSocket(), "control socket of fnatd; $"+socketVariable+" sets another default")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the answer as JSON")
 	root.AddCommand(p.services(), p.connections(), p.locals(), p.stats(), p.status(), p.drops(), p.health(),
-		p.reload(), p.stop(), p.diff(), p.drain(), p.explain(), p.top(), p.ipvsadm(), p.importFile(), p.version())
+		p.reload(), p.stop(), p.upgrade(), p.diff(), p.drain(), p.explain(), p.top(), p.ipvsadm(), p.importFile(), p.version())
 	return root
 }
 

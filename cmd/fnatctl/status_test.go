@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -34,6 +35,13 @@ func (f *fakeBackend) Stop(_ context.Context, o ctl.StopOrder) ctl.Stopping {
 		s.State = ""
 	}
 	return s
+}
+
+func (f *fakeBackend) Upgrade(_ context.Context, binary string) (ctl.Upgrade, error) {
+	if binary == "/bin/false" {
+		return ctl.Upgrade{}, errors.New("/bin/false: the new fnatd: it ended before it said \"hello\"")
+	}
+	return ctl.Upgrade{PID: 4712, Version: "v1.3.0", Before: "v1.2.3", GapSeconds: 0.00421}, nil
 }
 
 // TestStatus has what goes wrong at a start told.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/fnatd/fnatd/internal/daemon"
@@ -91,6 +92,20 @@ func serve(file string, stderr io.Writer) error {
 		ConfigFile: file,
 		Version:    version,
 		Reload:     reload,
+		State:      passed(daemon.StateVariable),
+		Heir:       passed(daemon.HeirVariable),
 		Log:        log,
 	})
+}
+
+// passed returns the file whose descriptor an environment variable names, or nil. The
+// variable is for this process alone.
+func passed(variable string) *os.File {
+	fd, err := strconv.ParseUint(os.Getenv(variable), 10, 31)
+	os.Unsetenv(variable)
+	if err != nil {
+		return nil
+	}
+	syscall.CloseOnExec(int(fd))
+	return os.NewFile(uintptr(fd), variable)
 }

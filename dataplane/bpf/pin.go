@@ -24,6 +24,14 @@ type pins struct {
 	dir *os.File
 }
 
+// pins returns the pin directory that o names.
+func (o Options) pins() (*pins, error) {
+	if o.PinLock != nil {
+		return &pins{o.PinLock}, nil
+	}
+	return openPins(o.pinDir())
+}
+
 // openPins opens the pin directory, and mounts and makes what is missing of it.
 func openPins(path string) (*pins, error) {
 	if strings.HasPrefix(path, bpffs+"/") && !onBPFFS(bpffs) {

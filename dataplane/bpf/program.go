@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -28,6 +29,9 @@ type Options struct {
 	// PinDir is a directory in a BPF file system, made if it is missing. It
 	// belongs to one running fnatd at a time. Empty means DefaultPinDir.
 	PinDir string
+	// PinLock is the open and locked PinDir of a running fnatd, passed on by that one,
+	// which this one is to replace. The Program takes it over.
+	PinLock *os.File
 	// Log receives warnings; nil means slog.Default.
 	Log *slog.Logger
 }
@@ -75,7 +79,7 @@ func Load(o Options) (*Program, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		log.Warn("locked memory limit stays as it is", "error", err)
 	}
-	pins, err := openPins(o.pinDir())
+	pins, err := o.pins()
 	if errors.Is(err, errRunning) {
 		return nil, err
 	}
@@ -147,6 +151,15 @@ func specFor(flags uint32) (*ebpf.CollectionSpec, error) {
 		spec.Variables[xdpVarMultiBuffer].Set(flags&unix.BPF_F_XDP_HAS_FRAGS != 0),
 		spec.Variables[xdpVarCoarseClock].Set(coarse),
 	)
+}
+
+// PinLock returns the open and locked pin directory, for Options.PinLock of another
+// process, or nil if nothing is pinned. It stays the Program's.
+func (p *Program) PinLock() *os.File {
+	if p.pins == nil {
+		return nil
+	}
+	return p.pins.dir
 }
 
 // Pinned reports whether attached programs outlive the process.

@@ -21,11 +21,12 @@ const (
 	PathDrops       = "/v1/drops"
 	PathHealth      = "/v1/health"
 	PathStatus      = "/v1/status"
-	PathReload      = "/v1/reload" // POST
-	PathStop        = "/v1/stop"   // POST
-	PathDiff        = "/v1/diff"   // POST
-	PathDrain       = "/v1/drain"  // POST to change something
-	PathEdit        = "/v1/edit"   // POST
+	PathReload      = "/v1/reload"  // POST
+	PathUpgrade     = "/v1/upgrade" // POST
+	PathStop        = "/v1/stop"    // POST
+	PathDiff        = "/v1/diff"    // POST
+	PathDrain       = "/v1/drain"   // POST to change something
+	PathEdit        = "/v1/edit"    // POST
 	PathExplain     = "/v1/explain"
 )
 
@@ -54,6 +55,9 @@ type Backend interface {
 	// Reload reads the configuration file again and puts it into use, or
 	// returns every reason why not and leaves the old one in use.
 	Reload(context.Context) (Reload, error)
+	// Upgrade has the binary at an absolute path, or "" for the one that it was
+	// started from, take fnatd's place. On an error the old one goes on.
+	Upgrade(ctx context.Context, binary string) (Upgrade, error)
 	// Diff says what would change if the configuration toml, from a file of that
 	// name, were put into use, or if toml is nil, what Reload would change. It
 	// changes nothing. The error is what Reload's would be.

@@ -69,6 +69,12 @@ func (f *fakeBackend) Stats() Stats                           { return f.stats }
 func (f *fakeBackend) Drops() []Drop                          { return f.drops }
 func (f *fakeBackend) Health() []ServiceHealth                { return f.health }
 func (f *fakeBackend) Reload(context.Context) (Reload, error) { return f.reload, f.reloadErr }
+func (f *fakeBackend) Upgrade(_ context.Context, binary string) (Upgrade, error) {
+	if binary == "/bin/false" {
+		return Upgrade{}, errors.New("/bin/false: the new fnatd: it ended before it said \"hello\"")
+	}
+	return Upgrade{PID: 4712, Version: "v2", Before: "v1" + binary, GapSeconds: 0.0042}, nil
+}
 
 // connections yields n connections of the services web and dns in turn.
 func connections(n int) iter.Seq[Connection] {
@@ -396,3 +402,15 @@ func TestClientOfAnotherServer(t *testing.T) {
 }
 
 // TestReadmeExplainsEveryReason keeps the table of the README word for word.
+
+func TestUpgrade(t *testing.T) {
+	c := NewClient(serve(t, &fakeBackend{}))
+	u, err := c.Upgrade(context.Background(), UpgradeOrder{Binary: "/new"})
+	if want := (Upgrade{PID: 4712, Version: "v2", Before: "v1/new", GapSeconds: 0.0042}); err != nil || u != want {
+		t.Errorf("got %+v, %v, want %+v", u, err, want)
+	}
+	_, err = c.Upgrade(context.Background(), UpgradeOrder{Binary: "/bin/false"})
+	if want := `upgrade failed, the old fnatd goes on: /bin/false: the new fnatd: it ended before it said "hello"`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

@@ -51,7 +51,28 @@ func Listen(path, group string) (net.Listener, error) {
 		l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return &listener{UnixListener: l, room: make(chan struct{}, maxConns), closed: make(chan struct{})}, nil
+	return newListener(l), nil
+}
+
+func newListener(l *net.UnixListener) *listener {
+	return &listener{UnixListener: l, room: make(chan struct{}, maxConns), closed: make(chan struct{})}
+}
+
+// Inherit goes on with the control socket that another process has passed on: whoever
+// connected meanwhile waits in it.
+func Inherit(f *os.File) (net.Listener, error) {
+	defer f.Close() // FileListener duplicates it
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, errors.New("control socket: not a unix socket")
+	}
+	u.SetUnlinkOnClose(true)
+	return newListener(u), nil
 }
 
 // share gives a socket to its group.

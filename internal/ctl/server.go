@@ -34,6 +34,7 @@ func NewServer(b Backend) http.Handler {
 		PathDrops:       {get: s.drops},
 		PathHealth:      {get: s.health},
 		PathReload:      {post: s.reload},
+		PathUpgrade:     {post: s.upgrade, body: maxBody},
 		PathStop:        {post: s.stop},
 		PathDiff:        {post: s.diff, parameters: true, body: maxFile},
 		PathExplain:     {get: s.explain, parameters: true},

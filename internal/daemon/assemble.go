@@ -45,8 +45,10 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := errors.Join(d.checkQueues(counts), checkCPUs(d.settings.CPUs, d.cpus)); err != nil {
 		return err
 	}
-	if err := d.openState(undo); err != nil {
-		return err
+	if d.heir == nil {
+		if err := d.openState(undo); err != nil {
+			return err
+		}
 	}
 
 	if d.router, err = route.Open(d.cfg.Dataplane.Interfaces, d.log); err != nil {
@@ -64,12 +66,12 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	}
 	undo.add(d.addresses.Close)
 
-	if err := d.attach(table, undo); err != nil {
+	if err := d.loadProgram(table, undo); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
 	undo.add(d.takeDown)
-	if err := d.openQueues(counts); err != nil {
+	if err := d.haveQueues(table, counts); err != nil {
 		return err
 	}
 	for i, p := range d.ports {
@@ -107,8 +109,23 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	return nil
 }
 
-// attach loads the XDP program and puts it on every port.
-func (d *Daemon) attach(table *lb.Table, undo *cleanup) (err error) {
+// haveQueues puts the XDP program on the ports and opens sockets on their queues, or
+// gets those of the fnatd that runs.
+func (d *Daemon) haveQueues(table *lb.Table, counts []int) error {
+	if d.heir != nil {
+		return d.heir.inherit(d, table, counts)
+	}
+	if err := d.attach(); err != nil {
+		return err
+	}
+	return d.openQueues(counts)
+}
+
+// loadProgram loads the XDP program, which then knows what belongs to table.
+func (d *Daemon) loadProgram(table *lb.Table, undo *cleanup) (err error) {
+	if d.heir != nil {
+		d.xdp.PinLock = d.heir.pinLock
+	}
 	if d.program, err = bpf.Load(d.xdp); err != nil {
 		return err
 	}
@@ -124,9 +141,11 @@ func (d *Daemon) attach(table *lb.Table, undo *cleanup) (err error) {
 		return err
 	}
 	undo.add(end)
-	if err := d.claim(table); err != nil {
-		return err
-	}
+	return d.claim(table)
+}
+
+// attach puts the XDP program on every port.
+func (d *Daemon) attach() error {
 	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]

@@ -34,7 +34,9 @@ var ErrConfig = errors.New("configuration refused")
 type Options struct {
 	ConfigFile string
 	Version    string
-	Reload     <-chan os.Signal // each value has the file read again
+	Reload     <-chan os.Signal // each value has the file read again, or a new binary started
+	State      *os.File         // state without a path, of this process before it began anew; nil: there is none
+	Heir       *os.File         // where a running fnatd, which this one is to replace, is met; nil: there is none
 	Log        *slog.Logger
 }
 
@@ -72,7 +74,17 @@ type Daemon struct {
 	forget   atomic.Bool      // the state is to be removed at the end
 	quit     func()           // begins a clean stop
 
+	control, metrics net.Listener
+	lock             *os.File
+	pauses           chan *pause
+	upgrading        sync.Mutex    // held by the upgrade under way
+	heir             *heir         // of another fnatd; nil: of none
+	handed           chan struct{} // closed when another fnatd has taken over
+	left             chan struct{} // closed when whoever wanted that knows
+
 	tallies tallies
+
+	notesLock sync.Mutex // held while notes are written; before mu
 
 	mu          sync.Mutex // guards what a reload changes
 	guards      guards
@@ -84,15 +96,23 @@ type Daemon struct {
 	notesFailed retry
 }
 
-// Run runs fnatd until ctx ends. It returns nil after a clean stop.
+// Run runs fnatd until ctx ends, or another one has taken over. It returns nil after a
+// clean stop.
 func Run(ctx context.Context, o Options) (err error) {
+	d := &Daemon{
+		opts: o, log: o.Log, started: time.Now(), loaded: time.Now(), homes: map[packet.Addr]string{}, drains: newDrains(),
+		pauses: make(chan *pause), handed: make(chan struct{}), left: make(chan struct{}),
+	}
+	d.guards.past = map[bpf.ServiceKey]bpf.GuardCounts{}
+	if d.heir, err = meetOwner(o); err != nil {
+		return err
+	}
+	defer func() { err = d.heir.giveUp(err) }()
 	l, err := load(o.ConfigFile)
 	if err != nil {
 		return err
 	}
-	cfg, table := l.cfg, l.table
-	d := &Daemon{opts: o, log: o.Log, started: time.Now(), cfg: cfg, loaded: time.Now(), homes: map[packet.Addr]string{}, drains: newDrains()}
-	d.guards.past = map[bpf.ServiceKey]bpf.GuardCounts{}
+	d.cfg = l.cfg
 	d.tell(l.notes)
 
 	// First, or who lacks privileges would be told of the first file he may not write.
@@ -100,25 +120,47 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	var undo cleanup
-	defer func() { err = errors.Join(err, undo.run()) }()
-	unlock, err := unit.Lock("fnatd", cfg.Daemon.Control, "set control in [daemon] to another path")
-	if err != nil {
+	defer func() {
+		if d.owns() {
+			err = errors.Join(err, undo.run())
+		}
+	}()
+	if err := d.listen(&undo); err != nil {
 		return err
 	}
-	undo.add(unlock)
-	control, err := ctl.Listen(cfg.Daemon.Control, cfg.Daemon.Group)
-	if err != nil {
+	if err := d.assemble(l.table, &undo); err != nil {
 		return err
 	}
-	undo.add(control.Close)
-	metrics, err := listenMetrics(cfg.Daemon.Metrics)
-	if err != nil {
+	return d.serve(ctx)
+}
+
+// owns reports whether what is on the interfaces is this fnatd's, to be taken off by it.
+func (d *Daemon) owns() bool {
+	select {
+	case <-d.handed:
+		return false
+	default:
+		return d.heir.owns()
+	}
+}
+
+// listen makes this fnatd the only one of its control socket, and opens that and the
+// metrics.
+func (d *Daemon) listen(undo *cleanup) (err error) {
+	if d.heir != nil {
+		return d.heir.listen(d, undo)
+	}
+	c := &d.cfg.Daemon
+	if d.lock, err = unit.Lock("fnatd", c.Control, "set control in [daemon] to another path"); err != nil {
 		return err
 	}
-	if err := d.assemble(table, &undo); err != nil {
+	undo.add(d.lock.Close)
+	if d.control, err = ctl.Listen(c.Control, c.Group); err != nil {
 		return err
 	}
-	return d.serve(ctx, control, metrics)
+	undo.add(d.control.Close)
+	d.metrics, err = listenMetrics(c.Metrics)
+	return err
 }
 
 // listenMetrics returns the listener of the metrics, or nil if there are to be
@@ -136,7 +178,7 @@ func listenMetrics(addr string) (net.Listener, error) {
 
 // serve runs the workers and the listeners, and returns when ctx has ended or
 // one of them has failed.
-func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error {
+func (d *Daemon) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.quit = func() { cancel(nil) }
@@ -155,11 +197,13 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	running.Go(func() { d.drainDue(ctx) })
 	running.Go(func() { d.watchRates(ctx) })
 	running.Go(func() { d.takeNotes(ctx) })
-	start("control socket", func() error { return ctl.Serve(ctx, control, ctl.NewServer(d)) })
-	if metrics != nil {
-		start("metrics", func() error { return ctl.Serve(ctx, metrics, MetricsHandler(d)) })
+	start("control socket", func() error { return ctl.Serve(ctx, d.control, ctl.NewServer(d)) })
+	if d.metrics != nil {
+		start("metrics", func() error { return ctl.Serve(ctx, d.metrics, MetricsHandler(d)) })
 	}
-	d.meet(&lb.Table{}, d.engine.View().Table)
+	if d.heir == nil {
+		d.meet(&lb.Table{}, d.engine.View().Table)
+	}
 	if err := d.open(); err != nil {
 		cancel(err)
 	} else {
@@ -168,9 +212,15 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 		unit.Notify("READY=1")
 		d.log.Info("forwarding", "services", len(d.engine.View().Services), "workers", len(d.engine.Workers()))
 	}
-	d.announce()
+	if d.heir == nil {
+		d.announce()
+	}
 	running.Go(func() { d.watch(ctx) })
 	d.attend(ctx)
+	if !d.owns() {
+		<-d.left
+		return nil
+	}
 
 	unit.Notify("STOPPING=1")
 	d.log.Info("stopping", "connections", d.conns.Stats().Connections)
@@ -196,7 +246,10 @@ func (d *Daemon) open() error {
 	if err := d.check(d.engine.View().Table); err != nil {
 		return err
 	}
-	return d.openGates(d.engine.View().Table)
+	if err := d.openGates(d.engine.View().Table); err != nil {
+		return err
+	}
+	return d.heir.takeOver(d)
 }
 
 // attend reloads on demand and looks after leftovers until ctx ends.
@@ -207,9 +260,15 @@ func (d *Daemon) attend(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-d.handed:
+			return
 		case <-d.opts.Reload:
 			// What became of it is in the log and in fnatctl stats.
-			_, _ = d.Reload(ctx)
+			if binary, replaced := replacedBinary(); replaced {
+				go func() { _, _ = d.Upgrade(ctx, binary) }()
+			} else {
+				_, _ = d.Reload(ctx)
+			}
 		case <-ticks.C:
 			if d.engine.Retire() {
 				d.mu.Lock()

@@ -40,13 +40,22 @@ func (d *Daemon) work(quit <-chan struct{}) {
 			defer close(ended)
 			d.runWorkers(&stop)
 		}()
-		counts := d.changed(quit, looks.C, &r)
+		counts, pause := d.changed(quit, looks.C, &r)
 		stop.Store(true)
 		<-ended
-		if counts == nil {
+		switch {
+		case pause != nil:
+			close(pause.atRest)
+			select {
+			case <-pause.over:
+			case <-quit:
+				return
+			}
+		case counts == nil:
 			return
+		default:
+			d.follow(counts, &r)
 		}
-		d.follow(counts, &r)
 	}
 }
 
@@ -60,13 +69,27 @@ func (d *Daemon) runWorkers(stop *atomic.Bool) {
 	})
 }
 
+// A pause is a time in which no worker runs.
+type pause struct{ atRest, over chan struct{} }
+
+// rest has the workers come to rest, until what it returns is called.
+func (d *Daemon) rest() (resume func()) {
+	p := &pause{make(chan struct{}), make(chan struct{})}
+	d.pauses <- p
+	<-p.atRest
+	return func() { close(p.over) }
+}
+
 // changed waits until the interfaces have other queues than are served, and
-// returns how many; it returns nil when quit is closed.
-func (d *Daemon) changed(quit <-chan struct{}, looks <-chan time.Time, r *retry) []int {
+// returns how many, or until there is to be a pause; it returns neither when quit is
+// closed.
+func (d *Daemon) changed(quit <-chan struct{}, looks <-chan time.Time, r *retry) ([]int, *pause) {
 	for {
 		select {
 		case <-quit:
-			return nil
+			return nil, nil
+		case p := <-d.pauses:
+			return nil, p
 		case now := <-looks:
 			if d.steered.Add(steerPeriod).Before(now) {
 				d.steer(now)
@@ -76,7 +99,7 @@ func (d *Daemon) changed(quit <-chan struct{}, looks <-chan time.Time, r *retry)
 				d.log.Warn("queues of the interfaces are not known", "error", err)
 			}
 			if err == nil && !slices.Equal(counts, d.fleet.counts) && r.due(counts, now) {
-				return counts
+				return counts, nil
 			}
 		}
 	}

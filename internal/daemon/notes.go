@@ -74,24 +74,38 @@ func (d *Daemon) takeNotes(ctx context.Context) {
 
 // writeNotes has the state file say what is known now.
 func (d *Daemon) writeNotes() {
-	b, err := json.Marshal(d.gatherNotes())
+	d.notesLock.Lock()
+	defer d.notesLock.Unlock()
+	d.mu.Lock()
+	n := d.gatherNotes()
+	d.mu.Unlock()
+	err := d.keepNotes(n)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noted(err)
+}
+
+// keepNotes puts notes into the state file. The caller holds d.notesLock.
+func (d *Daemon) keepNotes(n *notes) error {
+	b, err := json.Marshal(n)
 	if err == nil {
 		err = d.state.WriteNotes(b)
 	}
-	d.mu.Lock()
+	return err
+}
+
+// noted remembers how notes were taken. The caller holds d.mu.
+func (d *Daemon) noted(err error) {
 	if err == nil {
 		d.notesTaken = time.Now()
 	}
-	news := d.notesFailed.isNews(err)
-	d.mu.Unlock()
-	if news {
+	if d.notesFailed.isNews(err) {
 		d.log.Warn("notes for the next fnatd not taken: it will not know the health of servers, drains and counters", "error", err)
 	}
 }
 
+// gatherNotes returns what is to be remembered. The caller holds d.mu.
 func (d *Daemon) gatherNotes() *notes {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	v := d.engine.View()
 	n := &notes{Began: d.notes.Began, Adopted: d.notes.Adopted, Counts: d.sum(), Homes: map[string]string{}}
 	for a, home := range d.homes {
@@ -123,7 +137,7 @@ func (d *Daemon) gatherNotes() *notes {
 }
 
 // readNotes takes up the notes in f.
-func (d *Daemon) readNotes(f noted) {
+func (d *Daemon) readNotes(f annotated) {
 	b, damaged := f.Notes()
 	if damaged != nil {
 		d.log.Warn("state: some notes are damaged, those before them are used", "error", damaged)
@@ -140,8 +154,8 @@ func (d *Daemon) readNotes(f noted) {
 	d.notes.Adopted++
 }
 
-// noted is what has notes.
-type noted interface{ Notes() ([]byte, error) }
+// annotated is what has notes.
+type annotated interface{ Notes() ([]byte, error) }
 
 // recall gives everything that has just been made what the notes say of it. The health
 // of servers is given when the checks begin.

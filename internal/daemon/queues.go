@@ -88,6 +88,12 @@ func (d *Daemon) openSocket(w *queue, j, q int) error {
 	if err != nil {
 		return err
 	}
+	return d.serveSocket(w, j, q, s)
+}
+
+// serveSocket has worker w serve a socket on a queue of port j.
+func (d *Daemon) serveSocket(w *queue, j, q int, s *xsk.Socket) error {
+	p := &d.ports[j]
 	w.sockets[j] = append(w.sockets[j], s)
 	if q == 0 {
 		p.frames, p.since = s.Mode(), s.Reason()

@@ -33,7 +33,7 @@ type legacy struct {
 func (d *Daemon) openState(undo *cleanup) error {
 	path, size := d.cfg.Daemon.State, conntrack.Config{MaxConnections: d.cfg.Dataplane.MaxConnections}
 	began := time.Now()
-	old, err := openOld(path)
+	old, err := d.openOld(path)
 	if err != nil {
 		return err
 	}
@@ -68,11 +68,17 @@ type former struct {
 	refused error // why it cannot be used
 }
 
-func openOld(path string) (former, error) {
-	if path == "" {
+func (d *Daemon) openOld(path string) (former, error) {
+	var file *state.File
+	var err error
+	switch {
+	case path != "":
+		file, err = state.Open(path)
+	case d.opts.State != nil:
+		file, err = state.Inherit(d.opts.State, "")
+	default:
 		return former{}, nil
 	}
-	file, err := state.Open(path)
 	switch {
 	case err == nil:
 		return former{file: file}, nil

@@ -104,8 +104,15 @@ func (f *File) lock() error {
 	return err
 }
 
+// mapIn maps the file. Whoever adopts a table touches all of it, and to take the faults
+// one by one would be most of the time until it forwards: 550 ms instead of 11 for a
+// million connections, in a virtual machine. A file with a name has its memory already.
 func (f *File) mapIn(size int) (err error) {
-	f.mem, err = unix.Mmap(int(f.file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	flags := unix.MAP_SHARED
+	if f.path != "" {
+		flags |= unix.MAP_POPULATE
+	}
+	f.mem, err = unix.Mmap(int(f.file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
@@ -218,8 +225,14 @@ func (f *File) Path() string { return f.path }
 // Size returns how many bytes the state takes.
 func (f *File) Size() int { return len(f.mem) }
 
-// FD returns the descriptor, to be passed on.
-func (f *File) FD() int { return int(f.file.Fd()) }
+// Duplicate returns another descriptor of the state, for Inherit.
+func (f *File) Duplicate() (*os.File, error) {
+	fd, err := unix.FcntlInt(f.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.file.Name()), nil
+}
 
 // Secrets returns those that the state was made with.
 func (f *File) Secrets() Secrets { return f.secrets }

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func mustCreate(t *testing.T, path string) *File {
@@ -64,11 +62,11 @@ func TestWithoutAName(t *testing.T) {
 		t.Error(err)
 	}
 	f.Table()[0] = 9
-	fd, err := unix.Dup(f.FD())
+	passed, err := f.Duplicate()
 	if err != nil {
 		t.Fatal(err)
 	}
-	heir, err := Inherit(os.NewFile(uintptr(fd), "passed"), "")
+	heir, err := Inherit(passed, "")
 	if err != nil {
 		t.Fatal(err)
 	}

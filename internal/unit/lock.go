@@ -14,8 +14,9 @@ import (
 // path, and makes the socket's directory if need be. The lock is the kernel's
 // and ends with the process, however that ends. The file beside the socket names
 // the holder; it stays, since removing it would let two processes lock two files
-// of one name. The error says what else one may do, such as "name another path".
-func Lock(program, path, instead string) (unlock func() error, err error) {
+// of one name. To close what is returned unlocks. The error says what else one may
+// do, such as "name another path".
+func Lock(program, path, instead string) (lock *os.File, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -35,10 +36,20 @@ func Lock(program, path, instead string) (unlock func() error, err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	if err := f.Truncate(0); err != nil {
+	if err := TakeLock(f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+		return nil, err
 	}
-	fmt.Fprintln(f, os.Getpid())
-	return f.Close, nil
+	return f, nil
+}
+
+// TakeLock has a lock that another process has passed on name this one as its holder.
+func TakeLock(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	if _, err := f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0); err != nil {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return nil
 }

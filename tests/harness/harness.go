@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/internal/netns"
 )
@@ -27,6 +29,7 @@ type Fnatd struct {
 	Ctl  *ctl.Client
 	dir  string
 	proc *netns.Process
+	heir int // process number of the one that has taken over; 0: none has
 }
 
 // Start writes the configuration to dir and runs the program bin with it. It
@@ -42,6 +45,7 @@ func StartCommand(rig *netns.Rig, cmd *exec.Cmd, dir, config string) (*Fnatd, er
 	if err := f.Configure(config); err != nil {
 		return nil, err
 	}
+	cmd.WaitDelay = 0 // its outputs pass to the one that takes over
 	var err error
 	if f.proc, err = rig.Balancer.BackgroundCommand(cmd); err != nil {
 		return nil, err
@@ -86,10 +90,59 @@ func (f *Fnatd) Reload(config string) (ctl.Reload, error) {
 func (f *Fnatd) Log() string { return f.proc.Output() }
 
 // PID returns fnatd's process number.
-func (f *Fnatd) PID() int { return f.proc.PID() }
+func (f *Fnatd) PID() int {
+	if f.heir != 0 {
+		return f.heir
+	}
+	return f.proc.PID()
+}
 
 // Signal sends fnatd a signal.
-func (f *Fnatd) Signal(s syscall.Signal) error { return f.proc.Signal(s) }
+func (f *Fnatd) Signal(s syscall.Signal) error { return syscall.Kill(f.PID(), s) }
+
+// Upgrade has another binary take over, or the same if binary is empty. It makes this
+// process the parent of all whose own have ended, as PID 1 is elsewhere.
+func (f *Fnatd) Upgrade(binary string) (ctl.Upgrade, error) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return ctl.Upgrade{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*startTime)
+	defer cancel()
+	u, err := f.Ctl.Upgrade(ctx, ctl.UpgradeOrder{Binary: binary})
+	if err == nil {
+		err = f.inherit(u.PID)
+	}
+	return u, err
+}
+
+// inherit notes that another process has taken over, and waits for the end of the one
+// before.
+func (f *Fnatd) inherit(pid int) error {
+	was := f.heir
+	f.heir = pid
+	if was == 0 { // its outputs stay open, so what waits for it goes on
+		return nil
+	}
+	return reap(was)
+}
+
+// reap waits for a process that is a child by way of PR_SET_CHILD_SUBREAPER. It is an
+// error if its exit code is not 0.
+func reap(pid int) error {
+	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
+		switch {
+		case err != nil:
+			return fmt.Errorf("fnatd, pid %d: %w", pid, err)
+		case got == pid && status.ExitStatus() != 0:
+			return fmt.Errorf("fnatd, pid %d: exit status %d, signal %v", pid, status.ExitStatus(), status.Signal())
+		case got == pid:
+			return nil
+		}
+	}
+	return fmt.Errorf("fnatd, pid %d: still runs after %v", pid, startTime)
+}
 
 // Wait waits for fnatd's end and returns its error as exec.Cmd does.
 func (f *Fnatd) Wait() error { return f.proc.Wait() }
@@ -100,8 +153,21 @@ func (f *Fnatd) Kill() { f.proc.Kill() }
 // Stop has fnatd stop cleanly and waits for it. It is an error if fnatd's exit
 // code is not 0, as when it finds that it has lost a frame.
 func (f *Fnatd) Stop() error {
-	if err := f.proc.Stop(); err != nil {
+	if err := f.stop(); err != nil {
 		return fmt.Errorf("fnatd: %w\n%s", err, f.Log())
 	}
 	return nil
+}
+
+func (f *Fnatd) stop() error {
+	if f.heir == 0 {
+		return f.proc.Stop()
+	}
+	if err := f.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if err := reap(f.heir); err != nil {
+		return err
+	}
+	return f.proc.Wait()
 }

@@ -464,3 +464,20 @@ func BenchmarkAdopt(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkAdoptFew adopts a large table that holds little.
+func BenchmarkAdoptFew(b *testing.B) {
+	tb, mem := tableIn(b, Config{MaxConnections: 1_000_000})
+	l := []LocalID{mustAddLocal(b, tb, "10.0.1.1", 1, 65535)}
+	bind := mustBind(b, tb, packet.ProtoTCP, virtual, real1)
+	for i := range 500 {
+		if _, why := open(tb, clientN(i), bind, l, 0); why != packet.Kept {
+			b.Fatal(why)
+		}
+	}
+	for b.Loop() {
+		if _, found, err := Adopt(mem); err != nil || found.Kept != 500 {
+			b.Fatal(found, err)
+		}
+	}
+}

@@ -107,12 +107,13 @@ func (d *Daemon) startSuccessor(binary string) (s *successor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer other.Close()
 	s = &successor{wire: w, cmd: exec.Command(binary, "-c", d.opts.ConfigFile), ended: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = os.Stdout, os.Stderr
 	s.cmd.ExtraFiles = []*os.File{other}
 	s.cmd.Env = append(os.Environ(), HeirVariable+"=3") // the first of ExtraFiles
-	if err := s.cmd.Start(); err != nil {
+	err = s.cmd.Start()
+	other.Close() // or its end would not show in the conversation
+	if err != nil {
 		w.close()
 		return nil, err
 	}
@@ -153,9 +154,11 @@ func (d *Daemon) prepare(s *successor) error {
 			f.Close()
 		}
 	}()
-	var fds []int
-	for _, f := range files {
-		fds = append(fds, int(f.Fd()))
+	fds := make([]int, len(files))
+	for i, f := range files {
+		if fds[i], err = descriptor(f); err != nil {
+			return err
+		}
 	}
 	if err := s.wire.send(&message{Kind: kindWill, Will: will}, fds...); err != nil {
 		return fmt.Errorf("the new fnatd: %w", err)
@@ -202,6 +205,17 @@ func (d *Daemon) makeWill() (*will, []*os.File, error) {
 
 // filed is a listener that has a descriptor; all of net's do.
 type filed interface{ File() (*os.File, error) }
+
+// descriptor returns that of f. File.Fd would make reads of it block, and with it, as
+// they share that, the accepts of a listener that it is a duplicate of.
+func descriptor(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = raw.Control(func(n uintptr) { fd = int(n) })
+	return fd, err
+}
 
 func duplicate(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -273,7 +287,7 @@ func (d *Daemon) progress() map[spot]xsk.Progress {
 // successor takes what comes, and sends.
 func (d *Daemon) lookOn(s *successor, before map[spot]xsk.Progress) error {
 	sent := d.fleet.total().Sent > 0 // or who sends nothing does as this one did
-	last, since := before, map[spot]time.Time{}
+	last, stuck := before, map[spot]time.Time{}
 	for end := time.Now().Add(trialTime); time.Now().Before(end); {
 		select {
 		case <-s.ended:
@@ -284,24 +298,33 @@ func (d *Daemon) lookOn(s *successor, before map[spot]xsk.Progress) error {
 		for at, p := range now {
 			switch {
 			case p.Waiting == 0 || p.Received != last[at].Received:
-				delete(since, at)
-			case since[at].IsZero():
-				since[at] = time.Now()
-			case time.Since(since[at]) > trialStuck:
+				delete(stuck, at)
+			case stuck[at].IsZero():
+				stuck[at] = time.Now()
+			case time.Since(stuck[at]) > trialStuck:
 				return fmt.Errorf("it leaves %d packets in the ring of %q queue %d", p.Waiting, d.ports[at.port].name, at.queue)
 			}
 		}
 		last = now
+		if taken, queued := since(before, now); taken >= trialEnough && queued > 0 {
+			return nil
+		}
 	}
-	var taken, queued uint32
-	for at, p := range last {
-		taken += p.Received - before[at].Received
-		queued += p.Queued - before[at].Queued
-	}
+	taken, queued := since(before, last)
 	if sent && taken >= trialEnough && queued == 0 {
 		return fmt.Errorf("it has taken %d packets and sent none", taken)
 	}
 	return nil
+}
+
+// since returns how many packets were taken off all rings and put on them between two
+// moments.
+func since(before, now map[spot]xsk.Progress) (taken, queued uint32) {
+	for at, p := range now {
+		taken += p.Received - before[at].Received
+		queued += p.Queued - before[at].Queued
+	}
+	return taken, queued
 }
 
 // beginAnew has this process end its successor and start again from its own binary, as

@@ -4,12 +4,14 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -46,6 +48,10 @@ func StartCommand(rig *netns.Rig, cmd *exec.Cmd, dir, config string) (*Fnatd, er
 		return nil, err
 	}
 	cmd.WaitDelay = 0 // its outputs pass to the one that takes over
+	// Whose parent has ended is this process's to wait for, as elsewhere it is PID 1's.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, err
+	}
 	var err error
 	if f.proc, err = rig.Balancer.BackgroundCommand(cmd); err != nil {
 		return nil, err
@@ -100,12 +106,8 @@ func (f *Fnatd) PID() int {
 // Signal sends fnatd a signal.
 func (f *Fnatd) Signal(s syscall.Signal) error { return syscall.Kill(f.PID(), s) }
 
-// Upgrade has another binary take over, or the same if binary is empty. It makes this
-// process the parent of all whose own have ended, as PID 1 is elsewhere.
+// Upgrade has another binary take over, or the same if binary is empty.
 func (f *Fnatd) Upgrade(binary string) (ctl.Upgrade, error) {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return ctl.Upgrade{}, err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*startTime)
 	defer cancel()
 	u, err := f.Ctl.Upgrade(ctx, ctl.UpgradeOrder{Binary: binary})
@@ -115,15 +117,45 @@ func (f *Fnatd) Upgrade(binary string) (ctl.Upgrade, error) {
 	return u, err
 }
 
+// Follow goes on with the fnatd that has taken over.
+func (f *Fnatd) Follow() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	s, err := f.Ctl.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return f.inherit(s.PID)
+}
+
 // inherit notes that another process has taken over, and waits for the end of the one
-// before.
+// before it.
 func (f *Fnatd) inherit(pid int) error {
 	was := f.heir
 	f.heir = pid
-	if was == 0 { // its outputs stay open, so what waits for it goes on
-		return nil
+	if was != 0 { // else its outputs, which stay open, are waited for
+		if err := reap(was); err != nil {
+			return err
+		}
 	}
-	return reap(was)
+	return f.settle()
+}
+
+// settle waits until the fnatd that has taken over is this process's to wait for: the one
+// before it has ended.
+func (f *Fnatd) settle() error {
+	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.heir))
+		if err != nil {
+			return err
+		}
+		// Behind the name in parentheses: state, parent.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if fields[1] == strconv.Itoa(os.Getpid()) {
+			return nil
+		}
+	}
+	return fmt.Errorf("fnatd, pid %d: its predecessor still runs after %v", f.heir, startTime)
 }
 
 // reap waits for a process that is a child by way of PR_SET_CHILD_SUBREAPER. It is an

@@ -28,7 +28,7 @@ type port struct {
 }
 
 // assemble makes everything that the packet path needs, and leaves in undo how
-// to take it down. Nothing is forwarded yet: the kernel's side has no services.
+// to take it down. Nothing is forwarded yet: no worker runs.
 func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	d.xdp = bpf.Options{PinDir: pinDir(), Log: d.log}
 	if err := bpf.Probe(d.xdp, d.cfg.Dataplane.Interfaces...); err != nil {
@@ -64,7 +64,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	}
 	undo.add(d.addresses.Close)
 
-	if err := d.attach(undo); err != nil {
+	if err := d.attach(table, undo); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
@@ -104,8 +104,9 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	return nil
 }
 
-// attach loads the XDP program and puts it on every port.
-func (d *Daemon) attach(undo *cleanup) (err error) {
+// attach loads the XDP program and puts it on every port. As it has no sockets yet, it
+// drops what is balanced.
+func (d *Daemon) attach(table *lb.Table, undo *cleanup) (err error) {
 	if d.program, err = bpf.Load(d.xdp); err != nil {
 		return err
 	}
@@ -116,6 +117,9 @@ func (d *Daemon) attach(undo *cleanup) (err error) {
 		}
 		return err
 	})
+	if err := d.shutGates(table); err != nil {
+		return err
+	}
 	_, multi := frameSize(d.ports)
 	for i := range d.ports {
 		p := &d.ports[i]

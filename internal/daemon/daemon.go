@@ -63,12 +63,12 @@ type Daemon struct {
 
 	epochTicks uint32 // what monotonicTicks was at the engine's epoch
 
-	state    *state.File
-	legacy   legacy
-	notes    notes            // that an earlier fnatd has left, or none
+	state  *state.File
+	legacy legacy
+	notes  notes // that an earlier fnatd has left, or none
 
 	notesFailed retry
-	recalled dataplane.Counts // of the workers of earlier ones
+	recalled    dataplane.Counts // of the workers of earlier ones
 
 	tallies tallies
 
@@ -146,6 +146,11 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	}
 
 	d.ward.open(d)
+	// Before any worker runs: connections of an earlier fnatd bring new ones at once,
+	// which are not to go to servers that are known to be down.
+	if err := d.beginChecks(); err != nil {
+		cancel(err)
+	}
 	running.Go(func() { d.work(quit) })
 	running.Go(func() { d.drainDue(ctx) })
 	running.Go(func() { d.watchRates(ctx) })
@@ -183,13 +188,17 @@ func (d *Daemon) serve(ctx context.Context, control, metrics net.Listener) error
 	return nil
 }
 
-// open begins to check the real servers, and then to forward to them.
+// beginChecks begins to check the real servers.
+func (d *Daemon) beginChecks() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.check(d.engine.View().Table)
+}
+
+// open has the kernel hand over what is to be forwarded.
 func (d *Daemon) open() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.check(d.engine.View().Table); err != nil {
-		return err
-	}
 	return d.openGates(d.engine.View().Table)
 }
 

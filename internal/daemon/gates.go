@@ -48,6 +48,28 @@ func (d *Daemon) openGates(table *lb.Table) error {
 	return errors.Join(d.setServices(d.engine.View()), d.program.SetLocals(locals))
 }
 
+// shutGates keeps from the kernel all that openGates will hand over. The addresses may be
+// up already: of an earlier fnatd that was killed, and clients and real servers go on
+// talking to them. The kernel would answer with RST.
+func (d *Daemon) shutGates(table *lb.Table) error {
+	services := map[bpf.ServiceKey]*bpf.Guard{}
+	for _, s := range table.Services {
+		services[bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual}] = nil
+	}
+	var locals []bpf.LocalPorts
+	for _, l := range d.conns.Stats().Locals {
+		if l.Connections > 0 {
+			locals = append(locals, bpf.LocalPorts{Addr: l.Addr, PortMin: l.PortMin, PortMax: l.PortMax})
+		}
+	}
+	for _, p := range table.Pools {
+		for _, a := range p.Addrs {
+			locals = append(locals, bpf.LocalPorts{Addr: a, PortMin: p.PortMin, PortMax: p.PortMax})
+		}
+	}
+	return errors.Join(d.program.SetServices(services), d.program.SetLocals(locals))
+}
+
 // lingering returns the services that are not in table and whose connections may go on
 // for a while, with the interfaces that their addresses are on.
 func (d *Daemon) lingering(table *lb.Table) map[bpf.ServiceKey]string {

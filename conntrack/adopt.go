@@ -18,7 +18,7 @@ type Fault uint8
 const (
 	Sound     Fault = iota
 	Damaged         // its fields contradict each other, or lie in the wrong shard
-	Unlisted        // the index does not lead to it: half removed, or damaged
+	Unlisted        // the index does not lead to it
 	NoBinding       // the registry does not have its real server
 	NoLocal         // the registry does not have its local address
 	Repeated        // another connection has the same flow

@@ -79,3 +79,9 @@ func (s *Shard) slot(c *Conn) uint32 {
 
 // firstByte returns where v begins.
 func firstByte[T any](v *T) *byte { return (*byte)(unsafe.Pointer(v)) }
+
+// empty reports whether e is all zeros, which nearly all entries are.
+func (e *bindingEntry) empty() bool {
+	w := (*[8]uint64)(unsafe.Pointer(e))
+	return w[0]|w[1]|w[2]|w[3]|w[4]|w[5]|w[6]|w[7] == 0
+}

@@ -186,7 +186,7 @@ func (t *Table) adoptRegistry() (damaged int) {
 	r := &t.registry
 	for id := 1; id < maxBindings; id++ {
 		switch b := &t.bindings[id]; {
-		case *b == bindingEntry{}:
+		case b.empty():
 		case b.sum != t.bindingSum(&b.Binding) || !r.bindings.adopt(id, b.Binding):
 			*b = bindingEntry{}
 			damaged++

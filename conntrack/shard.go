@@ -146,7 +146,11 @@ func (s *Shard) Remove(c *Conn) Ended {
 func (s *Shard) drop(c *Conn) Ended {
 	e := Ended{*c}
 	slot := s.slot(c)
-	if c.State == Template {
+	if c.State.HalfOpen() {
+		s.leaveHalfOpen(c)
+	}
+	c.State = None // first, as it is what makes a slot a connection: half removed is removed
+	if e.State == Template {
 		b := s.bindings[c.Binding]
 		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
 		s.templates--
@@ -154,9 +158,6 @@ func (s *Shard) drop(c *Conn) Ended {
 		in := s.t.InboundFlow(c)
 		s.index.remove(s.t.hash(&in, inbound), slot)
 		s.disclaim(c, slot)
-	}
-	if c.State.HalfOpen() {
-		s.leaveHalfOpen(c)
 	}
 	s.refs[c.Binding]--
 	s.nodes.unlink(wheelNode(slot))

@@ -28,7 +28,7 @@ type port struct {
 }
 
 // assemble makes everything that the packet path needs, and leaves in undo how
-// to take it down. Nothing is forwarded yet: the kernel's side has no services.
+// to take it down. Nothing is forwarded yet: no worker runs.
 func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	d.xdp = bpf.Options{PinDir: pinDir(), Log: d.log}
 	if err := bpf.Probe(d.xdp, d.cfg.Dataplane.Interfaces...); err != nil {

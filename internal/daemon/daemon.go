@@ -193,7 +193,18 @@ func (d *Daemon) serve(ctx context.Context) error {
 	}
 
 	d.ward.open(d)
-	running.Go(func() { d.work(quit) })
+	// Before any worker runs: connections of an earlier fnatd bring new ones at once,
+	// which are not to go to servers that are known to be down. But packets that wait in
+	// the rings of a fnatd that is being replaced come first.
+	if d.heir != nil {
+		running.Go(func() { d.work(quit) })
+	}
+	if err := d.beginChecks(); err != nil {
+		cancel(err)
+	}
+	if d.heir == nil {
+		running.Go(func() { d.work(quit) })
+	}
 	running.Go(func() { d.drainDue(ctx) })
 	running.Go(func() { d.watchRates(ctx) })
 	running.Go(func() { d.takeNotes(ctx) })
@@ -239,13 +250,17 @@ func (d *Daemon) serve(ctx context.Context) error {
 	return nil
 }
 
-// open begins to check the real servers, and then to forward to them.
+// beginChecks begins to check the real servers.
+func (d *Daemon) beginChecks() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.check(d.engine.View().Table)
+}
+
+// open has the kernel hand over what is to be forwarded.
 func (d *Daemon) open() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.check(d.engine.View().Table); err != nil {
-		return err
-	}
 	if err := d.openGates(d.engine.View().Table); err != nil {
 		return err
 	}

@@ -19,6 +19,11 @@ func (d *Daemon) claim(table *lb.Table) error {
 		services[bpf.ServiceKey{Proto: s.Proto, Virtual: s.Virtual}] = nil
 	}
 	var locals []bpf.LocalPorts
+	if d.heir == nil { // else the table is not at hand yet, and all are in force still
+		for _, l := range d.conns.Stats().Locals {
+			locals = append(locals, bpf.LocalPorts{Addr: l.Addr, PortMin: l.PortMin, PortMax: l.PortMax})
+		}
+	}
 	for _, p := range table.Pools {
 		for _, a := range p.Addrs {
 			locals = append(locals, bpf.LocalPorts{Addr: a, PortMin: p.PortMin, PortMax: p.PortMax})

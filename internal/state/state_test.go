@@ -2,8 +2,10 @@ package state
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,6 +111,39 @@ func TestNotes(t *testing.T) {
 	clear(last[serialAt : serialAt+8])
 	if b, damaged := f.Notes(); b == nil || string(b) != "" || damaged != nil {
 		t.Errorf("half written: got %q, %v, want the ones before", b, damaged)
+	}
+}
+
+// Each bit of the header says no or says nothing; each of the notes loses these at most,
+// and never those before.
+func TestFlippedBits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	f := mustCreate(t, path)
+	long := bytes.Repeat([]byte("remember me "), 200)
+	if err := errors.Join(f.WriteNotes(long[1:]), f.WriteNotes(long), f.Publish()); err != nil {
+		t.Fatal(err)
+	}
+	used := sumAt + 4
+	for bit := range 8 * headerSize {
+		f.mem[bit/8] ^= 1 << (bit % 8)
+		if err := f.readHeader(); (err != nil) != (bit/8 < used) {
+			t.Fatalf("bit %d of the header: %v", bit, err)
+		}
+		f.mem[bit/8] ^= 1 << (bit % 8)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	at := f.place(2)
+	for i := range 10_000 {
+		bit := i
+		if i >= 8*notesHeader { // all of their header, and then anywhere
+			bit = r.IntN(8 * (notesHeader + len(long) + 100))
+		}
+		at[bit/8] ^= 1 << (bit % 8)
+		b, damaged := f.Notes()
+		if !bytes.Equal(b, long) && !(bytes.Equal(b, long[1:]) && (damaged != nil || binary.LittleEndian.Uint64(at) == 0)) {
+			t.Fatalf("bit %d: got %d bytes, %v, want these notes or, and told so, those before", bit, len(b), damaged)
+		}
+		at[bit/8] ^= 1 << (bit % 8)
 	}
 }
 

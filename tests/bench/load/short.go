@@ -22,11 +22,14 @@ type Short struct {
 	Patience time.Duration // after which one is given up
 	Warmup   time.Duration // not counted
 	Time     time.Duration // counted
+	// Enough ends the time early, when it is closed.
+	Enough <-chan struct{}
 }
 
 // A ShortResult is what came of a Short. A connection counts by when it began.
 type ShortResult struct {
 	Begun, Done, Failed int
+	Broken              int           // those of the failed that had been established
 	Elapsed             time.Duration // from the first that counts until the last has ended
 	Handshakes          Samples       // connect until it is established
 	Exchanges           Samples       // connect until the server has closed
@@ -79,6 +82,11 @@ func (r *shortRun) run(ctx context.Context) error {
 	due := start
 	r.now = start
 	for {
+		select {
+		case <-r.Enough:
+			end = start
+		default:
+		}
 		// A client that was late makes up for it: offered load does not depend on
 		// how the answers come.
 		for r.now.Before(end) && len(r.open) < r.InFlight && (r.Rate == 0 || !r.now.Before(due)) {
@@ -209,5 +217,8 @@ func (r *shortRun) end(c *conn, done bool) {
 		r.Exchanges = append(r.Exchanges, time.Since(c.began))
 	default:
 		r.Failed++
+		if c.established {
+			r.Broken++
+		}
 	}
 }

@@ -111,8 +111,10 @@ func TestKilledAndRestarted(t *testing.T) {
 
 func killedAndRestarted(b *bed) {
 	const many, size = 5000, 100 << 20
-	hash := b.nginx(0).file(b, "file", size)
-	b.nginx(1)
+	n := b.nginx(0)
+	n.file(b, "index.html", 100)
+	hash := n.file(b, "file", size)
+	b.nginx(1).file(b, "index.html", 100)
 	b.echoServer(0)
 	services := []harness.Service{b.web(0, 1), b.echoService("", 0), b.bulk(0), {Name: "file", Virtual: b.vip(81), Servers: b.to(8080, 0)}}
 	b.start(services...)
@@ -135,6 +137,11 @@ func killedAndRestarted(b *bed) {
 	if _, err := io.CopyN(h, r.Body, size/20); err != nil {
 		b.Fatal(err)
 	}
+
+	b.eventually("iperf3's two connections are there as well", func() bool {
+		s, err := b.lb.Ctl.Stats(b.Context())
+		return err == nil && s.Table.Connections >= many+4
+	})
 
 	b.kill()
 	b.start(services...)

@@ -56,7 +56,7 @@ func (b *bed) end(args ...string) string {
 
 func cleanRestartKeeps(b *bed) {
 	const many = 200
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.start(b.web(0))
 	if s := answer[ctl.Status](b, "status"); s.Start.Adopted || s.State.Adoptions != 0 || s.State.Path != harness.State(b.dir) || s.Workers != b.Queues {
 		b.Errorf("first start: got %+v, want nothing adopted", s)
@@ -97,7 +97,7 @@ func cleanRestartKeeps(b *bed) {
 }
 
 func stopForgets(b *bed) {
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.start(b.web(0))
 	b.request(b.kept(10, 80))
 	b.contains(b.end("--forget"), "stops with 10 connections; the next one begins with none")
@@ -136,7 +136,7 @@ func downStaysDown(b *bed) {
 	if after := health(); after.State != ctl.HealthDown || !after.Since.Equal(before.Since) || strings.Contains(b.lb.Log(), "real server is") {
 		b.Errorf("after some checks: got %+v, want it down without a change\n%s", after, b.lb.Log())
 	}
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.becomes("web", "up up")
 }
 
@@ -166,7 +166,7 @@ func drainOutlastsRestart(b *bed) {
 }
 
 func countersGoOn(b *bed) {
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.start(b.web(0))
 	conns := b.kept(100, 80)
 	b.request(conns)
@@ -264,7 +264,7 @@ func (b *bed) inTable(conns []net.Conn) []net.Conn {
 
 func anotherSize(b *bed) {
 	const many, small = 200, 150
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.start(b.web(0))
 	conns := b.kept(many, 80)
 	b.request(conns)
@@ -292,7 +292,7 @@ func anotherSize(b *bed) {
 }
 
 func badStateIsRefused(b *bed) {
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.start(b.web(0))
 	b.stop()
 	if err := os.WriteFile(harness.State(b.dir), []byte("not a state"), 0o600); err != nil {

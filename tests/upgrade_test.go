@@ -27,8 +27,8 @@ func TestUpgrade(t *testing.T) {
 }
 
 func upgradedInTraffic(b *bed) {
-	b.nginx(0)
-	b.nginx(1)
+	b.nginx(0).file(b, "index.html", 100)
+	b.nginx(1).file(b, "index.html", 100)
 	b.start(b.web(0, 1), b.streamService())
 	conns := b.kept(500, 80)
 	b.request(conns)
@@ -63,7 +63,7 @@ func (b *bed) streamService() harness.Service {
 // fnatd goes on, and nothing is lost but packets.
 func TestUpgradeToTheBad(t *testing.T) {
 	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	b.start(b.web(0))
 	conns := b.kept(100, 80)
 	b.request(conns)
@@ -137,8 +137,8 @@ func (b *bed) knock() (stop func()) {
 // in force then, and what it cannot is refused.
 func TestUpgradeWithAnotherConfiguration(t *testing.T) {
 	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 2)
-	b.nginx(0)
-	b.nginx(1)
+	b.nginx(0).file(b, "index.html", 100)
+	b.nginx(1).file(b, "index.html", 100)
 	b.start(b.web(0))
 	conns := b.kept(10, 80)
 	b.request(conns)
@@ -169,7 +169,7 @@ func TestUpgradeWithAnotherConfiguration(t *testing.T) {
 // than that it shall reload.
 func TestUpgradeBySignal(t *testing.T) {
 	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
-	b.nginx(0)
+	b.nginx(0).file(b, "index.html", 100)
 	binary := filepath.Join(b.dir, "fnatd")
 	install := func() {
 		content, err := os.ReadFile(bin + "/fnatd")

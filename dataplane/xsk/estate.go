@@ -3,6 +3,8 @@ package xsk
 import (
 	"fmt"
 	"math/bits"
+
+	"golang.org/x/sys/unix"
 )
 
 // An Estate is what the owner of a UMEM knows and neither the kernel nor the shared
@@ -71,6 +73,19 @@ func (u *UMEM) Bequeath() (Estate, []int, error) {
 		fds = append(fds, s.fd)
 	}
 	return e, fds, nil
+}
+
+// Heritable returns why no other process can go on with the socket, or nil.
+func (s *Socket) Heritable() error {
+	off, err := option[unix.XDPMmapOffsets](s.fd, unix.XDP_MMAP_OFFSETS)
+	if err != nil {
+		return fmt.Errorf("ring offsets: %w", err)
+	}
+	r, _, err := mapRing[Desc](s.fd, unix.XDP_PGOFF_RX_RING, off.Rx, s.umem.ringSize, false)
+	if err != nil {
+		return fmt.Errorf("rings: %w (Linux 6.4 and newer map those of a bound socket)", err)
+	}
+	return r.unmap()
 }
 
 func (s *Socket) estate() SocketEstate {

@@ -20,6 +20,8 @@ import (
 	"github.com/fnatd/fnatd/internal/unit"
 )
 
+// The conversation is told in message; what was not done, in ARCHITECTURE.md.
+
 // HeirVariable is the environment variable by which a fnatd that is to take another
 // one's place is told the descriptor of their conversation.
 const HeirVariable = "FNATD_HEIR"
@@ -103,6 +105,9 @@ func (d *Daemon) startSuccessor(binary string) (s *successor, err error) {
 	if !filepath.IsAbs(binary) {
 		return nil, errors.New("want an absolute path")
 	}
+	if err := d.heritable(); err != nil {
+		return nil, err
+	}
 	w, other, err := newWire()
 	if err != nil {
 		return nil, err
@@ -125,6 +130,18 @@ func (d *Daemon) startSuccessor(binary string) (s *successor, err error) {
 		return nil, s.end(err)
 	}
 	return s, nil
+}
+
+// heritable returns why no other process can go on with the sockets, or nil.
+func (d *Daemon) heritable() (err error) {
+	d.fleet.mu.RLock()
+	defer d.fleet.mu.RUnlock()
+	d.fleet.each(func(_ spot, s *xsk.Socket) {
+		if err == nil {
+			err = s.Heritable()
+		}
+	})
+	return err
 }
 
 // end ends the process, and returns what was wrong with it.

@@ -133,6 +133,36 @@ func (b *bed) knock() (stop func()) {
 	return func() { close(quit); <-done }
 }
 
+// TestUpgradeInMemoryOnly has a state without a path: it passes to another process, and
+// to the old one when that has to begin anew.
+func TestUpgradeInMemoryOnly(t *testing.T) {
+	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
+	b.nginx(0).file(b, "index.html", 100)
+	config := harness.Config(b.Rig, b.dir, "", b.web(0))
+	config = strings.Replace(config, "[daemon]\n", "[daemon]\nstate = \"\"\n", 1)
+	var err error
+	if b.lb, err = harness.Start(b.Rig, bin+"/fnatd", b.dir, config); err != nil {
+		t.Fatal(err)
+	}
+	conns := b.kept(10, 80)
+	b.request(conns)
+	if _, err := b.lb.Upgrade(""); err != nil {
+		t.Fatal(err)
+	}
+	b.request(conns)
+	bad := filepath.Join(b.dir, "ends_in_service")
+	if out, err := exec.Command("go", "build", "-o", bad, "./testdata/heir").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := b.lb.Upgrade(bad); err == nil || !strings.Contains(err.Error(), "starts again") {
+		t.Errorf("got %v, want it refused", err)
+	}
+	b.request(conns)
+	if s, err := b.lb.Ctl.Status(b.Context()); err != nil || s.State.Path != "" {
+		t.Errorf("status %+v, %v, want no path", s, err)
+	}
+}
+
 // TestUpgradeWithAnotherConfiguration reads the file anew: what a reload can change is
 // in force then, and what it cannot is refused.
 func TestUpgradeWithAnotherConfiguration(t *testing.T) {

@@ -228,6 +228,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 	}
 	running.Go(func() { d.watch(ctx) })
 	d.attend(ctx)
+	d.upgrading.Lock() // whoever is to take over does, or does not
 	if !d.owns() {
 		<-d.left
 		return nil

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"encoding/json"
 	"math"
 	"time"
 
@@ -95,4 +96,29 @@ func (e *Engine) Remember(g *Guard, m *GuardMemory) {
 		g.cells[0].counters[event].Add(n)
 	}
 	g.settle(time.Now())
+}
+
+// MarshalJSON writes the counts by their labels, since another process may number them
+// differently.
+func (c GuardCounts) MarshalJSON() ([]byte, error) {
+	by := map[string]uint64{}
+	for e, n := range c {
+		if n > 0 {
+			by[GuardEvent(e).String()] = n
+		}
+	}
+	return json.Marshal(by)
+}
+
+// UnmarshalJSON is the inverse of MarshalJSON; labels that it does not know are passed
+// over.
+func (c *GuardCounts) UnmarshalJSON(b []byte) error {
+	var by map[string]uint64
+	if err := json.Unmarshal(b, &by); err != nil {
+		return err
+	}
+	for e := range c {
+		c[e] = by[GuardEvent(e).String()]
+	}
+	return nil
 }

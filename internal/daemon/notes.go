@@ -26,10 +26,38 @@ const (
 type notes struct {
 	Began    time.Time         // when the state was made
 	Adopted  int               // times that a fnatd went on with it
-	Counts   dataplane.Counts  // of all workers
+	Counts   countNotes        // of all workers
 	Homes    map[string]string // interface of each local address
 	Services []serviceNotes
 	Drains   []drainNotes
+}
+
+// countNotes are counters by their labels: another fnatd may number them differently.
+type countNotes struct{ Drops, Events map[string]uint64 }
+
+func noteCounts(c *dataplane.Counts) countNotes {
+	n := countNotes{map[string]uint64{}, map[string]uint64{}}
+	for why, count := range c.Drops {
+		if count > 0 {
+			n.Drops[packet.Reason(why).String()] = count
+		}
+	}
+	for event, count := range c.Events {
+		if count > 0 {
+			n.Events[dataplane.Event(event).String()] = count
+		}
+	}
+	return n
+}
+
+func (n *countNotes) counts() (c dataplane.Counts) {
+	for why := range c.Drops {
+		c.Drops[why] = n.Drops[packet.Reason(why).String()]
+	}
+	for event := range c.Events {
+		c.Events[event] = n.Events[dataplane.Event(event).String()]
+	}
+	return c
 }
 
 type serviceNotes struct {
@@ -107,7 +135,8 @@ func (d *Daemon) noted(err error) {
 // gatherNotes returns what is to be remembered. The caller holds d.mu.
 func (d *Daemon) gatherNotes() *notes {
 	v := d.engine.View()
-	n := &notes{Began: d.notes.Began, Adopted: d.notes.Adopted, Counts: d.sum(), Homes: map[string]string{}}
+	sum := d.sum()
+	n := &notes{Began: d.notes.Began, Adopted: d.notes.Adopted, Counts: noteCounts(&sum), Homes: map[string]string{}}
 	for a, home := range d.homes {
 		n.Homes[a.Netip().String()] = home
 	}
@@ -160,7 +189,7 @@ type annotated interface{ Notes() ([]byte, error) }
 // recall gives everything that has just been made what the notes say of it. The health
 // of servers is given when the checks begin.
 func (d *Daemon) recall() {
-	d.recalled = d.notes.Counts
+	d.recalled = d.notes.Counts.counts()
 	for a, home := range d.notes.Homes {
 		if addr, err := netip.ParseAddr(a); err == nil {
 			d.homes[packet.AddrFromNetip(addr)] = home

@@ -3,6 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,5 +37,40 @@ func TestNotesHaveRoom(t *testing.T) {
 	defer f.Close()
 	if err := f.WriteNotes(b); err != nil {
 		t.Errorf("%d bytes: %v", len(b), err)
+	}
+}
+
+// TestNotesNameTheirCounters has counters come back by their labels, whatever their
+// numbers were.
+func TestNotesNameTheirCounters(t *testing.T) {
+	var c dataplane.Counts
+	var g dataplane.GuardCounts
+	for i := range c.Drops {
+		c.Drops[i] = uint64(100 + i)
+	}
+	for i := range c.Events {
+		c.Events[i] = uint64(i) // and none of the first
+	}
+	for i := range g {
+		g[i] = uint64(200 + i)
+	}
+	b, err := json.Marshal(&notes{Counts: noteCounts(&c), Services: []serviceNotes{{Guard: &dataplane.GuardMemory{Counts: g}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, label := range []string{`"no_conn":`, `"conn_expired":`, `"bad_ack":`} {
+		if !strings.Contains(string(b), label) {
+			t.Errorf("no %s in %s", label, b)
+		}
+	}
+	var n notes
+	if err := json.Unmarshal([]byte(strings.Replace(string(b), `"no_conn":`, `"of_another_version":1,"no_conn":`, 1)), &n); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Counts.counts(); got != c {
+		t.Errorf("got %+v, want %+v", got, c)
+	}
+	if got := n.Services[0].Guard.Counts; got != g {
+		t.Errorf("got %+v, want %+v", got, g)
 	}
 }

@@ -3,7 +3,9 @@ package unit
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -40,4 +42,11 @@ func FeedWatchdog(ctx context.Context, period time.Duration, well func() bool) {
 			}
 		}
 	}
+}
+
+// Successor returns an environment for a process that is to take this one's place
+// under the service manager, to be named to it by MAINPID=: without the name of this
+// process, so that it feeds the watchdog itself.
+func Successor(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "WATCHDOG_PID=") })
 }

@@ -64,7 +64,8 @@ func (d *Daemon) Upgrade(ctx context.Context, binary string) (a ctl.Upgrade, err
 		return ctl.Upgrade{}, fmt.Errorf("%s: %w", binary, err)
 	}
 	d.log.Info("upgrade done", "by", by, "pid", a.PID, "version", a.Version, "gap", time.Duration(a.GapSeconds*float64(time.Second)).Round(10*time.Microsecond))
-	unit.Notify(fmt.Sprintf("READY=1\nMAINPID=%d", a.PID))
+	// Its own word was not heard, where only the main process has a say (NotifyAccess=main).
+	unit.Notify(fmt.Sprintf("MAINPID=%d\nREADY=1", a.PID))
 	return a, nil
 }
 
@@ -115,9 +116,7 @@ func (d *Daemon) startSuccessor(binary string) (s *successor, err error) {
 	s = &successor{wire: w, cmd: exec.Command(binary, "-c", d.opts.ConfigFile), ended: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = os.Stdout, os.Stderr
 	s.cmd.ExtraFiles = []*os.File{other}
-	// The first of ExtraFiles; and that the watchdog is fed by another process from now on,
-	// the service manager is told, so this one's number says nothing.
-	s.cmd.Env = append(os.Environ(), HeirVariable+"=3", unit.WatchdogPID+"=")
+	s.cmd.Env = append(unit.Successor(os.Environ()), HeirVariable+"=3") // the first of ExtraFiles
 	err = s.cmd.Start()
 	other.Close() // or its end would not show in the conversation
 	if err != nil {

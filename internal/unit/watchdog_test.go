@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -33,6 +34,16 @@ func TestWatchdogPeriod(t *testing.T) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+func TestSuccessor(t *testing.T) {
+	env := []string{"A=1", "WATCHDOG_PID=4711", "WATCHDOG_USEC=5000000"}
+	if got, want := Successor(env), []string{"A=1", "WATCHDOG_USEC=5000000"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if env[1] != "WATCHDOG_PID=4711" {
+		t.Errorf("the environment itself has become %q", env)
 	}
 }
 

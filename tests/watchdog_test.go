@@ -21,10 +21,12 @@ import (
 	"github.com/fnatd/fnatd/tests/harness"
 )
 
-// A manager stands for systemd: it hears what fnatd has to say.
+// A manager stands for systemd: it hears what fnatd has to say. As with NotifyAccess=main
+// it hears one process alone, which may name another one to be heard from then on.
 type manager struct {
 	*bed
 	*net.UnixConn
+	main int32
 }
 
 // startManaged runs fnatd as systemd would, with this long a watchdog.
@@ -36,24 +38,57 @@ func (b *bed) startManaged(watchdog time.Duration) *manager {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { l.Close() })
-	cmd := b.Balancer.Command(context.Background(), bin+"/fnatd", "-c", harness.ConfigFile(b.dir))
+	raw, err := l.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := b.Balancer.Command(context.Background(), "sh", "-c", `WATCHDOG_PID=$$ exec "$0" "$@"`, bin+"/fnatd", "-c", harness.ConfigFile(b.dir))
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path, fmt.Sprintf("WATCHDOG_USEC=%d", watchdog.Microseconds()))
 	if b.lb, err = harness.StartCommand(b.Rig, cmd, b.dir, harness.Config(b.Rig, b.dir, "", b.web(0))); err != nil {
 		b.Fatal(err)
 	}
-	return &manager{b, l}
+	return &manager{b, l, int32(b.lb.PID())}
 }
 
 // hear returns what fnatd says next, or nothing if it keeps silent for so long.
 func (m *manager) hear(patience time.Duration) string {
 	m.Helper()
-	buf := make([]byte, 64)
 	m.SetReadDeadline(time.Now().Add(patience))
-	n, err := m.Read(buf)
-	if err != nil && !os.IsTimeout(err) {
+	buf, oob := make([]byte, 64), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	for {
+		n, _, _, _, err := m.ReadMsgUnix(buf, oob)
+		if os.IsTimeout(err) {
+			return ""
+		}
+		if err != nil {
+			m.Fatal(err)
+		}
+		said, from := string(buf[:n]), m.sender(oob)
+		if from != m.main {
+			continue
+		}
+		if _, pid, named := strings.Cut(said, "MAINPID="); named {
+			fmt.Sscan(pid, &m.main)
+		}
+		return said
+	}
+}
+
+// sender returns the process that sent a datagram, by its control message.
+func (m *manager) sender(oob []byte) (pid int32) {
+	m.Helper()
+	all, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(all) != 1 {
+		m.Fatalf("got %d control messages, %v", len(all), err)
+	}
+	cred, err := unix.ParseUnixCredentials(&all[0])
+	if err != nil {
 		m.Fatal(err)
 	}
-	return string(buf[:n])
+	return cred.Pid
 }
 
 // TestWatchdog has fnatd feed systemd's watchdog while its worker works, and only
@@ -101,6 +136,40 @@ func TestWatchdog(t *testing.T) {
 	}
 	b.start(b.web(0))
 	b.connect(accepted).exchange()
+}
+
+// TestWatchdogOverAnUpgrade has another process take over, which systemd must come to
+// know as the one that is ready, and that feeds the watchdog from then on.
+func TestWatchdogOverAnUpgrade(t *testing.T) {
+	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
+	const interval = 2 * time.Second
+	m := b.startManaged(interval)
+	// next returns what is said next besides that all is well, which may not be left out.
+	next := func() (said string) {
+		for said = "WATCHDOG=1"; said == "WATCHDOG=1"; {
+			said = m.hear(interval)
+		}
+		return said
+	}
+	if got := next(); got != "READY=1" {
+		t.Fatalf("got %q, want READY=1", got)
+	}
+	for range 2 {
+		before := b.lb.PID()
+		if _, err := b.lb.Upgrade(""); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"RELOADING=1", fmt.Sprintf("READY=1\nMAINPID=%d", b.lb.PID())} {
+			if got := next(); got != want {
+				t.Errorf("pid %d: got %q, want %q", before, got, want)
+			}
+		}
+		for range 4 {
+			if got := m.hear(interval); got != "WATCHDOG=1" {
+				t.Fatalf("pid %d has taken over: got %q, want WATCHDOG=1", m.main, got)
+			}
+		}
+	}
 }
 
 // worker returns the thread of fnatd's one worker: the one that sleeps in ppoll(2),

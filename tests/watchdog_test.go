@@ -70,7 +70,9 @@ func (m *manager) hear(patience time.Duration) string {
 		if from != m.main {
 			continue
 		}
-		fmt.Sscanf(said, "MAINPID=%d", &m.main)
+		if _, pid, named := strings.Cut(said, "MAINPID="); named {
+			fmt.Sscan(pid, &m.main)
+		}
 		return said
 	}
 }

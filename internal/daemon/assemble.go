@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fnatd/fnatd/config"
@@ -45,6 +46,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := errors.Join(d.checkQueues(counts), checkCPUs(d.settings.CPUs, d.cpus)); err != nil {
 		return err
 	}
+	loaded := d.loadProgram(undo)
 	if err := d.openState(undo); err != nil {
 		return err
 	}
@@ -64,7 +66,10 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	}
 	undo.add(d.addresses.Close)
 
-	if err := d.attach(table, undo); err != nil {
+	if err := loaded(); err != nil {
+		return err
+	}
+	if err := d.attach(table); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
@@ -104,19 +109,32 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	return nil
 }
 
-// attach loads the XDP program and puts it on every port. As it has no sockets yet, it
-// drops what is balanced.
-func (d *Daemon) attach(table *lb.Table, undo *cleanup) (err error) {
-	if d.program, err = bpf.Load(d.xdp); err != nil {
-		return err
-	}
+// loadProgram loads the XDP program, which keeps one processor busy verifying it, while
+// the connections of an earlier fnatd are adopted. The result waits until that is done.
+func (d *Daemon) loadProgram(undo *cleanup) (loaded func() error) {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		d.program, err = bpf.Load(d.xdp)
+		done <- err
+	}()
+	loaded = sync.OnceValue(func() error { return <-done })
 	undo.add(func() error {
+		if loaded() != nil {
+			return nil // whoever waited has reported it
+		}
 		err := d.program.Close(false)
 		if d.program.Pinned() {
 			err = errors.Join(err, removePinDir(d.xdp.PinDir))
 		}
 		return err
 	})
+	return loaded
+}
+
+// attach puts the XDP program on every port. As it has no sockets yet, it drops what is
+// balanced.
+func (d *Daemon) attach(table *lb.Table) error {
 	if err := d.shutGates(table); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fnatd/fnatd/config"
@@ -45,6 +46,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := errors.Join(d.checkQueues(counts), checkCPUs(d.settings.CPUs, d.cpus)); err != nil {
 		return err
 	}
+	loaded := d.loadProgram(undo)
 	if d.heir == nil {
 		if err := d.openState(undo); err != nil {
 			return err
@@ -66,7 +68,10 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	}
 	undo.add(d.addresses.Close)
 
-	if err := d.loadProgram(table, undo); err != nil {
+	if err := loaded(); err != nil {
+		return err
+	}
+	if err := d.claimAll(table, undo); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
@@ -121,21 +126,35 @@ func (d *Daemon) haveQueues(table *lb.Table, counts []int) error {
 	return d.openQueues(counts)
 }
 
-// loadProgram loads the XDP program, which then knows what belongs to table.
-func (d *Daemon) loadProgram(table *lb.Table, undo *cleanup) (err error) {
+// loadProgram loads the XDP program, which keeps one processor busy verifying it, while
+// the connections of an earlier fnatd are adopted. The result waits until that is done.
+func (d *Daemon) loadProgram(undo *cleanup) (loaded func() error) {
 	if d.heir != nil {
 		d.xdp.PinLock = d.heir.pinLock
 	}
-	if d.program, err = bpf.Load(d.xdp); err != nil {
-		return err
-	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		d.program, err = bpf.Load(d.xdp)
+		done <- err
+	}()
+	loaded = sync.OnceValue(func() error { return <-done })
 	undo.add(func() error {
+		if loaded() != nil {
+			return nil // whoever waited has reported it
+		}
 		err := d.program.Close(false)
 		if d.program.Pinned() {
 			err = errors.Join(err, removePinDir(d.xdp.PinDir))
 		}
 		return err
 	})
+	return loaded
+}
+
+// claimAll has the program know what belongs to table before it is attached, and that
+// fnatd lives.
+func (d *Daemon) claimAll(table *lb.Table, undo *cleanup) error {
 	end, err := d.lifeline.hold(d)
 	if err != nil {
 		return err

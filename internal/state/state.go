@@ -104,9 +104,8 @@ func (f *File) lock() error {
 	return err
 }
 
-// mapIn maps the file. Whoever adopts a table touches all of it, and to take the faults
-// one by one would be most of the time until it forwards: 550 ms instead of 11 for a
-// million connections, in a virtual machine. A file with a name has its memory already.
+// mapIn maps the file. Whoever adopts a table touches all of it, and one by one the page
+// faults are a third of that time. A file with a name has all its memory already.
 func (f *File) mapIn(size int) (err error) {
 	flags := unix.MAP_SHARED
 	if f.path != "" {

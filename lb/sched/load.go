@@ -31,6 +31,13 @@ func (l *Load) Opened() {
 	}
 }
 
+// Inherited counts connections that another process has opened.
+func (l *Load) Inherited(active, inactive int32) {
+	l.Active.Add(active)
+	l.Inactive.Add(inactive)
+	l.high.Store(max(l.high.Load(), l.total()))
+}
+
 // Activated moves a connection from inactive to active.
 func (l *Load) Activated() {
 	l.Active.Add(1)

@@ -24,6 +24,19 @@ func TestLoadCounts(t *testing.T) {
 	}
 }
 
+func TestLoadInherited(t *testing.T) {
+	var l Load
+	l.Inherited(7, 4)
+	if a, i := l.Active.Load(), l.Inactive.Load(); a != 7 || i != 4 {
+		t.Errorf("active %d, inactive %d; want 7, 4", a, i)
+	}
+	l.Closed(true)
+	l.Closed(true)
+	if !l.Over(10, 4) { // as if they had been opened here
+		t.Error("the threshold that was reached is forgotten")
+	}
+}
+
 // Each step changes the connections by so many and says whether the server then
 // counts as overloaded.
 func TestLoadOver(t *testing.T) {

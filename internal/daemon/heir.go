@@ -119,6 +119,7 @@ func (h *heir) inherit(d *Daemon, table *lb.Table, counts []int) error {
 		p.sends = bpf.Sends(p.index, p.xdp)
 	}
 	d.meet(&lb.Table{}, table)
+	d.state.Touch()
 	if err := h.wire.send(&message{Kind: kindReady}); err != nil {
 		return err
 	}

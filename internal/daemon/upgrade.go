@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -351,15 +352,17 @@ func since(before, now map[spot]xsk.Progress) (taken, queued uint32) {
 func (d *Daemon) beginAnew(s *successor, why error) error {
 	why = s.end(why)
 	env := os.Environ()
+	var left *os.File
 	if d.state.Path() == "" { // it is nowhere else
 		if f, err := d.state.Duplicate(); err == nil {
 			_, _ = unix.FcntlInt(f.Fd(), unix.F_SETFD, 0) // it stays open
-			env = append(env, fmt.Sprintf("%s=%d", StateVariable, f.Fd()))
+			env, left = append(env, fmt.Sprintf("%s=%d", StateVariable, f.Fd())), f
 		}
 	}
 	go func() {
 		time.Sleep(answerTime)
 		err := syscall.Exec("/proc/self/exe", os.Args, env)
+		runtime.KeepAlive(left) // or the collector would close it before
 		d.log.Error("upgrade failed, and this fnatd cannot start again", "error", err)
 		os.Exit(1) // the service manager can
 	}()

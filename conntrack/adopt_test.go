@@ -22,7 +22,7 @@ func memory(size int) []byte {
 func tableIn(t testing.TB, c Config) (*Table, []byte) {
 	t.Helper()
 	mem := memory(Measure(c).Memory())
-	tb, err := NewIn(c, mem)
+	tb, err := New(c, mem)
 	if err != nil {
 		t.Fatal(err)
 	}

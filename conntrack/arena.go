@@ -1,11 +1,6 @@
 package conntrack
 
-import (
-	"fmt"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "unsafe"
 
 // Bytes that each part takes in the arena. A test holds them to their cache
 // lines.
@@ -20,44 +15,6 @@ const (
 	shardBytes   = int(unsafe.Sizeof(Shard{}))
 	cacheLine    = 64
 )
-
-// hugePage is the size of the huge pages that mapArena asks for.
-const hugePage = 2 << 20
-
-// mapArena returns at least size bytes of zeroed memory behind a file
-// descriptor, which the garbage collector never sees. If the host has enough
-// huge pages set aside they are used: at a million connections most lookups miss
-// the TLB too, unless pages are huge. Otherwise the kernel provides pages as they
-// are first touched, and makes them huge where it is configured to.
-func mapArena(size int) ([]byte, error) {
-	size = (size + hugePage - 1) &^ (hugePage - 1)
-	if mem, err := mapShared(size, unix.MFD_HUGETLB|unix.MFD_HUGE_2MB); err == nil {
-		return mem, nil
-	}
-	mem, err := mapShared(size, 0)
-	if err != nil {
-		return nil, fmt.Errorf("connection table: %d bytes: %w (lower max_connections)", size, err)
-	}
-	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // a host that has none to give is no error
-	return mem, nil
-}
-
-// mapShared maps a new memory file of the given size and memfd_create flags.
-func mapShared(size, flags int) ([]byte, error) {
-	fd, err := unix.MemfdCreate("fnatd-conntrack", unix.MFD_CLOEXEC|flags)
-	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
-	}
-	defer unix.Close(fd) // the mapping keeps the memory
-	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		return nil, fmt.Errorf("ftruncate: %w", err)
-	}
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
-	}
-	return mem, nil
-}
 
 // carve takes n values of type T, which has no pointers, from the front of mem
 // and returns them and the rest of mem, aligned to a cache line.

@@ -11,11 +11,11 @@ import (
 // benchTable returns a table with n connections and, in random order, the flows
 // of both directions of some of them.
 func benchTable(b *testing.B, n int) (*Table, []packet.Flow) {
-	tb, err := New(Config{MaxConnections: n + 1024, HashKey: testKey})
+	c := Config{MaxConnections: n + 1024, HashKey: testKey}
+	tb, err := New(c, mapped(b, c))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { tb.Close() })
 	binding := make([]BindingID, 100)
 	for i := range binding {
 		real := packet.Endpoint{Addr: packet.AddrFrom4([]byte{10, 0, 2, byte(i)}), Port: 8080}
@@ -120,11 +120,11 @@ func BenchmarkInsertRemove(b *testing.B) {
 // connection goes, a new one comes.
 func BenchmarkReserve(b *testing.B) {
 	const n = 100_000
-	tb, err := New(Config{MaxConnections: n, HashKey: testKey})
+	c := Config{MaxConnections: n, HashKey: testKey}
+	tb, err := New(c, mapped(b, c))
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer tb.Close()
 	id := mustBind(b, tb, packet.ProtoTCP, virtual, real1)
 	l := []LocalID{mustAddLocal(b, tb, "10.0.1.1", 1024, 65535), mustAddLocal(b, tb, "10.0.1.2", 1024, 65535)}
 	b.ReportAllocs()

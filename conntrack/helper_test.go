@@ -6,6 +6,7 @@ import (
 
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/internal/state"
 )
 
 // testKey makes runs repeatable.
@@ -29,6 +30,17 @@ func newTestTable(t testing.TB, c Config) *Table {
 		}
 	})
 	return tb
+}
+
+// mapped returns memory as fnatd has it, in huge pages where there are some.
+func mapped(t testing.TB, c Config) []byte {
+	t.Helper()
+	f, err := state.Create("", Measure(c).Memory(), state.Secrets{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f.Table()
 }
 
 func endpoint(s string) packet.Endpoint { return packet.EndpointFrom(netip.MustParseAddrPort(s)) }

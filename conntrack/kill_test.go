@@ -226,7 +226,7 @@ func TestAdoptAfterKillsAtAnyInstant(t *testing.T) {
 	}
 	mem := shared(t, files[0], Measure(churnConfig).Memory())
 	l := ledgerIn(shared(t, files[1], ledgerBytes))
-	tb, err := NewIn(churnConfig, mem)
+	tb, err := New(churnConfig, mem)
 	if err != nil {
 		t.Fatal(err)
 	}

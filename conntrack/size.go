@@ -23,7 +23,7 @@ type Size struct {
 // included but the ports.
 func (z Size) PerConnection() float64 { return float64(z.Total) / float64(z.Connections) }
 
-// Measure returns the size of the table that New(c) would make. It allocates
+// Measure returns the size of the table that New makes of c. It allocates
 // nothing.
 func Measure(c Config) Size {
 	c = c.withDefaults()

@@ -54,12 +54,12 @@ func TestNew(t *testing.T) {
 		{}, {MaxConnections: -1}, {MaxConnections: 10, Shards: 3}, {MaxConnections: 10, Shards: -2},
 		{MaxConnections: 10, Shards: 1 << 13},
 	} {
-		if tb, err := New(c); err == nil {
+		if _, err := New(c, nil); err == nil {
 			t.Errorf("%+v: no error", c)
-			tb.Close()
 		}
 	}
-	tb, err := New(Config{MaxConnections: 1000})
+	c := Config{MaxConnections: 1000}
+	tb, err := New(c, mapped(t, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +72,5 @@ func TestNew(t *testing.T) {
 	}
 	if err := tb.Check(); err != nil {
 		t.Error(err)
-	}
-	for range 2 {
-		if err := tb.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }

@@ -20,8 +20,6 @@ import (
 	"math/bits"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fnatd/fnatd/internal/siphash"
 )
 
@@ -53,7 +51,6 @@ type Table struct {
 	locals    []localEntry    // by LocalID
 	oldest    []atomic.Uint32 // by shard: the age of its oldest half-open connection
 	registry  registry
-	mem       []byte // the arena, if it is mapped
 	max       int64
 
 	_    [cacheLine]byte
@@ -61,24 +58,10 @@ type Table struct {
 	_    [cacheLine]byte
 }
 
-// New returns an empty table.
-func New(c Config) (*Table, error) {
-	if err := c.validate(); err != nil {
-		return nil, err
-	}
-	mem, err := mapArena(Measure(c).Memory())
-	if err != nil {
-		return nil, err
-	}
-	t := newTable(c.withDefaults(), mem)
-	t.mem = mem
-	return t, nil
-}
-
-// NewIn returns an empty table in mem, which is zeroed, aligned to a cache line and as
+// New returns an empty table in mem, which is zeroed, aligned to a cache line and as
 // large as Measure(c).Memory() says. The memory stays the caller's, and must stay
 // mapped while the table is used.
-func NewIn(c Config, mem []byte) (*Table, error) {
+func New(c Config, mem []byte) (*Table, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -126,16 +109,6 @@ func newTable(c Config, mem []byte) *Table {
 		}
 	}
 	return t
-}
-
-// Close gives the table's memory back. Nothing of the table may be used after.
-func (t *Table) Close() error {
-	mem := t.mem
-	t.mem = nil
-	if mem == nil {
-		return nil
-	}
-	return unix.Munmap(mem)
 }
 
 func (c Config) validate() error {

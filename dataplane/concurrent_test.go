@@ -65,11 +65,7 @@ func (p *source) Complete() int {
 // checks that what they share adds up in the end.
 func TestWorkersShareATable(t *testing.T) {
 	w := newWorld(t, twoServers)
-	conns, err := conntrack.New(conntrack.Config{MaxConnections: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conns.Close()
+	conns := newConns(t, conntrack.Config{MaxConnections: 1000})
 	cfg := Config{Conns: conns, Router: lockedRouter{fakeRouter: w.router, mu: new(sync.Mutex)}, Epoch: time.Now()}
 	for i := range 3 {
 		umem, err := xsk.NewUMEM(xsk.Config{Frames: 512})

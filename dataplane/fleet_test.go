@@ -52,11 +52,7 @@ func (y *yard) queues(workers, left int) (all []Queue) {
 // and a reload never waits for a worker that does not run.
 func TestReshape(t *testing.T) {
 	w := newWorld(t, twoServers)
-	conns, err := conntrack.New(conntrack.Config{MaxConnections: 20_000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conns.Close()
+	conns := newConns(t, conntrack.Config{MaxConnections: 20_000})
 	y := &yard{TB: t}
 	tables := []*lb.Table{w.compile(twoServers, nil)}
 	tables = append(tables, w.compile(tcpService, tables[0]))

@@ -33,11 +33,7 @@ func TestSilence(t *testing.T) {
 	w := newWorld(t, tcpService)
 	table := w.compile(tcpService, nil)
 	synctest.Test(t, func(t *testing.T) {
-		conns, err := conntrack.New(conntrack.Config{MaxConnections: 1000})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conns.Close()
+		conns := newConns(t, conntrack.Config{MaxConnections: 1000})
 		queues := func(stuck ...chan struct{}) (all []Queue) {
 			for _, s := range stuck {
 				p := &stickyPort{source{umem: w.umem, rand: rand.New(rand.NewPCG(0, 0))}, s}

@@ -13,6 +13,7 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/packettest"
 	"github.com/fnatd/fnatd/internal/siphash"
+	"github.com/fnatd/fnatd/internal/state"
 	"github.com/fnatd/fnatd/lb"
 )
 
@@ -205,12 +206,9 @@ func newWorld(t testing.TB, services string, options ...option) *world {
 	for i := range w.sides {
 		cfg.Queues = append(cfg.Queues, w.newSide(&w.sides[i]))
 	}
-	var err error
-	if w.conns, err = conntrack.New(table); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.conns.Close() })
+	w.conns = newConns(t, table)
 	cfg.Conns = w.conns
+	var err error
 	if w.engine, err = New(cfg, w.compile(services, nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -220,6 +218,21 @@ func newWorld(t testing.TB, services string, options ...option) *world {
 	}
 	w.side = w.sides[0]
 	return w
+}
+
+// newConns returns an empty connection table, in memory as fnatd has it.
+func newConns(t testing.TB, c conntrack.Config) *conntrack.Table {
+	t.Helper()
+	f, err := state.Create("", conntrack.Measure(c).Memory(), state.Secrets{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	conns, err := conntrack.New(c, f.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conns
 }
 
 // newSide makes the queues of a worker.

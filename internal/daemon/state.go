@@ -54,7 +54,7 @@ func (d *Daemon) openState(undo *cleanup) error {
 		return err
 	}
 	undo.add(d.state.Close)
-	if d.conns, err = conntrack.NewIn(size, d.state.Table()); err != nil {
+	if d.conns, err = conntrack.New(size, d.state.Table()); err != nil {
 		return err
 	}
 	d.notes.Began = began

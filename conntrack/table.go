@@ -15,7 +15,6 @@ package conntrack
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"sync/atomic"
@@ -128,10 +127,7 @@ func (c Config) withDefaults() Config {
 	if c.HashKey == (siphash.Key{}) {
 		var b [16]byte
 		rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-		c.HashKey = siphash.Key{
-			K0: binary.LittleEndian.Uint64(b[:8]),
-			K1: binary.LittleEndian.Uint64(b[8:]),
-		}
+		c.HashKey = siphash.KeyFrom(b)
 	}
 	return c
 }

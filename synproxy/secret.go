@@ -2,7 +2,6 @@ package synproxy
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"time"
 
 	"github.com/fnatd/fnatd/internal/siphash"
@@ -34,9 +33,7 @@ func NewSecret() Secret {
 }
 
 // SecretFrom returns the Secret that b is.
-func SecretFrom(b [16]byte) Secret {
-	return Secret{K0: binary.LittleEndian.Uint64(b[:8]), K1: binary.LittleEndian.Uint64(b[8:])}
-}
+func SecretFrom(b [16]byte) Secret { return Secret(siphash.KeyFrom(b)) }
 
 // Uses of a Secret, so that what it gives for one says nothing about another.
 const (

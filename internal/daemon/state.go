@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -161,10 +160,7 @@ func newSecrets() (s state.Secrets) {
 }
 
 // isnKey returns the secret of initial sequence numbers.
-func (d *Daemon) isnKey() siphash.Key {
-	s := d.state.Secrets()
-	return siphash.Key{K0: binary.LittleEndian.Uint64(s.ISN[:8]), K1: binary.LittleEndian.Uint64(s.ISN[8:])}
-}
+func (d *Daemon) isnKey() siphash.Key { return siphash.KeyFrom(d.state.Secrets().ISN) }
 
 // cookieSecret returns the configured secret of SYN cookies, or the state's.
 func (d *Daemon) cookieSecret() synproxy.Secret {

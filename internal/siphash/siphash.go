@@ -7,11 +7,19 @@
 // output never leaves the host in full, and it saves a third of the time.
 package siphash
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // A Key is the secret of the hash. It must be random where an outsider could
 // profit from collisions. The zero Key works, but hides nothing.
 type Key struct{ K0, K1 uint64 }
+
+// KeyFrom returns the key that b is.
+func KeyFrom(b [16]byte) Key {
+	return Key{K0: binary.LittleEndian.Uint64(b[:8]), K1: binary.LittleEndian.Uint64(b[8:])}
+}
 
 // The initial state: "somepseudorandomlygeneratedbytes" in ASCII.
 const (

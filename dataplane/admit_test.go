@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,20 @@ func TestReload(t *testing.T) {
 			t.Errorf("LIPs after the connection ended: got %v, want the new one and the one that stays", w.engine.Locals())
 		}
 	})
+}
+
+// TestNewestNeighbour has a neighbour become known after the worker began its round.
+func TestNewestNeighbour(t *testing.T) {
+	w := newWorld(t, tcpService)
+	w.router.newer = w.router.table
+	w.router.table = route.Static(w.router.newer.Generation(), []route.StaticPort{
+		wan: {MAC: wanMAC, MTU: 1500, Networks: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/24")}},
+		lan: {MAC: lanMAC, MTU: 1500, Networks: []netip.Prefix{netip.MustParsePrefix("198.19.0.0/24")}},
+	})
+	syn := packettest.TCP{Link: packettest.Link{SrcMAC: clientMAC, DstMAC: wanMAC}, Src: client, Dst: vip, Flags: packet.SYN}
+	if p := w.pass(wan, syn.Frame()); p.Flow.Destination() != real0 {
+		t.Errorf("SYN went to %v, want %v", p.Flow.Destination(), real0)
+	}
 }
 
 func TestNextHops(t *testing.T) {

@@ -65,13 +65,19 @@ func (w *Worker) toClient(c *conntrack.Conn) (*route.Hop, packet.Reason) {
 }
 
 // hop returns the hop that id, one of c's, stands for. When routes have changed
-// since c looked, or the neighbour towards dst was not known then, it looks again.
+// since c looked, or the neighbour towards dst was not known then, it looks again, in
+// the newest table that there is.
 func (w *Worker) hop(c *conntrack.Conn, id *uint16, dst *packet.Addr) (*route.Hop, packet.Reason) {
 	if c.HopGen != w.hops.Generation() {
 		w.lookUpHops(c)
 	}
 	hop := w.hops.Hop(route.HopID(*id))
 	if !hop.Resolved {
+		// The worker that made c may have known the neighbour already, by a newer table.
+		if newest := w.router.Table(); newest != w.hops {
+			w.hops = newest
+			w.lookUpHops(c)
+		}
 		*id = uint16(w.hops.Lookup(*dst))
 		hop = w.hops.Hop(route.HopID(*id))
 	}

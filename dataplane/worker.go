@@ -66,7 +66,7 @@ type Worker struct {
 	isnKey   siphash.Key
 
 	// What one batch works with. view and hops change only between batches, so
-	// that no packet meets two of them.
+	// that no packet meets two of them; but for hops where a packet would be dropped.
 	view           *View
 	hops           *route.Table
 	now            uint32 // ms since the table's epoch

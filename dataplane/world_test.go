@@ -127,13 +127,20 @@ func (p *fakePort) Complete() int {
 // A fakeRouter routes by a static table.
 type fakeRouter struct {
 	table  *route.Table
+	newer  *route.Table // takes its place when that was asked for once; or nil
 	wanted []packet.Addr
 	used   []route.HopID
 }
 
-func (r *fakeRouter) Table() *route.Table { return r.table }
-func (r *fakeRouter) Want(a packet.Addr)  { r.wanted = append(r.wanted, a) }
-func (r *fakeRouter) Use(id route.HopID)  { r.used = append(r.used, id) }
+func (r *fakeRouter) Table() *route.Table {
+	t := r.table
+	if r.newer != nil {
+		r.table, r.newer = r.newer, nil
+	}
+	return t
+}
+func (r *fakeRouter) Want(a packet.Addr) { r.wanted = append(r.wanted, a) }
+func (r *fakeRouter) Use(id route.HopID) { r.used = append(r.used, id) }
 func (r *fakeRouter) Reflect(port int, mac [6]byte, vlans packet.VLANs) route.HopID {
 	return r.table.Reflect(port, mac, vlans)
 }

@@ -87,7 +87,6 @@ func udpEcho(b *bed) {
 	b.echoServer(0)
 	b.echoServer(1)
 	b.meet()
-	b.run(b.Balancer, "ping", "-c", "1", "-W", "5", other.String())
 	b.start(b.echoService("", 0, 1))
 	var all sync.WaitGroup
 	for i := range clients {

@@ -168,12 +168,8 @@ func (t *Table) eachShard(f func(*Shard)) {
 
 func (t *Table) bindingEntry(b Binding) bindingEntry {
 	real := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Proto: b.Proto}
-	return bindingEntry{Binding: b, real: t.hash(&real, outbound) | 1, sum: t.bindingSum(&b)}
-}
-
-func (t *Table) bindingSum(b *Binding) uint64 {
-	f := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Dst: b.Virtual.Addr, DstPort: b.Virtual.Port, Proto: b.Proto}
-	return t.hash(&f, entry) | 1
+	all := packet.Flow{Src: b.Real.Addr, SrcPort: b.Real.Port, Dst: b.Virtual.Addr, DstPort: b.Virtual.Port, Proto: b.Proto}
+	return bindingEntry{Binding: b, real: t.hash(&real, outbound) | 1, sum: t.hash(&all, entry) | 1}
 }
 
 func (t *Table) localSum(a packet.Addr) uint64 {
@@ -185,13 +181,16 @@ func (t *Table) localSum(a packet.Addr) uint64 {
 func (t *Table) adoptRegistry() (damaged int) {
 	r := &t.registry
 	for id := 1; id < maxBindings; id++ {
-		switch b := &t.bindings[id]; {
-		case b.empty():
-		case b.sum != t.bindingSum(&b.Binding) || !r.bindings.adopt(id, b.Binding):
+		b := &t.bindings[id]
+		if b.empty() {
+			continue
+		}
+		switch sound := t.bindingEntry(b.Binding); {
+		case b.sum != sound.sum || !r.bindings.adopt(id, b.Binding):
 			*b = bindingEntry{}
 			damaged++
-		default:
-			*b = t.bindingEntry(b.Binding)
+		case b.real != sound.real:
+			*b = sound
 		}
 	}
 	for id := 1; id < maxLocals; id++ {

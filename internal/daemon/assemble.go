@@ -71,7 +71,10 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := loaded(); err != nil {
 		return err
 	}
-	if err := d.claimAll(table, undo); err != nil {
+	if err := d.lifeline.hold(d, undo); err != nil {
+		return err
+	}
+	if err := d.claim(table); err != nil {
 		return err
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
@@ -150,17 +153,6 @@ func (d *Daemon) loadProgram(undo *cleanup) (loaded func() error) {
 		return err
 	})
 	return loaded
-}
-
-// claimAll has the program know what belongs to table before it is attached, and that
-// fnatd lives.
-func (d *Daemon) claimAll(table *lb.Table, undo *cleanup) error {
-	end, err := d.lifeline.hold(d)
-	if err != nil {
-		return err
-	}
-	undo.add(end)
-	return d.claim(table)
 }
 
 // attach puts the XDP program on every port.

@@ -40,14 +40,14 @@ func (d *Daemon) work(quit <-chan struct{}) {
 			defer close(ended)
 			d.runWorkers(&stop)
 		}()
-		counts, pause := d.changed(quit, looks.C, &r)
+		counts, p := d.changed(quit, looks.C, &r)
 		stop.Store(true)
 		<-ended
 		switch {
-		case pause != nil:
-			close(pause.atRest)
+		case p != nil:
+			close(p.atRest)
 			select {
-			case <-pause.over:
+			case <-p.over:
 			case <-quit:
 				return
 			}

@@ -90,9 +90,11 @@ func (h *heir) listen(d *Daemon, undo *cleanup) (err error) {
 	}
 	undo.add(d.state.Close)
 	d.lock = next("lock")
+	undo.add(d.lock.Close)
 	if d.control, err = ctl.Inherit(next("control socket")); err != nil {
 		return err
 	}
+	undo.add(d.control.Close)
 	if h.will.Pinned {
 		h.pinLock = next(pinDir()) // whose name is where the pins are
 	}

@@ -18,12 +18,12 @@ type lifeline struct {
 	passAfter atomic.Int64 // config.Dataplane's; a time.Duration
 }
 
-// hold begins to give signs of life, and returns how to end that. The program has
-// the first one when it returns.
-func (l *lifeline) hold(d *Daemon) (end func() error, err error) {
+// hold begins to give signs of life, and leaves in undo how to end that. The program
+// has the first one when it returns.
+func (l *lifeline) hold(d *Daemon, undo *cleanup) error {
 	l.passAfter.Store(int64(d.cfg.Dataplane.PassAfter()))
 	if err := l.sign(d.program); err != nil {
-		return nil, err
+		return err
 	}
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -41,7 +41,8 @@ func (l *lifeline) hold(d *Daemon) (end func() error, err error) {
 			failed = err != nil
 		}
 	}()
-	return func() error { close(quit); <-ended; return nil }, nil
+	undo.add(func() error { close(quit); <-ended; return nil })
+	return nil
 }
 
 func (l *lifeline) sign(p *bpf.Program) error { return p.PassAfter(time.Duration(l.passAfter.Load())) }

@@ -46,6 +46,18 @@ func TestAdoptDropsWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// What follows from a real server's address is mended.
+func TestAdoptMendsTheRegistry(t *testing.T) {
+	tb, mem := tableIn(t, Config{MaxConnections: 100, Shards: 1})
+	b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+	open(tb, clientN(1), b, []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}, 0)
+	want := tb.bindings[b].real
+	tb.bindings[b].real ^= 2
+	if heir, found := adopted(t, mem); found.Entries != 0 || found.Kept != 1 || heir.bindings[b].real != want {
+		t.Errorf("adoption: %+v, want the connection kept", *found)
+	}
+}
+
 func TestAdoptRefuses(t *testing.T) {
 	_, mem := tableIn(t, Config{MaxConnections: 100, Shards: 4})
 	for _, tc := range []struct {

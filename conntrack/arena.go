@@ -34,9 +34,6 @@ func (s *Shard) slot(c *Conn) uint32 {
 	return uint32((uintptr(unsafe.Pointer(c)) - uintptr(first)) / unsafe.Sizeof(*c))
 }
 
-// firstByte returns where v begins.
-func firstByte[T any](v *T) *byte { return (*byte)(unsafe.Pointer(v)) }
-
 // empty reports whether e is all zeros, which nearly all entries are.
 func (e *bindingEntry) empty() bool {
 	w := (*[8]uint64)(unsafe.Pointer(e))

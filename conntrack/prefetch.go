@@ -1,6 +1,10 @@
 package conntrack
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/fnatd/fnatd/internal/prefetch"
+)
 
 // A lookup of an old connection misses the cache twice, one after the other: for
 // its bucket and for itself. A worker that prepares its whole batch first, in two
@@ -10,7 +14,7 @@ import "sync/atomic"
 // Prefetch begins to load the bucket that k leads to.
 func (t *Table) Prefetch(k Key) {
 	x := t.shards[k.shard].index
-	prefetch(firstByte(&x[x.home(k.hash)]))
+	prefetch.Line(&x[x.home(k.hash)])
 }
 
 // A Hint is where a connection was seen; the zero Hint is nowhere.
@@ -28,7 +32,7 @@ func (t *Table) PrefetchConn(k Key) Hint {
 	place := uint(at.first())
 	slot := uint32(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32))
 	if slot != 0 { // it may have gone in between
-		prefetch(firstByte(&s.conns[slot-1]))
+		prefetch.Line(&s.conns[slot-1])
 	}
 	return Hint(slot)
 }

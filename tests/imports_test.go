@@ -31,11 +31,11 @@ var arrows = map[string][]string{
 	// On a rig of its own, whose other end speaks TCP by hand.
 	"realserver/selftest": {"internal/cgroup", "internal/netns", "internal/packet", "realserver"},
 
-	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
+	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/prefetch", "internal/siphash", "lb", "synproxy"},
 	"dataplane/bpf":   {"internal/packet", "synproxy"},
 	"dataplane/route": {"internal/packet"},
 
-	"conntrack": {"internal/packet", "internal/siphash"},
+	"conntrack": {"internal/packet", "internal/prefetch", "internal/siphash"},
 	"synproxy":  {"internal/packet", "internal/siphash"},
 	"lb":        {"config", "internal/packet", "lb/sched"},
 	"lb/health": {"internal/packet"},

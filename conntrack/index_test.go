@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
 )
 
 // A small index filled to 9/10 and emptied again, many times over, against a map.
@@ -79,22 +80,28 @@ func TestIndexFill(t *testing.T) {
 }
 
 // A hint may be stale in every way by the time that it is used.
-func TestFindAtTrustsNoHint(t *testing.T) {
+func TestFindPlainTrustsNoHint(t *testing.T) {
 	tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
 	id, locals := mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}
 	var keys []Key
 	var flows []packet.Flow
+	var plains []packet.Plain
 	for i := range 20 {
 		c, why := open(tb, clientN(i), id, locals, 0)
 		if why != packet.Kept {
 			t.Fatal(why)
 		}
-		for _, f := range []packet.Flow{tb.InboundFlow(&c), tb.OutboundFlow(&c)} {
-			k := tb.InboundKey(&f)
-			if len(flows)%2 == 1 {
-				k = tb.OutboundKey(&f)
+		for isOutbound, f := range map[bool]packet.Flow{false: tb.InboundFlow(&c), true: tb.OutboundFlow(&c)} {
+			var p packet.Plain
+			frame := packettest.TCP{Src: f.Source(), Dst: f.Destination(), Flags: packet.ACK}.Frame()
+			if !p.Read((*[packet.PlainRoom]byte)(frame.Buf[frame.Start:]), frame.End-frame.Start) {
+				t.Fatalf("%v: not plain", f)
 			}
-			flows, keys = append(flows, f), append(keys, k)
+			k := tb.PlainKey(&p, isOutbound)
+			if want := tb.FlowKey(&f, isOutbound); k != want {
+				t.Errorf("%v: key of the plain packet: got %+v, want %+v", f, k, want)
+			}
+			flows, keys, plains = append(flows, f), append(keys, k), append(plains, p)
 		}
 	}
 	s := tb.Lock(keys[0])
@@ -104,18 +111,22 @@ func TestFindAtTrustsNoHint(t *testing.T) {
 		if want == nil {
 			t.Fatalf("%v: not found", flows[i])
 		}
-		if at := tb.PrefetchConn(k); at == 0 || &s.conns[at-1] != want {
-			t.Errorf("%v: hint %d leads elsewhere", flows[i], at)
+		right := tb.PrefetchConn(k)
+		if right == 0 || &s.conns[right-1] != want {
+			t.Errorf("%v: hint %d leads elsewhere", flows[i], right)
 		}
 		for at := range Hint(len(s.conns)) {
-			if got := s.FindAt(at, k, &flows[i]); got != want {
+			switch got, _ := s.FindPlain(at, k, &plains[i]); {
+			case at == right && got != want:
 				t.Fatalf("%v at hint %d: got %p, want %p", flows[i], at, got, want)
+			case at != right && got != nil:
+				t.Fatalf("%v at hint %d: got %p, want nothing", flows[i], at, got)
 			}
 		}
 	}
 	at := tb.PrefetchConn(keys[0])
 	s.Remove(s.Find(keys[0], &flows[0]))
-	if got := s.FindAt(at, keys[0], &flows[0]); got != nil {
+	if got, _ := s.FindPlain(at, keys[0], &plains[0]); got != nil {
 		t.Errorf("found %v at its place after it was removed", got)
 	}
 }

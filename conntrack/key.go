@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -39,16 +40,31 @@ func (t *Table) OutboundKey(f *packet.Flow) Key { return t.FlowKey(f, true) }
 // FlowKey is OutboundKey or InboundKey. It does not branch on which: where both
 // directions come by one interface no processor can guess it.
 func (t *Table) FlowKey(f *packet.Flow, isOutbound bool) Key {
-	d := inbound
+	d := direction(isOutbound)
+	return t.flowKey(t.hash(f, d), d, f.DstPort)
+}
+
+// PlainKey is FlowKey for the flow of a plain packet.
+func (t *Table) PlainKey(p *packet.Plain, isOutbound bool) Key {
+	d := direction(isOutbound)
+	addrs := bits.RotateLeft64(bits.ReverseBytes64(p.Addrs), 32)
+	return t.flowKey(t.key.Sum2(addrs, uint64(p.Ports)<<32|uint64(p.Proto)<<8|uint64(d)), d, uint16(p.Ports))
+}
+
+func direction(isOutbound bool) kind {
 	if isOutbound {
-		d = outbound
+		return outbound
 	}
-	h := t.hash(f, d)
-	shard := uint32(h)
-	if isOutbound {
-		shard = uint32(f.DstPort)
+	return inbound
+}
+
+// flowKey returns the key of a flow of kind d, which is not template, by its hash.
+func (t *Table) flowKey(hash uint64, d kind, dstPort uint16) Key {
+	shard := uint32(hash)
+	if d == outbound {
+		shard = uint32(dstPort)
 	}
-	return Key{h, shard & t.shardMask, d}
+	return Key{hash, shard & t.shardMask, d}
 }
 
 // TemplateKey returns the key of the persistence template for a client's masked

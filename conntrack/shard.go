@@ -48,15 +48,28 @@ func (t *Table) Lock(k Key) *Shard {
 // Unlock ends what Lock began. Conns of the shard must not be used after it.
 func (s *Shard) Unlock() { s.mu.Unlock() }
 
-// FindAt is Find for a flow whose connection may still be where PrefetchConn saw
-// it, which spares reading the bucket again.
-func (s *Shard) FindAt(at Hint, k Key, f *packet.Flow) *Conn {
-	if at != 0 {
-		if c := &s.conns[at-1]; s.has(c, k.kind, f) { // an empty place has no flow
-			return c
-		}
+// FindPlain is Find for a plain packet, if its connection is still where PrefetchConn
+// saw it: nil says nothing. It returns the connection's binding too.
+func (s *Shard) FindPlain(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
+	if at == 0 {
+		return nil, nil
 	}
-	return s.Find(k, f)
+	c := &s.conns[at-1] // an empty place has no flow
+	b := &s.bindings[c.Binding].Binding
+	src, dst := uint32(p.Addrs>>32), uint32(p.Addrs)
+	var ports uint32
+	var ours bool
+	if k.kind == outbound {
+		ports = uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
+		ours = b.Real.Addr.Equal4(src) && s.locals[c.Local].Addr.Equal4(dst)
+	} else {
+		ports = uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
+		ours = c.Client.Equal4(src) && b.Virtual.Addr.Equal4(dst) && c.State != Template
+	}
+	if !ours || ports != p.Ports || b.Proto != p.Proto {
+		return nil, nil
+	}
+	return c, b
 }
 
 // Find returns the connection that has f as its inbound or outbound flow,

@@ -24,8 +24,8 @@ type addrSet struct {
 }
 
 type addrSlot struct {
-	addr packet.Addr
-	role role
+	high, low uint64 // of the address
+	role      role
 }
 
 func newAddrSet(vips, lips []packet.Addr) addrSet {
@@ -44,30 +44,34 @@ func newAddrSet(vips, lips []packet.Addr) addrSet {
 }
 
 func (s *addrSet) put(a packet.Addr, r role) {
-	for i := s.home(&a); ; i++ {
-		slot := &s.slots[i&uint64(len(s.slots)-1)]
-		if slot.role == foreign || slot.addr == a {
-			*slot = addrSlot{a, r}
-			return
-		}
-	}
+	high, low := halves(&a)
+	*s.slot(high, low) = addrSlot{high, low, r}
 }
 
 // role returns what a is.
-func (s *addrSet) role(a *packet.Addr) role {
-	for i := s.home(a); ; i++ {
+func (s *addrSet) role(a *packet.Addr) role { return s.slot(halves(a)).role }
+
+// role4 returns what an IPv4 address is.
+func (s *addrSet) role4(a uint32) role { return s.slot(0, packet.Mapped(a)).role }
+
+// slot returns the slot of an address, or the empty one in which it would be.
+func (s *addrSet) slot(high, low uint64) *addrSlot {
+	for i := homeSlot(high, low); ; i++ {
 		slot := &s.slots[i&uint64(len(s.slots)-1)]
-		if slot.role == foreign || slot.addr == *a {
-			return slot.role
+		if slot.low == low && slot.high == high || slot.role == foreign {
+			return slot
 		}
 	}
 }
 
-// home returns the slot at which to begin. Addresses of one network differ in
+func halves(a *packet.Addr) (high, low uint64) {
+	return binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
+}
+
+// homeSlot returns the slot at which to begin. Addresses of one network differ in
 // their last byte, so that has to be the lowest of the number: a product's high
 // bits depend on all the bits below.
-func (s *addrSet) home(a *packet.Addr) uint64 {
+func homeSlot(high, low uint64) uint64 {
 	const golden = 0x9e3779b97f4a7c15
-	h := (binary.BigEndian.Uint64(a[:8]) ^ binary.BigEndian.Uint64(a[8:])) * golden
-	return h >> 32
+	return (high ^ low) * golden >> 32
 }

@@ -30,7 +30,13 @@ func TestAddrSetSpreadsNetworks(t *testing.T) {
 				if got := set.role(&a); got != want {
 					t.Errorf("%v: got role %d, want %d", a, got, want)
 				}
-				for at := set.home(&a); set.slots[at&uint64(len(set.slots)-1)].addr != a; at++ {
+				if n, ok := a.Number4(); ok {
+					if got := set.role4(n); got != want {
+						t.Errorf("%v as a number: got role %d, want %d", a, got, want)
+					}
+				}
+				high, low := halves(&a)
+				for at := homeSlot(high, low); &set.slots[at&uint64(len(set.slots)-1)] != set.slot(high, low); at++ {
 					vain++
 				}
 			}

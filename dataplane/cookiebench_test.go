@@ -34,8 +34,11 @@ func BenchmarkGuard(b *testing.B) {
 					if !handle {
 						continue
 					}
-					j.port, j.tail = wan, nil
-					w.worker.classify(&j, buf, packettest.Headroom, packettest.Headroom+len(frame), 0)
+					j.addr, j.port, j.tail = packettest.Headroom, wan, nil
+					w.worker.look(&j, len(frame))
+					if j.short {
+						w.worker.lengthen(&j)
+					}
 					if got := w.worker.process(&j); got != want {
 						b.Fatalf("got %v, want %v", got, want)
 					}

@@ -105,8 +105,7 @@ func (w *Worker) releaseWaiting() {
 // again parses a frame that has waited as when it came.
 func (w *Worker) again(j *job, d xsk.Desc, port int) {
 	j.addr, j.port, j.tail = d.Addr, port, nil
-	off := w.umem.Offset(d.Addr)
-	w.classify(j, w.umem.Chunk(d.Addr), off, off+int(d.Len), 0)
+	w.classify(j, int(d.Len), 0)
 }
 
 // dropWaiting drops all early fragments: the worker stops.

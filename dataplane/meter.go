@@ -73,34 +73,42 @@ func (m *Meter) Read() (t Traffic) {
 	return t
 }
 
-// A ledger gathers one batch's traffic by binding, so that the shared meters
-// are written once per real server and batch instead of once per packet.
+// A ledger gathers traffic by binding, so that the shared meters are written once per
+// real server and batch, or more seldom, instead of once per packet.
 type ledger struct {
-	rows    []Traffic // by BindingID
-	listed  []bool
+	rows    []row // by BindingID
 	touched []conntrack.BindingID
+}
+
+type row struct {
+	Traffic
+	listed bool // in touched
+}
+
+// fit makes rows for so many bindings.
+func (l *ledger) fit(bindings int) {
+	if more := bindings - len(l.rows); more > 0 {
+		l.rows = append(l.rows, make([]row, more)...)
+	}
 }
 
 // row returns the row of b, for the caller to add to.
 func (l *ledger) row(b conntrack.BindingID) *Traffic {
-	if int(b) >= len(l.rows) {
-		l.rows = append(l.rows, make([]Traffic, int(b)+1-len(l.rows))...)
-		l.listed = append(l.listed, make([]bool, len(l.rows)-len(l.listed))...)
-	}
-	if !l.listed[b] {
-		l.listed[b] = true
+	r := &l.rows[b]
+	if !r.listed {
+		r.listed = true
 		l.touched = append(l.touched, b)
 	}
-	return &l.rows[b]
+	return &r.Traffic
 }
 
 // publish empties the ledger into the meters of the targets.
 func (l *ledger) publish(worker int, targets []*Target) {
 	for _, b := range l.touched {
 		t := targets[b]
-		t.Meter.publish(worker, &l.rows[b])
-		t.Service.Meter.publish(worker, &l.rows[b])
-		l.rows[b], l.listed[b] = Traffic{}, false
+		t.Meter.publish(worker, &l.rows[b].Traffic)
+		t.Service.Meter.publish(worker, &l.rows[b].Traffic)
+		l.rows[b] = row{}
 	}
 	l.touched = l.touched[:0]
 }

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/route"
+	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
@@ -15,75 +16,100 @@ import (
 // ordinary are the flags that a connection on the short way may have.
 const ordinary = clientTold | noticeAcked | homeMask
 
+// carryShort carries a packet, if it may go the short way.
+func (w *Worker) carryShort(j *job) bool {
+	s := w.conns.Lock(j.key)
+	c, b := s.FindPlain(j.hint, j.key, &j.plain)
+	done := false
+	switch {
+	case c == nil || c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():
+	case j.role == virtual:
+		done = w.shortInbound(s, c, b, &j.plain, j.addr)
+	default:
+		done = w.shortOutbound(s, c, b, &j.plain, j.addr)
+	}
+	s.Unlock()
+	return done
+}
+
 // shortInbound carries a packet from a client, if that is all there is to do with
-// it.
-func (w *Worker) shortInbound(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
+// it. Its frame is at addr.
+func (w *Worker) shortInbound(s *conntrack.Shard, c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
 	t := w.view.targets[c.Binding]
-	b := w.conns.Binding(c.Binding)
-	hop, timeout := w.shortHop(c, c.ToReal, t, j)
-	if hop == nil || !b.Real.Addr.Is4() || route.HopID(c.ToClient).Reflected() {
+	hop := w.shortHop(c.ToReal, p)
+	local, _ := w.conns.Local(c.Local).Addr.Number4()
+	real, ok := b.Real.Addr.Number4()
+	if hop == nil || !ok || c.State != t.carried || route.HopID(c.ToClient).Reflected() {
 		return false
 	}
 	course := packet.Course{
-		DstMAC: hop.Dst, SrcMAC: hop.Src,
-		Src: &w.conns.Local(c.Local).Addr, SrcPort: c.LocalPort, Dst: &b.Real.Addr, DstPort: b.Real.Port,
+		Addrs: uint64(local)<<32 | uint64(real),
+		Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
 	}
-	if c.State == conntrack.Established {
+	if p.Proto == packet.ProtoTCP {
 		if c.Flags&clientTold == 0 && t.Service.inserts {
 			return false
 		}
-		course.Seq, course.TimestampVal = c.SeqDelta, c.TimestampDelta
+		if _, _, ack := p.Numbers(); ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() {
+			return false // it may be a cookie's, see returns
+		}
+		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32
 	}
-	w.count(j, c.Binding, inboundPacket)
-	s.Touch(c, timeout, w.now)
+	row := w.ledger.row(c.Binding)
+	row.InPackets++
+	row.InBytes += uint64(p.IPLen())
+	s.Touch(c, t.silence, w.now)
 	w.visit(c)
 	w.usedHops[c.ToReal] = true
-	j.p.Forward(&course)
-	j.port, j.mtu = hop.Port, hop.MTU
+	p.Forward(&hop.Dst, &hop.Src, course)
+	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})
 	return true
 }
 
 // shortOutbound carries a packet from a real server, if that is all there is to do
-// with it.
-func (w *Worker) shortOutbound(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
-	hop, timeout := w.shortHop(c, c.ToClient, w.view.targets[c.Binding], j)
-	if hop == nil || !c.Client.Is4() {
+// with it. Its frame is at addr.
+func (w *Worker) shortOutbound(s *conntrack.Shard, c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
+	t := w.view.targets[c.Binding]
+	hop := w.shortHop(c.ToClient, p)
+	virtual, _ := b.Virtual.Addr.Number4()
+	client, ok := c.Client.Number4()
+	if hop == nil || !ok || c.State != t.carried {
 		return false
 	}
-	b := w.conns.Binding(c.Binding)
 	course := packet.Course{
-		DstMAC: hop.Dst, SrcMAC: hop.Src,
-		Src: &b.Virtual.Addr, SrcPort: b.Virtual.Port, Dst: &c.Client, DstPort: c.ClientPort,
+		Addrs: uint64(virtual)<<32 | uint64(client),
+		Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort),
 	}
-	if c.State == conntrack.Established {
-		tcp := j.p.TCP()
-		if end := tcp.Seq() + j.p.SegmentLen(); packet.SeqLess(c.RealSeq, end) {
-			c.RealSeq = end
+	if p.Proto == packet.ProtoTCP {
+		_, next, ack := p.Numbers()
+		if packet.SeqLess(c.RealSeq, next) {
+			c.RealSeq = next
 		}
-		if ack := tcp.Ack(); packet.SeqLess(c.RealAck, ack) {
+		if packet.SeqLess(c.RealAck, ack) {
 			c.RealAck = ack
 		}
-		course.Ack, course.TimestampEcr = -c.SeqDelta, -c.TimestampDelta
+		course.Numbers, course.Stamps = uint64(-c.SeqDelta), uint64(-c.TimestampDelta)
 	}
-	w.count(j, c.Binding, outboundPacket)
+	row := w.ledger.row(c.Binding)
+	row.OutPackets++
+	row.OutBytes += uint64(p.IPLen())
 	w.greet(c)
-	s.Touch(c, timeout, w.now)
+	s.Touch(c, t.silence, w.now)
 	w.usedHops[c.ToClient] = true
-	j.p.Forward(&course)
-	j.port, j.mtu = hop.Port, hop.MTU
+	p.Forward(&hop.Dst, &hop.Src, course)
+	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})
 	return true
 }
 
-// shortHop returns the next hop by one of c's, and how long c may be silent. It
-// returns no hop if the packet has to go the long way.
-func (w *Worker) shortHop(c *conntrack.Conn, id uint16, t *Target, j *job) (*route.Hop, uint32) {
-	if c.State != conntrack.Established && c.State != conntrack.UDP ||
-		c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation() || int(id) >= len(w.usedHops) {
-		return nil, 0
+// shortHop returns the next hop by one of a connection's, or nil if the packet has to
+// go the long way.
+func (w *Worker) shortHop(id uint16, p *packet.Plain) *route.Hop {
+	if int(id) >= len(w.usedHops) {
+		return nil
 	}
 	hop := w.hops.Hop(route.HopID(id))
-	if !hop.Resolved || hop.VLANs[0].Type != 0 || j.p.IPLen() > hop.MTU {
-		return nil, 0
+	if !hop.Resolved || hop.VLANs[0].Type != 0 || p.IPLen() > hop.MTU {
+		return nil
 	}
-	return hop, t.Service.timeouts[c.State]
+	return hop
 }

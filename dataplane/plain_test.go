@@ -13,11 +13,11 @@ import (
 
 // A passage is what came of one packet.
 type passage struct {
-	why       packet.Reason
-	frame     []byte
-	port, mtu int
-	conn      conntrack.Conn
-	traffic   Traffic
+	why     packet.Reason
+	frame   []byte
+	port    int // that it was sent by
+	conn    conntrack.Conn
+	traffic Traffic
 }
 
 // TestShortWayIsTheLongWay has plain packets, good ones and odd ones, carried by
@@ -81,20 +81,18 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	w.run() // the worker's clock and view
 	j := w.classified(port, f)
 	defer func() { w.umem.Free(j.addr) }()
+	mayBeShort := j.short
+	if mayBeShort {
+		w.worker.lengthen(j)
+	}
 	c := w.conn(j)
-	if !j.plain || c == nil || c.State.HalfOpen() {
+	if !mayBeShort || c == nil || c.State.HalfOpen() {
 		w.worker.through(j)
 		return false
 	}
 	before := *c
 	got := w.passage(j, c, func() packet.Reason {
-		s := w.conns.Lock(j.key)
-		defer s.Unlock()
-		carry := w.worker.shortOutbound
-		if j.role == virtual {
-			carry = w.worker.shortInbound
-		}
-		if short = carry(s, c, j); short {
+		if short = w.worker.carryShort(j); short {
 			return packet.Kept
 		}
 		return packet.Held
@@ -106,21 +104,35 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	*c = before
 	again := w.classified(port, f)
 	defer w.umem.Free(again.addr)
-	again.plain = false
-	want := w.passage(again, c, func() packet.Reason { return w.worker.through(again) })
+	w.worker.lengthen(again)
+	want := w.passage(again, c, func() packet.Reason {
+		why := w.worker.through(again)
+		if why == packet.Kept {
+			w.worker.finish(again, why)
+		}
+		return why
+	})
 	if short && !got.equal(&want) {
 		w.Fatalf("by the short way:\n%+v\nby the long way:\n%+v", got, want)
 	}
 	return short
 }
 
-// classified returns a frame as process gets it.
+// classified returns a frame as carry gets it.
 func (w *world) classified(port int, f packettest.Frame) *job {
 	addr, _ := w.umem.Alloc()
-	j := &job{addr: addr, port: port}
+	j := &job{addr: addr + uint64(f.Start), port: port}
 	copy(w.umem.Chunk(addr)[f.Start:], f.Bytes())
-	w.worker.classify(j, w.umem.Chunk(addr), f.Start, f.End, 0)
+	w.worker.look(j, f.End-f.Start)
+	j.hint = w.conns.PrefetchConn(j.key)
 	return j
+}
+
+// look classifies a frame of so many bytes.
+func (w *Worker) look(j *job, size int) {
+	if j.short = w.glance(j, uint32(size)); !j.short {
+		w.classify(j, size, 0)
+	}
 }
 
 // conn returns the connection of a job, or nil.
@@ -130,7 +142,7 @@ func (w *world) conn(j *job) *conntrack.Conn {
 	return s.Find(j.key, &j.p.Flow)
 }
 
-// through carries a job that has a connection.
+// through carries a job that has a connection, but for sending it.
 func (w *Worker) through(j *job) packet.Reason {
 	if j.role == virtual {
 		return w.inbound(j)
@@ -142,11 +154,21 @@ func (w *Worker) through(j *job) packet.Reason {
 func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) passage {
 	row := w.worker.ledger.row(c.Binding)
 	*row = Traffic{}
-	why := carry()
-	return passage{why, bytes.Clone(j.p.Frame()), j.port, j.mtu, *c, *row}
+	p := passage{why: carry()}
+	off := w.umem.Offset(j.addr)
+	p.frame = w.umem.Chunk(j.addr)[off : off+j.plain.Len()]
+	for port, line := range w.worker.out {
+		for _, d := range line {
+			off := w.umem.Offset(d.Addr)
+			p.port, p.frame = port, w.umem.Chunk(d.Addr)[off:off+int(d.Len)]
+		}
+		w.worker.out[port] = line[:0]
+	}
+	p.frame, p.conn, p.traffic = bytes.Clone(p.frame), *c, *row
+	return p
 }
 
 func (p *passage) equal(q *passage) bool {
-	return p.why == q.why && bytes.Equal(p.frame, q.frame) && p.port == q.port && p.mtu == q.mtu &&
+	return p.why == q.why && bytes.Equal(p.frame, q.frame) && p.port == q.port &&
 		p.conn == q.conn && p.traffic == q.traffic
 }

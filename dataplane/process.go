@@ -24,27 +24,43 @@ import (
 //
 // The functions below stand in this order.
 
-// A job is one frame on its way through a batch.
+// A job is one frame on its way through a batch. What the short way needs stands
+// first, in as few cache lines as it takes.
 type job struct {
-	p     packet.Packet
-	addr  uint64     // of its frame in the UMEM
-	tail  []xsk.Desc // the frames that follow, of a packet longer than one
-	port  int        // interface it came in by; after process, the one it leaves by
-	mtu   int        // of the interface it leaves by
-	role  role       // of its destination address
-	plain bool       // may go the short way
-	key   conntrack.Key
+	plain packet.Plain   // if short
+	key   conntrack.Key  // of its flow
+	addr  uint64         // of its frame in the UMEM
 	hint  conntrack.Hint // where its connection was seen
+	role  role           // of its destination address
+	short bool           // may go the short way; then p is not filled yet
 	why   packet.Reason
+	port  int        // interface it came in by; after process, the one it leaves by
+	tail  []xsk.Desc // the frames that follow, of a packet longer than one
+	mtu   int        // of the interface it leaves by
+	p     packet.Packet
 	way   way // of a first fragment: where the others are to follow it
 }
 
-// classify does everything about a frame that needs no connection, and asks for
-// the cache line that finding one will need. rest bytes of it are in j.tail.
-func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
+// glance classifies a frame of so many bytes at j.addr that may go the short way, and
+// reports whether it is such.
+func (w *Worker) glance(j *job, size uint32) bool {
+	if !j.plain.Read((*[packet.PlainRoom]byte)(w.umem.From(j.addr)), int(size)) {
+		return false
+	}
+	j.role = w.view.addrs.role4(uint32(j.plain.Addrs))
+	if j.role == foreign {
+		return false
+	}
+	j.key = w.conns.PlainKey(&j.plain, j.role == local)
+	return true
+}
+
+// classify does everything about a frame that needs no connection, for the long way.
+// The frame is the first size bytes at j.addr; rest more are in j.tail.
+func (w *Worker) classify(j *job, size, rest int) {
+	off := w.umem.Offset(j.addr)
 	p := &j.p
-	j.plain = false
-	if j.why = p.ParseHead(buf, start, end, rest); j.why != packet.Kept && j.why != packet.Fragment {
+	if j.why = p.ParseHead(w.umem.Chunk(j.addr), off, off+size, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
 	if w.fullSums[j.port] {
@@ -53,16 +69,19 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 	j.role = w.view.addrs.role(&p.Flow.Dst)
 	switch {
 	case isICMP(p):
-		return
 	case j.role == foreign:
 		j.why = packet.NotOurs
-		return
 	case j.role == virtual && w.view.guarded && opens(p):
-		return // a SYN is answered without looking for a connection
+		// a SYN is answered without looking for a connection
+	default:
+		j.key = w.conns.FlowKey(&p.Flow, j.role == local)
 	}
-	j.key = w.conns.FlowKey(&p.Flow, j.role == local)
-	j.plain = j.why == packet.Kept && p.TTL() > 1 && p.Plain()
-	w.conns.Prefetch(j.key)
+}
+
+// lengthen prepares a packet that was to go the short way for the long one.
+func (w *Worker) lengthen(j *job) {
+	j.short, j.why, j.tail = false, packet.Kept, nil
+	j.plain.Packet(&j.p, w.umem.Chunk(j.addr), w.umem.Offset(j.addr))
 }
 
 // process takes one classified frame to its verdict: rewritten and ready to
@@ -70,10 +89,6 @@ func (w *Worker) classify(j *job, buf []byte, start, end, rest int) {
 func (w *Worker) process(j *job) packet.Reason {
 	p := &j.p
 	switch {
-	case j.plain && j.role == virtual:
-		return w.inbound(j)
-	case j.plain:
-		return w.outbound(j)
 	case j.why == packet.Fragment:
 		return w.fragment(j)
 	case j.why != packet.Kept:
@@ -127,7 +142,7 @@ func (w *Worker) inbound(j *job) packet.Reason {
 		j.key = w.conns.InboundKey(&j.p.Flow) // which classify has left out
 	}
 	s := w.conns.Lock(j.key)
-	c := s.FindAt(j.hint, j.key, &j.p.Flow)
+	c := s.Find(j.key, &j.p.Flow)
 	if c != nil && w.returns(c, &j.p) {
 		w.tally.of(w.view.targets[c.Binding].Service)[GuardReplaced]++
 		w.abandon(s, c)
@@ -137,12 +152,8 @@ func (w *Worker) inbound(j *job) packet.Reason {
 		s.Unlock()
 		return w.admit(j)
 	}
-	why := packet.Kept
-	if !j.plain || !w.shortInbound(s, c, j) {
-		why = w.fromClient(s, c, j)
-	}
-	s.Unlock()
-	return why
+	defer s.Unlock()
+	return w.fromClient(s, c, j)
 }
 
 // admit finds a packet without connection a service and a real server, and
@@ -266,12 +277,8 @@ func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.R
 func (w *Worker) outbound(j *job) packet.Reason {
 	p := &j.p
 	s := w.conns.Lock(j.key)
-	c := s.FindAt(j.hint, j.key, &p.Flow)
-	if c != nil && j.plain && w.shortOutbound(s, c, j) {
-		s.Unlock()
-		return packet.Kept
-	}
 	defer s.Unlock()
+	c := s.Find(j.key, &p.Flow)
 	if c == nil {
 		return packet.NoConn
 	}

@@ -43,6 +43,9 @@ type Target struct {
 	Server  *lb.Server
 	Meter   *Meter // kept over reloads
 	Gone    bool   // the real server has left the table
+
+	carried conntrack.State // in which its connections' plain packets go the short way
+	silence uint32          // ms that a connection may be silent in that state
 }
 
 // service returns the service at a virtual endpoint, or nil.
@@ -69,11 +72,15 @@ func (v *View) ServerMeter(s *Service, server *lb.Server) *Meter {
 // IdleTimeout is how long an established connection, or a UDP flow in both
 // directions, may be silent.
 func (s *Service) IdleTimeout() time.Duration {
-	st := conntrack.Established
+	return time.Duration(s.timeouts[s.steady()]) * time.Millisecond
+}
+
+// steady returns the state of a connection that both ends have opened.
+func (s *Service) steady() conntrack.State {
 	if s.Proto == packet.ProtoUDP {
-		st = conntrack.UDP
+		return conntrack.UDP
 	}
-	return time.Duration(s.timeouts[st]) * time.Millisecond
+	return conntrack.Established
 }
 
 // optionLen returns how long the client-address option for client is, or 0 if

@@ -13,6 +13,7 @@ import (
 	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/prefetch"
 	"github.com/fnatd/fnatd/internal/siphash"
 	"github.com/fnatd/fnatd/synproxy"
 )
@@ -183,6 +184,7 @@ func (w *Worker) poll(now time.Time) int {
 	if v := w.shared.view.Load(); v != w.view {
 		w.publish(0) // what was counted of the old view's bindings
 		w.view = v
+		w.ledger.fit(len(v.targets))
 		w.seen.Store(v.generation)
 	}
 	w.hops = w.router.Table()
@@ -244,10 +246,21 @@ func (w *Worker) publish(frames int) {
 // one interface no processor can guess which the next packet is of. Packets of one
 // flow stay in order, and no packet of a batch answers another.
 func (w *Worker) batch(port, n int) {
+	for i := range w.descs[:n] {
+		prefetch.Line(&w.umem.From(w.descs[i].Addr)[0])
+	}
 	packets, fromReals := 0, 0
+	mayBeShort := !w.fullSums[port]
 	for i := 0; i < n; packets++ {
-		j := &w.jobs[packets]
-		i += w.take(j, port, w.descs[i:n])
+		j, d := &w.jobs[packets], &w.descs[i]
+		j.addr, j.port = d.Addr, port
+		j.short = mayBeShort && d.Options&xsk.Continued == 0 && w.glance(j, d.Len)
+		if j.short {
+			w.counts.RxBytes += uint64(d.Len)
+			i++
+		} else {
+			i += w.take(j, w.descs[i:n])
+		}
 		fromReal := 0 // by arithmetic, or it would be guessed here
 		if j.role == local {
 			fromReal = 1
@@ -257,30 +270,43 @@ func (w *Worker) batch(port, n int) {
 		fromReals += fromReal
 	}
 	for i := range packets {
+		w.conns.Prefetch(w.jobs[i].key)
+	}
+	for i := range packets {
 		w.jobs[i].hint = w.conns.PrefetchConn(w.jobs[i].key)
 	}
 	for _, i := range w.order[0][:packets-fromReals] {
-		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
+		w.carry(&w.jobs[i])
 	}
 	for _, i := range w.order[1][:fromReals] {
-		w.finish(&w.jobs[i], w.process(&w.jobs[i]))
+		w.carry(&w.jobs[i])
 	}
 	w.counts.RxPackets += uint64(packets)
 	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
 }
 
-// take makes the packet that d begins with j's, classifies it and returns how many
+// take classifies the packet that begins with d, for the long way, and returns how many
 // descriptors it has.
-func (w *Worker) take(j *job, port int, d []xsk.Desc) (n int) {
+func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
 	rest := 0
 	for n = 1; d[n-1].Options&xsk.Continued != 0; n++ {
 		rest += int(d[n].Len)
 	}
-	j.addr, j.port, j.tail = d[0].Addr, port, d[1:n]
+	j.tail = d[1:n]
 	w.counts.RxBytes += uint64(d[0].Len) + uint64(rest)
-	buf, off := w.umem.Chunk(j.addr), w.umem.Offset(j.addr)
-	w.classify(j, buf, off, off+int(d[0].Len), rest)
+	w.classify(j, int(d[0].Len), rest)
 	return n
+}
+
+// carry takes a classified packet to its end, by the short way or by the long one.
+func (w *Worker) carry(j *job) {
+	if j.short {
+		if w.carryShort(j) {
+			return
+		}
+		w.lengthen(j)
+	}
+	w.finish(j, w.process(j))
 }
 
 // tail returns what is in the frames of j behind the first.

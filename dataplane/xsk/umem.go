@@ -189,6 +189,9 @@ func (u *UMEM) Chunk(addr uint64) []byte {
 	return u.mem[start:end:end]
 }
 
+// From returns the memory from addr on, beyond the end of the frame.
+func (u *UMEM) From(addr uint64) []byte { return u.mem[addr:] }
+
 // Offset returns where in its frame addr lies.
 func (u *UMEM) Offset(addr uint64) int { return int(addr & (1<<u.shift - 1)) }
 

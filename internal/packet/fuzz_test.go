@@ -21,6 +21,7 @@ func FuzzParse(f *testing.F) {
 		packettest.TCP{Src: client6, Dst: virtual6, Link: extended(0, hopThenRoute, 8)}.Frame(),
 		packettest.UDP{Src: client4, Dst: virtual4, Payload: []byte("odd"), Surplus: []byte{1}, Link: packettest.Link{IPOptions: []byte{1, 1, 1, 0}}}.Frame(),
 		packettest.UDP{Src: client6, Dst: virtual6, Payload: []byte("odd")}.Frame(),
+		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK, Options: timestamps, Link: packettest.Link{Pad: 3}}.Frame(),
 		packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: quote}.Frame(),
 		packettest.Error{From: client6.Addr, Type: packet.ICMPv6TooBig, Word: 1400, About: quoted6}.Frame(),
 		packettest.EchoReply(notice(packet.Notice{Local: local4, Real: real4, Client: client4, Proto: 17})),
@@ -34,6 +35,7 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, frame []byte, delta uint32, by uint16, option []byte) {
+		checkPlain(t, frame)
 		var p packet.Packet
 		in := packettest.NewFrame(frame)
 		switch p.Parse(in.Buf, in.Start, in.End) {

@@ -1,0 +1,153 @@
+package packet
+
+import "encoding/binary"
+
+// A Plain is a packet of the kind that nearly all are: IPv4 without options or VLAN
+// tags, whole and in one buffer, with some way to go, and of TCP a segment that opens
+// and closes nothing and has no option but timestamps in their usual place. It knows
+// of its frame what finding a connection takes, and can change it in all the ways that
+// forwarding takes; a Packet, which knows more, costs more.
+//
+// The zero Plain is none; only what Read has filled has methods.
+type Plain struct {
+	head   *[PlainRoom]byte
+	Addrs  uint64 // IPv4 source and destination, as the header has them (big-endian)
+	Ports  uint32 // likewise
+	size   int32  // bytes of the frame, without padding
+	Proto  uint8  // TCP or UDP
+	header uint8  // bytes of the transport header
+}
+
+// Offsets in such a frame.
+const (
+	plainIP     = ethLen
+	plainL4     = ethLen + ipv4MinLen
+	plainTCP    = plainL4 + tcpMinLen // behind the header
+	plainStamps = plainTCP + onlyTimestampsLen
+)
+
+// PlainRoom is how many bytes of a frame's buffer Read wants, whatever there is of the
+// frame: the longest headers of a plain packet.
+const PlainRoom = plainStamps
+
+// Read makes p the packet in the first size bytes of what begins with head, which may
+// be padded, and reports whether it is a plain one. If it is, Parse keeps it too, and
+// says the same of it.
+func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
+	// EtherType, version, header length, total length; what tells a fragment, TTL, protocol.
+	first, second := binary.BigEndian.Uint64(head[ethType:]), binary.BigEndian.Uint64(head[plainIP+6:])
+	const (
+		moreOrOffset = 0x3fff << 48
+		ttlAbove1    = 0xfe << 40
+	)
+	end := plainIP + int(first>>16&0xffff)
+	if first>>40 != EtherTypeIPv4<<8|0x45 || second&moreOrOffset != 0 || second&ttlAbove1 == 0 || end > size {
+		return false
+	}
+	p.head, p.size = head, int32(end)
+	p.Addrs = binary.BigEndian.Uint64(head[plainIP+ipv4Src:])
+	p.Ports = binary.BigEndian.Uint32(head[plainL4:])
+	p.Proto = uint8(second >> 32)
+	if p.Proto != ProtoTCP {
+		p.header = udpLen
+		n := int(binary.BigEndian.Uint16(head[plainL4+udpSize:]))
+		return p.Proto == ProtoUDP && end >= plainL4+udpLen && n >= udpLen && n <= end-plainL4
+	}
+	p.header = head[plainL4+tcpOffset] >> 4 * 4
+	if end < plainL4+int(p.header) || TCPFlags(head[plainL4+tcpFlags])&(SYN|FIN|RST|ACK) != ACK {
+		return false
+	}
+	return p.header == tcpMinLen ||
+		p.header == tcpMinLen+onlyTimestampsLen && binary.BigEndian.Uint32(head[plainTCP:]) == onlyTimestampsHead
+}
+
+// Packet makes q what Parse would make of the frame, which begins at buf[start].
+func (p *Plain) Packet(q *Packet, buf []byte, start int) {
+	q.Buf, q.Start, q.End, q.Tail = buf, start, start+int(p.size), 0
+	q.L3, q.L4, q.Payload = start+plainIP, start+plainL4, start+plainL4+int(p.header)
+	q.Flow.Src.set4(p.head[plainIP+ipv4Src:])
+	q.Flow.Dst.set4(p.head[plainIP+ipv4Dst:])
+	q.Flow.SrcPort, q.Flow.DstPort, q.Flow.Proto = uint16(p.Ports>>16), uint16(p.Ports), p.Proto
+	q.Version, q.Flags = 4, 0
+	if p.Proto == ProtoTCP {
+		q.Flags = TCPFlags(p.head[plainL4+tcpFlags])
+	}
+}
+
+// Len returns the bytes of the frame, without padding.
+func (p *Plain) Len() int { return int(p.size) }
+
+// IPLen returns the bytes of the IP datagram.
+func (p *Plain) IPLen() int { return int(p.size) - plainIP }
+
+// Numbers returns a segment's sequence number, that of what follows it, and what it
+// acknowledges.
+func (p *Plain) Numbers() (seq, next, ack uint32) {
+	both := binary.BigEndian.Uint64(p.head[plainL4+tcpSeq:])
+	seq = uint32(both >> 32)
+	return seq, seq + uint32(p.size) - plainL4 - uint32(p.header), uint32(both)
+}
+
+// A Course is what Forward changes in the headers of IP and the transport. Where two
+// numbers are one field, the first is its upper half. What is added is added modulo
+// 2^32, and to TCP segments.
+type Course struct {
+	Addrs   uint64 // source and destination, as in a Plain
+	Ports   uint32 // likewise
+	Numbers uint64 // added to the sequence number and to what is acknowledged
+	Stamps  uint64 // added to the sender's clock and to the echo, unless that is zero
+}
+
+// Forward changes the packet's frame in all the ways that DecrementTTL, AddSeq,
+// AddAck, ShiftTimestamps, Translate and SetLink would one after another, but touches
+// each checksum once: a sum that each of them reads back from where the last one has
+// just put it costs a store's latency every time. What p says stays as it was read.
+func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
+	h := p.head
+	copy(h[ethDst:], dstMAC[:])
+	copy(h[ethSrc:], srcMAC[:])
+
+	d := delta(0).replace(p.Addrs, c.Addrs)
+	binary.BigEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
+	// TTL, protocol and the sum are one word, of which the TTL is the top.
+	word := binary.BigEndian.Uint32(h[plainIP+ipv4TTL:]) - 1<<24
+	sum := Sum(word).amend(d.replace(1<<8, 0))
+	binary.BigEndian.PutUint32(h[plainIP+ipv4TTL:], word&^0xffff|uint32(sum))
+
+	d = d.replace(uint64(p.Ports), uint64(c.Ports))
+	binary.BigEndian.PutUint32(h[plainL4:], c.Ports)
+	if p.Proto == ProtoUDP {
+		UDP(h[plainL4:]).amend(d)
+		return
+	}
+	old := binary.BigEndian.Uint64(h[plainL4+tcpSeq:])
+	numbers := addHalves(old, c.Numbers)
+	binary.BigEndian.PutUint64(h[plainL4+tcpSeq:], numbers)
+	d = d.replace(old, numbers)
+	if p.header > tcpMinLen {
+		stamps := shiftTimestamps(h[plainStamps-8:], uint32(c.Stamps>>32), uint32(c.Stamps))
+		d = delta(onesAdd(uint64(d), uint64(stamps)))
+	}
+	sum = Sum(binary.BigEndian.Uint16(h[plainL4+tcpSum:])).amend(d)
+	binary.BigEndian.PutUint16(h[plainL4+tcpSum:], uint16(sum))
+}
+
+// addHalves adds the two numbers of 32 bits in b to those in a.
+func addHalves(a, b uint64) uint64 {
+	return (a>>32+b>>32)<<32 | uint64(uint32(a)+uint32(b))
+}
+
+// Mapped returns the lower half, as a number, of the Addr that is the IPv4 address a;
+// the upper half is zero.
+func Mapped(a uint32) uint64 { return 0xffff<<32 | uint64(a) }
+
+// Number4 returns the IPv4 address that a is, as a number; ok is false if it is none.
+func (a *Addr) Number4() (n uint32, ok bool) {
+	low := binary.BigEndian.Uint64(a[8:])
+	return uint32(low), low>>32 == 0xffff && binary.BigEndian.Uint64(a[:8]) == 0
+}
+
+// Equal4 reports whether a is the IPv4 address b.
+func (a *Addr) Equal4(b uint32) bool {
+	return binary.BigEndian.Uint64(a[8:]) == Mapped(b) && binary.BigEndian.Uint64(a[:8]) == 0
+}

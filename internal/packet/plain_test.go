@@ -1,0 +1,180 @@
+package packet_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
+)
+
+// TestForwardIsTheSumOfItsParts has random packets changed by Forward and by the
+// methods that it stands for, with every number likely to be zero or all ones.
+func TestForwardIsTheSumOfItsParts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	number := func() uint32 { return []uint32{0, ^uint32(0), rng.Uint32()}[rng.IntN(3)] }
+	addr := func() packet.Addr {
+		return packet.AddrFrom4([]byte{byte(number()), byte(number()), byte(number()), byte(number())})
+	}
+	end := func() packet.Endpoint { return packet.Endpoint{Addr: addr(), Port: uint16(number())} }
+	for i := range 20_000 {
+		link := packettest.Link{TTL: 2 + byte(rng.IntN(254))}
+		payload := make([]byte, rng.IntN(20))
+		for j := range payload {
+			payload[j] = byte(number())
+		}
+		var frame packettest.Frame
+		if i%2 == 0 {
+			options := [][]byte{nil, timestamps, {1, 1, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0}}[rng.IntN(3)]
+			frame = packettest.TCP{
+				Link: link, Src: end(), Dst: end(), Flags: packet.ACK, Seq: number(), Ack: number(), Options: options, Payload: payload,
+			}.Frame()
+		} else {
+			frame = packettest.UDP{Link: link, Src: end(), Dst: end(), Payload: payload, NoSum: rng.IntN(4) == 0}.Frame()
+		}
+		want := packettest.NewFrame(frame.Bytes()).Parse(t)
+		var got packet.Plain
+		if !readPlain(&got, frame) {
+			t.Fatalf("not plain: % x", frame.Bytes())
+		}
+
+		src, dst := end(), end()
+		dstMAC, srcMAC := [6]byte{1, 2, 3, 4, 5, 6}, [6]byte{7, 8, 9, 10, 11, 12}
+		seq, ack, val, ecr := number(), number(), number(), number()
+		got.Forward(&dstMAC, &srcMAC, packet.Course{
+			Addrs: both(number4(src), number4(dst)), Ports: uint32(src.Port)<<16 | uint32(dst.Port),
+			Numbers: both(seq, ack), Stamps: both(val, ecr),
+		})
+		want.DecrementTTL()
+		if want.Flow.Proto == packet.ProtoTCP {
+			want.AddSeq(seq)
+			want.AddAck(ack)
+			want.ShiftTimestamps(val, ecr)
+		}
+		want.Translate(src, dst)
+		want.SetLink(dstMAC, srcMAC, &packet.VLANs{})
+		packettest.CheckSums(t, frame.Bytes())
+		if !bytes.Equal(frame.Bytes(), want.Frame()) {
+			t.Fatalf("got  % x\nwant % x", frame.Bytes(), want.Frame())
+		}
+	}
+}
+
+// readPlain has p read a frame in a buffer.
+func readPlain(p *packet.Plain, f packettest.Frame) bool {
+	return p.Read((*[packet.PlainRoom]byte)(f.Buf[f.Start:]), f.End-f.Start)
+}
+
+func both(a, b uint32) uint64 { return uint64(a)<<32 | uint64(b) }
+
+func number4(e packet.Endpoint) uint32 {
+	n, _ := e.Addr.Number4()
+	return n
+}
+
+func TestPlain(t *testing.T) {
+	tcp := packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK}
+	with := func(change func(*packettest.TCP)) packettest.Frame {
+		s := tcp
+		change(&s)
+		return s.Frame()
+	}
+	for name, test := range map[string]struct {
+		frame packettest.Frame
+		want  bool
+	}{
+		"ack":              {tcp.Frame(), true},
+		"timestamps":       {with(func(s *packettest.TCP) { s.Options = timestamps }), true},
+		"udp":              {packettest.UDP{Src: client4, Dst: virtual4}.Frame(), true},
+		"last_hop":         {with(func(s *packettest.TCP) { s.TTL = 1 }), false},
+		"ip_options":       {with(func(s *packettest.TCP) { s.IPOptions = []byte{1, 1, 1, 0} }), false},
+		"syn":              {with(func(s *packettest.TCP) { s.Flags = packet.SYN }), false},
+		"fin":              {with(func(s *packettest.TCP) { s.Flags |= packet.FIN }), false},
+		"rst":              {with(func(s *packettest.TCP) { s.Flags |= packet.RST }), false},
+		"timestamps_moved": {with(func(s *packettest.TCP) { s.Options = append(bytes.Clone(timestamps[2:]), 1, 1) }), false},
+		"sack":             {with(func(s *packettest.TCP) { s.Options = []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9} }), false},
+		"vlan":             {with(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), false},
+		"ipv6":             {packettest.TCP{Src: client6, Dst: virtual6, Flags: packet.ACK}.Frame(), false},
+		"icmp":             {packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPEchoRequest}.Frame(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p packet.Plain
+			if got := readPlain(&p, test.frame); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+			checkPlain(t, test.frame.Bytes())
+		})
+	}
+}
+
+// TestPlainOfDamagedFrames has frames that are plain, or nearly, with up to three bytes
+// overwritten, cut off or padded.
+func TestPlainOfDamagedFrames(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	whole := [][]byte{
+		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK}.Frame().Bytes(),
+		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK | packet.PSH, Options: timestamps, Payload: []byte("odd")}.Frame().Bytes(),
+		packettest.UDP{Src: client4, Dst: virtual4, Payload: []byte("odd")}.Frame().Bytes(),
+	}
+	plain := 0
+	for range 200_000 {
+		frame := append(bytes.Clone(whole[rng.IntN(len(whole))]), make([]byte, rng.IntN(8))...)
+		frame = frame[:len(frame)-min(rng.IntN(12), rng.IntN(12))]
+		for range rng.IntN(4) {
+			if i := 12 + rng.IntN(55); i < len(frame) { // in the headers
+				frame[i] = byte(rng.Uint32()) >> rng.IntN(8)
+			}
+		}
+		checkPlain(t, frame)
+		var p packet.Plain
+		if readPlain(&p, packettest.NewFrame(frame)) {
+			plain++
+		}
+	}
+	if plain < 20_000 || plain > 180_000 {
+		t.Errorf("%d of 200,000 frames are plain: too few or too many to tell", plain)
+	}
+}
+
+// checkPlain checks that whatever Read takes for plain is to Parse a packet that is
+// plain, and the same one, and that nothing plain is overlooked.
+func checkPlain(t *testing.T, frame []byte) {
+	t.Helper()
+	var plain packet.Plain
+	var parsed, unfolded packet.Packet
+	in := packettest.NewFrame(frame)
+	got, why := readPlain(&plain, in), parsed.Parse(in.Buf, in.Start, in.End)
+	if want := why == packet.Kept && isPlain(&parsed); got != want {
+		t.Fatalf("plain: got %v, want %v (%v): % x", got, want, why, frame)
+	}
+	if !got {
+		return
+	}
+	if plain.Packet(&unfolded, in.Buf, in.Start); !reflect.DeepEqual(unfolded, parsed) {
+		t.Fatalf("got  %+v\nwant %+v", unfolded, parsed)
+	}
+	if plain.Len() != len(parsed.Frame()) || plain.IPLen() != parsed.IPLen() {
+		t.Fatalf("length: got %d and %d, want %d and %d", plain.Len(), plain.IPLen(), len(parsed.Frame()), parsed.IPLen())
+	}
+	if parsed.Flow.Proto == packet.ProtoTCP {
+		seq, next, ack := plain.Numbers()
+		if tcp := parsed.TCP(); seq != tcp.Seq() || ack != tcp.Ack() || next != seq+parsed.SegmentLen() {
+			t.Fatalf("numbers: got %d, %d, %d, want those of %+v", seq, next, ack, parsed)
+		}
+	}
+}
+
+// isPlain is the definition of a plain packet, of one that Parse has kept.
+func isPlain(p *packet.Packet) bool {
+	if p.Version != 4 || p.L3 != p.Start+14 || p.L4 != p.L3+20 || p.TTL() <= 1 {
+		return false
+	}
+	if p.Flow.Proto == packet.ProtoTCP {
+		o := p.TCP().Options()
+		return p.Flags&(packet.SYN|packet.FIN|packet.RST|packet.ACK) == packet.ACK &&
+			(len(o) == 0 || len(o) == 12 && bytes.Equal(o[:4], []byte{1, 1, 8, 10}))
+	}
+	return p.Flow.Proto == packet.ProtoUDP
+}

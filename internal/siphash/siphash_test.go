@@ -97,6 +97,28 @@ func TestSumsEqualReference(t *testing.T) {
 	}
 }
 
+// TestSums2AreSum2 has every number of pairs up to 40 hashed together.
+func TestSums2AreSum2(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for n := range 41 {
+		k := Key{rng.Uint64(), rng.Uint64()}
+		a, b, out := make([]uint64, n), make([]uint64, n+1), make([]uint64, n+1)
+		for i := range a {
+			a[i], b[i] = rng.Uint64(), rng.Uint64()
+		}
+		out[n] = 42
+		k.Sums2(out[:n], a, b)
+		for i := range a {
+			if want := k.Sum2(a[i], b[i]); out[i] != want {
+				t.Errorf("%d of %d: got %#x, want %#x", i, n, out[i], want)
+			}
+		}
+		if out[n] != 42 {
+			t.Errorf("%d pairs: wrote beyond their hashes", n)
+		}
+	}
+}
+
 func TestSumsDoNotAllocate(t *testing.T) {
 	var sink uint64
 	if n := testing.AllocsPerRun(100, func() {
@@ -111,6 +133,14 @@ func BenchmarkSum2(b *testing.B) {
 	var h uint64
 	for b.Loop() {
 		h = paperKey.Sum2(h, 1)
+	}
+}
+
+// BenchmarkSums2 is the time of 64 hashes.
+func BenchmarkSums2(b *testing.B) {
+	var in [2][64]uint64
+	for b.Loop() {
+		paperKey.Sums2(in[0][:], in[0][:], in[1][:])
 	}
 }
 

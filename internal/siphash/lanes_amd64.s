@@ -1,0 +1,114 @@
+#include "textflag.h"
+
+DATA init<>+0(SB)/8, $0x736f6d6570736575
+DATA init<>+8(SB)/8, $0x646f72616e646f6d
+DATA init<>+16(SB)/8, $0x6c7967656e657261
+DATA init<>+24(SB)/8, $0x7465646279746573
+DATA init<>+32(SB)/8, $0x1000000000000000 // length2
+DATA init<>+40(SB)/8, $0xff
+GLOBL init<>(SB), RODATA|NOPTR, $48
+
+// Which byte of each word comes where when the word is rotated left by 16.
+DATA left16<>+0(SB)/8, $0x0504030201000706
+DATA left16<>+8(SB)/8, $0x0d0c0b0a09080f0e
+DATA left16<>+16(SB)/8, $0x0504030201000706
+DATA left16<>+24(SB)/8, $0x0d0c0b0a09080f0e
+GLOBL left16<>(SB), RODATA|NOPTR, $32
+
+#define LEFT(n, v, t) \
+	VPSLLQ $n, v, t      \
+	VPSRLQ $(64-n), v, v \
+	VPOR   t, v, v
+
+// round, on four words at once, twice: none of the two waits for the other.
+#define ROUND1(v0, v1, v2, v3, t) \
+	VPADDQ  v1, v0, v0          \
+	VPADDQ  v3, v2, v2          \
+	LEFT(13, v1, t)             \
+	VPSHUFB left16<>(SB), v3, v3 \
+	VPXOR   v0, v1, v1          \
+	VPXOR   v2, v3, v3          \
+	VPSHUFD $0xb1, v0, v0       \
+	VPADDQ  v1, v2, v2          \
+	VPADDQ  v3, v0, v0          \
+	LEFT(21, v3, t)             \
+	LEFT(17, v1, t)             \
+	VPXOR   v0, v3, v3          \
+	VPXOR   v2, v1, v1          \
+	VPSHUFD $0xb1, v2, v2
+
+#define ROUND \
+	ROUND1(Y0, Y1, Y2, Y3, Y8) \
+	ROUND1(Y4, Y5, Y6, Y7, Y9)
+
+// A word of the message goes into v3, and after the round into v0.
+#define MIX(x, y) \
+	VPXOR x, Y3, Y3 \
+	VPXOR y, Y7, Y7 \
+	ROUND           \
+	VPXOR x, Y0, Y0 \
+	VPXOR y, Y4, Y4
+
+// func sums2(k *Key, out, a, b *uint64, eights int)
+TEXT ·sums2(SB), NOSPLIT, $0-40
+	MOVQ k+0(FP), AX
+	MOVQ out+8(FP), DI
+	MOVQ a+16(FP), SI
+	MOVQ b+24(FP), DX
+	MOVQ eights+32(FP), CX
+	LEAQ init<>(SB), BX
+
+	// The initial state, which is the same for all.
+	VPBROADCASTQ 0(AX), Y8
+	VPBROADCASTQ 8(AX), Y9
+	VPBROADCASTQ 0(BX), Y12
+	VPBROADCASTQ 8(BX), Y13
+	VPBROADCASTQ 16(BX), Y14
+	VPBROADCASTQ 24(BX), Y15
+	VPXOR        Y8, Y12, Y12
+	VPXOR        Y9, Y13, Y13
+	VPXOR        Y8, Y14, Y14
+	VPXOR        Y9, Y15, Y15
+
+loop:
+	VMOVDQA Y12, Y0
+	VMOVDQA Y13, Y1
+	VMOVDQA Y14, Y2
+	VMOVDQA Y15, Y3
+	VMOVDQA Y12, Y4
+	VMOVDQA Y13, Y5
+	VMOVDQA Y14, Y6
+	VMOVDQA Y15, Y7
+
+	VMOVDQU 0(SI), Y10
+	VMOVDQU 32(SI), Y11
+	MIX(Y10, Y11)
+	VMOVDQU 0(DX), Y10
+	VMOVDQU 32(DX), Y11
+	MIX(Y10, Y11)
+	VPBROADCASTQ 32(BX), Y10
+	MIX(Y10, Y10)
+
+	VPBROADCASTQ 40(BX), Y10
+	VPXOR Y10, Y2, Y2
+	VPXOR Y10, Y6, Y6
+	ROUND
+	ROUND
+	ROUND
+
+	VPXOR   Y0, Y1, Y1
+	VPXOR   Y2, Y3, Y3
+	VPXOR   Y4, Y5, Y5
+	VPXOR   Y6, Y7, Y7
+	VPXOR   Y1, Y3, Y3
+	VPXOR   Y5, Y7, Y7
+	VMOVDQU Y3, 0(DI)
+	VMOVDQU Y7, 32(DI)
+
+	ADDQ $64, SI
+	ADDQ $64, DX
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  loop
+	VZEROUPPER
+	RET

@@ -18,13 +18,14 @@ func TestPacketPathDoesNotAllocate(t *testing.T) {
 	f4 := flow(packet.ProtoTCP, clientN(1), virtual)
 	f6 := flow(packet.ProtoUDP, endpoint("[2001:db8:9::1]:5000"), tb.Binding(udp).Virtual)
 	now := uint32(0)
+	var batch Batch
 
 	// life is a connection's: reserved, inserted, found both ways, moved from
 	// state to state, restarted, removed or left to expire.
 	life := func(f *packet.Flow, b BindingID, to State, expires bool) {
 		k := tb.InboundKey(f)
-		tb.Prefetch(k)
-		tb.PrefetchConn(k)
+		batch.SetKey(0, k)
+		tb.Prefetch(&batch, 1)
 		tb.Reserve()
 		s := tb.Lock(k)
 		c, _ := s.Insert(k, f, b, l, nil, now)

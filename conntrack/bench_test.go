@@ -62,10 +62,11 @@ func BenchmarkFind(b *testing.B) {
 			s.Touch(c, 90_000, 0)
 			s.Unlock()
 		}
-		for _, passes := range []int{0, 1, 2} {
-			b.Run(fmt.Sprintf("conns=%d/prefetch=%d", n, passes), func(b *testing.B) {
+		for _, prefetch := range []bool{false, true} {
+			b.Run(fmt.Sprintf("conns=%d/prefetch=%v", n, prefetch), func(b *testing.B) {
 				b.ReportAllocs()
 				var keys [batch]Key
+				var together Batch
 				at := 0
 				for i := 0; i < b.N; i += batch {
 					if at += batch; at+batch > len(flows) {
@@ -74,14 +75,10 @@ func BenchmarkFind(b *testing.B) {
 					f := flows[at : at+batch]
 					for j := range f {
 						keys[j] = tb.benchKey(&f[j])
-						if passes > 0 {
-							tb.Prefetch(keys[j])
-						}
+						together.SetKey(j, keys[j])
 					}
-					if passes > 1 {
-						for j := range f {
-							tb.PrefetchConn(keys[j])
-						}
+					if prefetch {
+						tb.Prefetch(&together, batch)
 					}
 					for j := range f {
 						use(keys[j], &f[j])

@@ -46,7 +46,7 @@ func TestWorkersTogether(t *testing.T) {
 	var group sync.WaitGroup
 	for id := range workers {
 		group.Go(func() {
-			w := worker{&run, rand.New(rand.NewPCG(uint64(id), 1))}
+			w := worker{run: &run, Rand: rand.New(rand.NewPCG(uint64(id), 1))}
 			for range rounds {
 				w.step(b[w.IntN(2)], clientN(w.IntN(clients)), run.clock.Add(1))
 			}
@@ -85,6 +85,7 @@ type run struct {
 type worker struct {
 	*run
 	*rand.Rand
+	batch Batch
 }
 
 // step does what a packet of a client would.
@@ -98,8 +99,8 @@ func (w *worker) step(b BindingID, client packet.Endpoint, now uint32) {
 			return 0
 		})
 	}
-	w.tb.Prefetch(k)
-	w.tb.PrefetchConn(k)
+	w.batch.SetKey(0, k)
+	w.tb.Prefetch(&w.batch, 1)
 	s := w.tb.Lock(k)
 	if c := s.Find(k, &f); c != nil {
 		switch p := w.IntN(100); {

@@ -86,6 +86,7 @@ func TestFindPlainTrustsNoHint(t *testing.T) {
 	var keys []Key
 	var flows []packet.Flow
 	var plains []packet.Plain
+	var batch Batch
 	for i := range 20 {
 		c, why := open(tb, clientN(i), id, locals, 0)
 		if why != packet.Kept {
@@ -97,7 +98,9 @@ func TestFindPlainTrustsNoHint(t *testing.T) {
 			if !p.Read((*[packet.PlainRoom]byte)(frame.Buf[frame.Start:]), frame.End-frame.Start) {
 				t.Fatalf("%v: not plain", f)
 			}
-			k := tb.PlainKey(&p, isOutbound)
+			batch.SetPlain(len(keys), &p, isOutbound)
+			tb.Prefetch(&batch, len(keys)+1)
+			k, _ := batch.At(len(keys))
 			if want := tb.FlowKey(&f, isOutbound); k != want {
 				t.Errorf("%v: key of the plain packet: got %+v, want %+v", f, k, want)
 			}
@@ -111,7 +114,7 @@ func TestFindPlainTrustsNoHint(t *testing.T) {
 		if want == nil {
 			t.Fatalf("%v: not found", flows[i])
 		}
-		right := tb.PrefetchConn(k)
+		_, right := batch.At(i)
 		if right == 0 || &s.conns[right-1] != want {
 			t.Errorf("%v: hint %d leads elsewhere", flows[i], right)
 		}
@@ -124,7 +127,7 @@ func TestFindPlainTrustsNoHint(t *testing.T) {
 			}
 		}
 	}
-	at := tb.PrefetchConn(keys[0])
+	_, at := batch.At(0)
 	s.Remove(s.Find(keys[0], &flows[0]))
 	if got, _ := s.FindPlain(at, keys[0], &plains[0]); got != nil {
 		t.Errorf("found %v at its place after it was removed", got)

@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"encoding/binary"
-	"math/bits"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -42,13 +41,6 @@ func (t *Table) OutboundKey(f *packet.Flow) Key { return t.FlowKey(f, true) }
 func (t *Table) FlowKey(f *packet.Flow, isOutbound bool) Key {
 	d := direction(isOutbound)
 	return t.flowKey(t.hash(f, d), d, f.DstPort)
-}
-
-// PlainKey is FlowKey for the flow of a plain packet.
-func (t *Table) PlainKey(p *packet.Plain, isOutbound bool) Key {
-	d := direction(isOutbound)
-	addrs := bits.RotateLeft64(bits.ReverseBytes64(p.Addrs), 32)
-	return t.flowKey(t.key.Sum2(addrs, uint64(p.Ports)<<32|uint64(p.Proto)<<8|uint64(d)), d, uint16(p.Ports))
 }
 
 func direction(isOutbound bool) kind {

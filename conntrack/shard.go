@@ -48,7 +48,7 @@ func (t *Table) Lock(k Key) *Shard {
 // Unlock ends what Lock began. Conns of the shard must not be used after it.
 func (s *Shard) Unlock() { s.mu.Unlock() }
 
-// FindPlain is Find for a plain packet, if its connection is still where PrefetchConn
+// FindPlain is Find for a plain packet, if its connection is still where Prefetch
 // saw it: nil says nothing. It returns the connection's binding too.
 func (s *Shard) FindPlain(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
 	if at == 0 {

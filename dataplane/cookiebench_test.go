@@ -37,7 +37,8 @@ func BenchmarkGuard(b *testing.B) {
 					j.addr, j.port, j.tail = packettest.Headroom, wan, nil
 					w.worker.look(&j, len(frame))
 					if j.short {
-						w.worker.lengthen(&j)
+						key, _ := w.worker.lookups.At(0)
+						w.worker.lengthen(&j, key)
 					}
 					if got := w.worker.process(&j); got != want {
 						b.Fatalf("got %v, want %v", got, want)

@@ -16,10 +16,11 @@ import (
 // ordinary are the flags that a connection on the short way may have.
 const ordinary = clientTold | noticeAcked | homeMask
 
-// carryShort carries a packet, if it may go the short way.
-func (w *Worker) carryShort(j *job) bool {
-	s := w.conns.Lock(j.key)
-	c, b := s.FindPlain(j.hint, j.key, &j.plain)
+// carryShort carries a packet, if it may go the short way. Its connection was seen at
+// hint.
+func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool {
+	s := w.conns.Lock(key)
+	c, b := s.FindPlain(hint, key, &j.plain)
 	done := false
 	switch {
 	case c == nil || c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():

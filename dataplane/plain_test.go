@@ -82,8 +82,9 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	j := w.classified(port, f)
 	defer func() { w.umem.Free(j.addr) }()
 	mayBeShort := j.short
+	key, hint := w.worker.lookups.At(0)
 	if mayBeShort {
-		w.worker.lengthen(j)
+		w.worker.lengthen(j, key)
 	}
 	c := w.conn(j)
 	if !mayBeShort || c == nil || c.State.HalfOpen() {
@@ -92,7 +93,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	}
 	before := *c
 	got := w.passage(j, c, func() packet.Reason {
-		if short = w.worker.carryShort(j); short {
+		if short = w.worker.carryShort(j, key, hint); short {
 			return packet.Kept
 		}
 		return packet.Held
@@ -104,7 +105,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	*c = before
 	again := w.classified(port, f)
 	defer w.umem.Free(again.addr)
-	w.worker.lengthen(again)
+	w.worker.lengthen(again, key)
 	want := w.passage(again, c, func() packet.Reason {
 		why := w.worker.through(again)
 		if why == packet.Kept {
@@ -124,15 +125,16 @@ func (w *world) classified(port int, f packettest.Frame) *job {
 	j := &job{addr: addr + uint64(f.Start), port: port}
 	copy(w.umem.Chunk(addr)[f.Start:], f.Bytes())
 	w.worker.look(j, f.End-f.Start)
-	j.hint = w.conns.PrefetchConn(j.key)
 	return j
 }
 
 // look classifies a frame of so many bytes.
 func (w *Worker) look(j *job, size int) {
-	if j.short = w.glance(j, uint32(size)); !j.short {
+	if j.short = w.glance(j, 0, uint32(size)); !j.short {
 		w.classify(j, size, 0)
+		w.lookups.SetKey(0, j.key)
 	}
+	w.conns.Prefetch(&w.lookups, 1)
 }
 
 // conn returns the connection of a job, or nil.

@@ -27,23 +27,22 @@ import (
 // A job is one frame on its way through a batch. What the short way needs stands
 // first, in as few cache lines as it takes.
 type job struct {
-	plain packet.Plain   // if short
-	key   conntrack.Key  // of its flow
-	addr  uint64         // of its frame in the UMEM
-	hint  conntrack.Hint // where its connection was seen
-	role  role           // of its destination address
-	short bool           // may go the short way; then p is not filled yet
+	plain packet.Plain // if short
+	addr  uint64       // of its frame in the UMEM
+	role  role         // of its destination address
+	short bool         // may go the short way; then nothing of what follows is filled yet
 	why   packet.Reason
-	port  int        // interface it came in by; after process, the one it leaves by
-	tail  []xsk.Desc // the frames that follow, of a packet longer than one
-	mtu   int        // of the interface it leaves by
+	port  int           // interface it came in by; after process, the one it leaves by
+	key   conntrack.Key // of its flow
+	tail  []xsk.Desc    // the frames that follow, of a packet longer than one
+	mtu   int           // of the interface it leaves by
 	p     packet.Packet
 	way   way // of a first fragment: where the others are to follow it
 }
 
-// glance classifies a frame of so many bytes at j.addr that may go the short way, and
-// reports whether it is such.
-func (w *Worker) glance(j *job, size uint32) bool {
+// glance classifies a frame of so many bytes at j.addr that may go the short way, but
+// for its key, and reports whether it is such. It is the i-th packet of the batch.
+func (w *Worker) glance(j *job, i int, size uint32) bool {
 	if !j.plain.Read((*[packet.PlainRoom]byte)(w.umem.From(j.addr)), int(size)) {
 		return false
 	}
@@ -51,7 +50,7 @@ func (w *Worker) glance(j *job, size uint32) bool {
 	if j.role == foreign {
 		return false
 	}
-	j.key = w.conns.PlainKey(&j.plain, j.role == local)
+	w.lookups.SetPlain(i, &j.plain, j.role == local)
 	return true
 }
 
@@ -60,6 +59,7 @@ func (w *Worker) glance(j *job, size uint32) bool {
 func (w *Worker) classify(j *job, size, rest int) {
 	off := w.umem.Offset(j.addr)
 	p := &j.p
+	j.key = conntrack.Key{}
 	if j.why = p.ParseHead(w.umem.Chunk(j.addr), off, off+size, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
@@ -79,8 +79,8 @@ func (w *Worker) classify(j *job, size, rest int) {
 }
 
 // lengthen prepares a packet that was to go the short way for the long one.
-func (w *Worker) lengthen(j *job) {
-	j.short, j.why, j.tail = false, packet.Kept, nil
+func (w *Worker) lengthen(j *job, key conntrack.Key) {
+	j.short, j.why, j.key, j.tail = false, packet.Kept, key, nil
 	j.plain.Packet(&j.p, w.umem.Chunk(j.addr), w.umem.Offset(j.addr))
 }
 

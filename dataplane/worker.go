@@ -20,7 +20,7 @@ import (
 
 // Our choices for the loop.
 const (
-	batchSize   = 64                     // frames: more gain nothing, fewer cost a kick each
+	batchSize   = conntrack.MaxBatch     // frames: more gain nothing, fewer cost a kick each
 	spin        = 100 * time.Microsecond // after the last packet, before waiting in poll(2)
 	nap         = 50 * time.Millisecond  // longest wait, so that timers and orders are served
 	heldNap     = time.Millisecond       // while segments are held
@@ -77,6 +77,8 @@ type Worker struct {
 	cookieClock    uint32 // of the timestamps in SYN-ACKs, see Engine.cookieClock
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
+	lookups        conntrack.Batch
+	lines          prefetch.Lines
 	order          [2][batchSize]uint8 // in which jobs are carried; see batch
 	late           job                 // for fragments that have waited
 	cuts           [2]packet.Packet    // for packets that are cut into pieces
@@ -247,19 +249,21 @@ func (w *Worker) publish(frames int) {
 // flow stay in order, and no packet of a batch answers another.
 func (w *Worker) batch(port, n int) {
 	for i := range w.descs[:n] {
-		prefetch.Line(&w.umem.From(w.descs[i].Addr)[0])
+		prefetch.Add(&w.lines, &w.umem.From(w.descs[i].Addr)[0])
 	}
+	w.lines.Load()
 	packets, fromReals := 0, 0
 	mayBeShort := !w.fullSums[port]
 	for i := 0; i < n; packets++ {
 		j, d := &w.jobs[packets], &w.descs[i]
 		j.addr, j.port = d.Addr, port
-		j.short = mayBeShort && d.Options&xsk.Continued == 0 && w.glance(j, d.Len)
+		j.short = mayBeShort && d.Options&xsk.Continued == 0 && w.glance(j, packets, d.Len)
 		if j.short {
 			w.counts.RxBytes += uint64(d.Len)
 			i++
 		} else {
 			i += w.take(j, w.descs[i:n])
+			w.lookups.SetKey(packets, j.key)
 		}
 		fromReal := 0 // by arithmetic, or it would be guessed here
 		if j.role == local {
@@ -269,18 +273,9 @@ func (w *Worker) batch(port, n int) {
 		w.order[1][fromReals] = uint8(packets)
 		fromReals += fromReal
 	}
-	for i := range packets {
-		w.conns.Prefetch(w.jobs[i].key)
-	}
-	for i := range packets {
-		w.jobs[i].hint = w.conns.PrefetchConn(w.jobs[i].key)
-	}
-	for _, i := range w.order[0][:packets-fromReals] {
-		w.carry(&w.jobs[i])
-	}
-	for _, i := range w.order[1][:fromReals] {
-		w.carry(&w.jobs[i])
-	}
+	w.conns.Prefetch(&w.lookups, packets)
+	w.carry(w.order[0][:packets-fromReals])
+	w.carry(w.order[1][:fromReals])
 	w.counts.RxPackets += uint64(packets)
 	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
 }
@@ -298,15 +293,19 @@ func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
 	return n
 }
 
-// carry takes a classified packet to its end, by the short way or by the long one.
-func (w *Worker) carry(j *job) {
-	if j.short {
-		if w.carryShort(j) {
-			return
+// carry takes classified packets to their end, each by the short way or by the long one.
+func (w *Worker) carry(order []uint8) {
+	for _, i := range order {
+		j := &w.jobs[i%batchSize]
+		if j.short {
+			key, hint := w.lookups.At(int(i % batchSize))
+			if w.carryShort(j, key, hint) {
+				continue
+			}
+			w.lengthen(j, key)
 		}
-		w.lengthen(j)
+		w.finish(j, w.process(j))
 	}
-	w.finish(j, w.process(j))
 }
 
 // tail returns what is in the frames of j behind the first.

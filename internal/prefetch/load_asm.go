@@ -6,4 +6,4 @@ package prefetch
 // behind it when it misses, so that fewer misses overlap.
 //
 //go:noescape
-func load(line *byte)
+func load(lines *uintptr, n int)

@@ -2,4 +2,4 @@
 
 package prefetch
 
-func load(*byte) {}
+func load(*uintptr, int) {}

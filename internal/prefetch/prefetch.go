@@ -1,13 +1,30 @@
 // Package prefetch asks the processor for memory that will be needed soon, where there
 // is an instruction for that; elsewhere it does nothing.
-//
-// An instruction that misses the TLB is not done before the address is translated, and
-// holds up those behind it when there are more of them than the processor looks ahead.
-// So let loops that prefetch do little else: then their misses overlap.
 package prefetch
 
 import "unsafe"
 
-// Line begins to load the cache line in which v begins. v may be any address: one that
-// is not mapped is passed over.
-func Line[T any](v *T) { load((*byte)(unsafe.Pointer(v))) }
+// Max is how many lines there may be in Lines.
+const Max = 64
+
+// Lines are cache lines to be loaded together. An instruction that misses the TLB is not
+// done before the address is translated, and holds up those behind it when there are more
+// of them than the processor looks ahead. So addresses are gathered first, and then
+// asked for with nothing in between: only then do all the misses overlap.
+type Lines struct {
+	at [Max]uintptr
+	n  int
+}
+
+// Add adds the line in which v begins. It does not keep v alive: what Load asks for may
+// be gone.
+func Add[T any](l *Lines, v *T) {
+	l.at[l.n] = uintptr(unsafe.Pointer(v))
+	l.n++
+}
+
+// Load begins to load all lines that were added since the last Load.
+func (l *Lines) Load() {
+	load(&l.at[0], l.n)
+	l.n = 0
+}

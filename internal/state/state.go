@@ -104,21 +104,6 @@ func (f *File) lock() error {
 	return err
 }
 
-// mapIn maps the file. Whoever adopts a table touches all of it, and one by one the page
-// faults are a third of that time. A file with a name has all its memory already.
-func (f *File) mapIn(size int) (err error) {
-	flags := unix.MAP_SHARED
-	if f.path != "" {
-		flags |= unix.MAP_POPULATE
-	}
-	f.mem, err = unix.Mmap(int(f.file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
-	if err != nil {
-		return fmt.Errorf("mmap: %w", err)
-	}
-	_ = unix.Madvise(f.mem[tableAt:], unix.MADV_HUGEPAGE) // a host that has none to give is no error
-	return nil
-}
-
 // Size returns how many bytes a state takes with a table of so many.
 func Size(table int) int { return tableAt + (table+hugePage-1)&^(hugePage-1) }
 
@@ -131,6 +116,9 @@ func Create(path string, table int, secrets Secrets) (*File, error) {
 	err := f.make(size)
 	if err == nil {
 		err = f.mapIn(size)
+	}
+	if err == nil && path != "" {
+		err = f.fill(size)
 	}
 	if err != nil {
 		f.Close()
@@ -154,13 +142,20 @@ func (f *File) make(size int) (err error) {
 	if err := f.lock(); err != nil {
 		return err
 	}
-	// All of it now, or a write to memory would end the process when there is no more.
-	err = unix.Fallocate(int(f.file.Fd()), 0, 0, int64(size))
+	return f.file.Truncate(int64(size))
+}
+
+// fill gives the file all its memory now, or a write to it would end the process when
+// there is no more.
+func (f *File) fill(size int) error {
+	err := unix.Fallocate(int(f.file.Fd()), 0, 0, int64(size))
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		return fmt.Errorf("%s: %w (lower max_connections, or make room on the file system)", f.path, err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return f.file.Truncate(int64(size))
+		return nil
+	case err == nil:
+		_ = unix.Madvise(f.mem, unix.MADV_POPULATE_WRITE) // since Linux 5.14; else page by page
 	}
 	return err
 }
@@ -208,8 +203,7 @@ func (f *File) Remove() error {
 // Close gives the memory back; nothing of Table may be used after. The file stays.
 func (f *File) Close() (err error) {
 	if f.mem != nil {
-		err = unix.Munmap(f.mem)
-		f.mem = nil
+		err = f.unmap()
 	}
 	if f.file != nil {
 		err = errors.Join(err, f.file.Close())

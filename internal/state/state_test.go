@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 func mustCreate(t *testing.T, path string) *File {
@@ -186,5 +187,27 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := Open(dir); err == nil {
 		t.Error("a directory was opened")
+	}
+}
+
+// What is in the table stays while its pages are gathered, wherever the file lies.
+func TestGather(t *testing.T) {
+	f, err := Create(filepath.Join(t.TempDir(), "state"), 4*hugePage, Secrets{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table := f.Table()
+	r := rand.New(rand.NewPCG(1, 2))
+	for at := range table {
+		table[at] = byte(r.Uint32())
+	}
+	want := bytes.Clone(table)
+	f.Gather(make(chan struct{}))
+	if !bytes.Equal(table, want) {
+		t.Error("the table has changed")
+	}
+	if at := uintptr(unsafe.Pointer(&f.mem[0])); at%hugePage != 0 {
+		t.Errorf("mapped at %#x, want it where huge pages can be", at)
 	}
 }

@@ -50,13 +50,22 @@ func (p *Program) Attach(ifindex int, name string, mode Mode, multi bool) (got M
 	if got, err = p.adopt(ifindex, port, mode); err != nil {
 		return mode, "", err
 	}
-	if port.link != nil {
-		return got, "took over the program that an earlier fnatd left", nil
+	reason = "took over the program that an earlier fnatd left"
+	if port.link == nil {
+		if got, reason, err = p.attachNew(ifindex, port, mode); err != nil {
+			return mode, "", fmt.Errorf("xdp program: attach to %q: %w", name, err)
+		}
 	}
-	if got, reason, err = p.attachNew(ifindex, port, mode); err != nil {
-		return mode, "", fmt.Errorf("xdp program: attach to %q: %w", name, err)
-	}
+	p.pinMapsLocked(port)
 	return got, reason, nil
+}
+
+// pinMapsLocked lets the next fnatd find the maps of a port's program, see Predecessor.
+// Without that it starts later.
+func (p *Program) pinMapsLocked(port *port) {
+	if err := p.pins.pinMaps(port.link, socketMaps{p.objs.Xsks, p.objs.Ports}); err != nil {
+		p.log.Warn("XDP program: if fnatd is killed, the next one forwards only when it has loaded another", "interface", port.name, "error", err)
+	}
 }
 
 // adopt takes over the link that a dead fnatd left pinned for the port, if it is

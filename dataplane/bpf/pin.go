@@ -138,5 +138,15 @@ func (p *Program) Prune() error {
 		}
 		errs = append(errs, takeOff(l))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.pins.pruneMaps(p.linksLocked()))...)
+}
+
+// linksLocked returns the links of all ports.
+func (p *Program) linksLocked() (all []link.Link) {
+	for _, port := range p.ports {
+		if port.link != nil {
+			all = append(all, port.link)
+		}
+	}
+	return all
 }

@@ -172,6 +172,7 @@ func (p *Program) Close(keepPinned bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
+	hadLinks := len(p.linksLocked()) > 0 // else what is pinned is a dead fnatd's
 	for ifindex, port := range p.ports {
 		delete(p.ports, ifindex)
 		if port.link == nil {
@@ -182,6 +183,9 @@ func (p *Program) Close(keepPinned bool) error {
 		} else {
 			errs = append(errs, takeOff(port.link))
 		}
+	}
+	if !keepPinned && hadLinks {
+		errs = append(errs, p.pins.pruneMaps(nil))
 	}
 	errs = append(errs, p.multi.Close(), p.objs.Close(), p.pins.close())
 	if err := errors.Join(errs...); err != nil {

@@ -28,6 +28,8 @@ func (p *Program) Renew() error {
 		if err := p.use(port, port.link.Update); err != nil {
 			errs = append(errs, fmt.Errorf("xdp program: renew on %q: %w", port.name, err))
 		}
+		p.pinMapsLocked(port)
 	}
+	errs = append(errs, p.pins.pruneMaps(p.linksLocked()))
 	return errors.Join(append(errs, old.Close(), oldMulti.Close())...)
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -64,34 +62,11 @@ func (a *Adoption) add(b *Adoption) {
 // Nothing of the table is held: all bindings and local addresses are as after the
 // last Unbind and RemoveLocal.
 func Adopt(mem []byte) (*Table, *Adoption, error) {
-	h, err := headerOf(mem)
+	t, err := Open(mem)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := h.read(len(mem))
-	if err != nil {
-		return nil, nil, err
-	}
-	t := newTable(c, mem)
-	found := &Adoption{Entries: t.adoptRegistry()}
-	now := t.Clock()
-	var all sync.WaitGroup
-	var next atomic.Int32
-	var mu sync.Mutex
-	for range min(runtime.GOMAXPROCS(0), len(t.shards)) {
-		all.Go(func() {
-			hashes := make([][2]uint64, len(t.shards[0].conns))
-			for i := int(next.Add(1)) - 1; i < len(t.shards); i = int(next.Add(1)) - 1 {
-				one := t.shards[i].adopt(now, hashes)
-				mu.Lock()
-				found.add(&one)
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	t.used.Store(int64(found.Kept))
-	return t, found, nil
+	return t, t.Finish(runtime.NumCPU()), nil
 }
 
 // headerOf returns the header at the front of mem.
@@ -155,7 +130,7 @@ func (s *Shard) judge(slot uint32, hashes *[2]uint64, listed bool) Fault {
 		return Damaged
 	}
 	b := &s.bindings[c.Binding]
-	if b.real == 0 {
+	if b.real == 0 || int(c.Binding) >= s.t.adopting.bindings {
 		return NoBinding
 	}
 	if c.State == Template {
@@ -168,7 +143,7 @@ func (s *Shard) judge(slot uint32, hashes *[2]uint64, listed bool) Fault {
 		}
 		return Sound
 	}
-	if int(c.Local) >= len(s.locals) || s.locals[c.Local].sum == 0 {
+	if int(c.Local) >= s.t.adopting.locals || s.locals[c.Local].sum == 0 {
 		return NoLocal
 	}
 	if c.State.isUDP() != (b.Proto == packet.ProtoUDP) || c.Client.Is4() != b.Virtual.Addr.Is4() ||
@@ -214,9 +189,7 @@ func (s *Shard) rebuild(now uint32, hashes [][2]uint64) (repeated int) {
 			*l = bucket{}
 		}
 	}
-	for n := 2 * len(s.conns); n < len(s.nodes); n++ {
-		s.nodes.reset(uint32(n))
-	}
+	s.resetHeads()
 	s.cursor = now &^ (tick - 1)
 	var half []uint32
 	fresh := uint32(0)
@@ -303,54 +276,4 @@ func (s *Shard) linkHalfOpen(slots []uint32, now uint32) {
 	}
 	s.halfOpen = len(slots)
 	s.tellOldest()
-}
-
-// Resized returns a table of another size, in mem, which is zeroed, with the
-// connections of t; t must not be used after. What there is no room for is left behind
-// and counted: half-open connections first.
-func (t *Table) Resized(capacity int, mem []byte) (n *Table, left int, err error) {
-	c := Config{MaxConnections: capacity, Shards: len(t.shards), HashKey: t.key}
-	if err := c.validate(); err != nil {
-		return nil, 0, err
-	}
-	n = newTable(c, mem)
-	copy(n.bindings, t.bindings)
-	copy(n.locals, t.locals)
-	n.setClock(t.Clock())
-	n.adoptRegistry()
-	hashes := make([][2]uint64, len(n.shards[0].conns))
-	for _, halfOpen := range []bool{false, true} {
-		for i := range t.shards {
-			left += n.shards[i].copyFrom(&t.shards[i], halfOpen)
-		}
-	}
-	for i := range n.shards {
-		s := &n.shards[i]
-		for slot := range s.fresh {
-			s.judge(slot, &hashes[slot], false)
-		}
-		s.live, s.fresh = 0, 0 // the mark still tells
-		s.rebuild(n.Clock(), hashes)
-	}
-	return n, left, nil
-}
-
-// copyFrom copies the connections of the same shard of another table, those that are
-// half-open or the others, as far as there is room, and returns how many there was none
-// for.
-func (s *Shard) copyFrom(from *Shard, halfOpen bool) (left int) {
-	for slot := range from.conns[:from.fresh] {
-		c := &from.conns[slot]
-		switch {
-		case c.State == None || c.State.HalfOpen() != halfOpen:
-		case s.full() || s.t.used.Load() == s.t.max:
-			left++
-		default:
-			at := s.takeSlot()
-			s.conns[at] = *c
-			s.nodes[halfNode(at)] = from.nodes[halfNode(uint32(slot))] // the spare bits
-			s.t.used.Add(1)
-		}
-	}
-	return left
 }

@@ -1,6 +1,11 @@
 package conntrack
 
-import "unsafe"
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // Bytes that each part takes in the arena. A test holds them to their cache
 // lines.
@@ -38,4 +43,21 @@ func (s *Shard) slot(c *Conn) uint32 {
 func (e *bindingEntry) empty() bool {
 	w := (*[8]uint64)(unsafe.Pointer(e))
 	return w[0]|w[1]|w[2]|w[3]|w[4]|w[5]|w[6]|w[7] == 0
+}
+
+// warm has the kernel map the pages that values lie in, all at once instead of one by one
+// as they are touched.
+func warm[T any](values []T) {
+	if len(values) == 0 {
+		return
+	}
+	page := os.Getpagesize()
+	first := unsafe.Pointer(unsafe.SliceData(values))
+	skip := int(-uintptr(first)) & (page - 1) // what it begins within is whoever's before it
+	size := (len(values)*int(unsafe.Sizeof(values[0])) - skip) &^ (page - 1)
+	if size <= 0 {
+		return
+	}
+	b := unsafe.Slice((*byte)(unsafe.Add(first, skip)), size)
+	_ = unix.Madvise(b, unix.MADV_POPULATE_READ) // which kernels before 5.14 do not know
 }

@@ -52,9 +52,11 @@ func (t *Table) Prefetch(b *Batch, n int) {
 	b.lines.Load()
 	for i, k := range b.keys[:n] {
 		s := &t.shards[k.shard]
-		b.hints[i] = s.index.see(k.hash)
-		if slot := b.hints[i]; slot != 0 {
+		b.hints[i] = 0
+		// What a dead process has left, and nobody has read yet, may lead anywhere.
+		if slot := s.index.see(k.hash); slot != 0 && int(slot) <= len(s.conns) {
 			prefetch.Add(&b.lines, &s.conns[slot-1])
+			b.hints[i] = slot
 		}
 	}
 	b.lines.Load()

@@ -27,13 +27,20 @@ func (b *BindingSet) contains(id BindingID) bool { return int(id) < len(b.has) &
 // cull is called with the shard locked, and must not remove the connection itself.
 func (t *Table) Cull(shard, from, limit int, set *BindingSet, cull func(*Shard, *Conn) bool) (removed, next int) {
 	s := &t.shards[shard]
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	if !s.refersTo(set) {
 		return 0, 0
 	}
-	end := min(from+walkSlots, int(s.fresh))
-	i := from
+	i, removed := s.cull(from, min(from+walkSlots, int(s.fresh)), limit, set, cull)
+	if i >= int(s.fresh) {
+		return removed, 0
+	}
+	return removed, i
+}
+
+// cull is Cull from one position to another, and returns the position that it came to.
+func (s *Shard) cull(i, end, limit int, set *BindingSet, cull func(*Shard, *Conn) bool) (at, removed int) {
 	for ; i < end && removed < limit; i++ {
 		c := &s.conns[i]
 		if c.State != None && set.contains(c.Binding) && cull(s, c) {
@@ -41,11 +48,27 @@ func (t *Table) Cull(shard, from, limit int, set *BindingSet, cull func(*Shard, 
 			removed++
 		}
 	}
-	t.used.Add(-int64(removed))
-	if i >= int(s.fresh) {
-		return removed, 0
+	s.t.used.Add(-int64(removed))
+	return i, removed
+}
+
+// Each calls f with every connection and template of the shard. f must not keep what it
+// gets. The caller holds the lock.
+func (s *Shard) Each(f func(*Conn)) {
+	for i := range s.conns[:s.fresh] {
+		if c := &s.conns[i]; c.State != None {
+			f(c)
+		}
 	}
-	return removed, i
+}
+
+// RemoveOf removes the connections and templates whose binding is in set, and returns
+// how many. The caller holds the lock.
+func (s *Shard) RemoveOf(set *BindingSet) (removed int) {
+	if s.refersTo(set) {
+		_, removed = s.cull(0, int(s.fresh), len(s.conns), set, func(*Shard, *Conn) bool { return true })
+	}
+	return removed
 }
 
 // refersTo reports whether any connection of the shard has a binding in set.

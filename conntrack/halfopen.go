@@ -81,12 +81,15 @@ func (t *Table) Reserve() (evicted Ended, wasEvicted, ok bool) {
 			return Ended{}, false, true
 		}
 	}
+	if t.finish() { // what was not read yet was counted as full
+		return t.Reserve()
+	}
 	for range evictTries {
 		s := t.oldestShard()
 		if s == nil {
 			break
 		}
-		s.mu.Lock()
+		s.lock()
 		if c := s.oldestHalfOpen(); c != nil {
 			evicted = s.drop(c) // its place passes to the caller
 			s.mu.Unlock()

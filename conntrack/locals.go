@@ -1,6 +1,10 @@
 package conntrack
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
 
 // AddLocal returns the ID of the local address of l, under the same rules as
 // Bind; RemoveLocal is the match. If the address is there already with another
@@ -28,7 +32,7 @@ func (t *Table) AddLocal(l Local) (LocalID, error) {
 		entry.Addr, entry.sum = l.Addr, t.localSum(l.Addr)
 	}
 	entry.PortMin, entry.PortMax = l.PortMin, l.PortMax
-	t.eachShard(func(s *Shard) { s.setLocal(id, l) })
+	t.eachUnread(func(s *Shard) { s.setLocal(id, l) })
 	return LocalID(id), nil
 }
 
@@ -43,6 +47,17 @@ func (t *Table) RemoveLocal(id LocalID) {
 // the ID is in use; the range may be changed by AddLocal and is not for the
 // packet path to read.
 func (t *Table) Local(id LocalID) *Local { return &t.locals[id].Local }
+
+// KnownLocals returns the local addresses that have an ID, held or not.
+func (t *Table) KnownLocals() (all []packet.Addr) {
+	r := &t.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for a := range r.locals.byKey {
+		all = append(all, a)
+	}
+	return all
+}
 
 // checkRange refuses a range that leaves a shard without ports: clients whose
 // flows hash there would never be served.

@@ -129,7 +129,7 @@ func (t *Table) Bind(b Binding) (BindingID, error) {
 			b.Real, b.Virtual, maxBindings-1)
 	}
 	t.bindings[id] = t.bindingEntry(b)
-	t.eachShard(func(s *Shard) {
+	t.eachUnread(func(s *Shard) {
 		for len(s.refs) <= id {
 			s.refs = append(s.refs, 0)
 		}
@@ -158,6 +158,16 @@ func (t *Table) bindingInUse(id int) bool {
 
 // eachShard calls f with each shard, locked.
 func (t *Table) eachShard(f func(*Shard)) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.lock()
+		f(s)
+		s.mu.Unlock()
+	}
+}
+
+// eachUnread is eachShard that does not have the shards read; see Open.
+func (t *Table) eachUnread(f func(*Shard)) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -205,7 +215,8 @@ func (t *Table) adoptRegistry() (damaged int) {
 			}
 		}
 	}
-	t.eachShard(func(s *Shard) {
+	t.adopting.bindings, t.adopting.locals = len(r.bindings.keys), len(r.locals.keys)
+	t.eachUnread(func(s *Shard) {
 		s.refs = make([]uint32, len(r.bindings.keys))
 		for id := 1; id < len(r.locals.keys); id++ {
 			s.setLocal(id, t.locals[id].Local)

@@ -17,6 +17,13 @@ func halfNode(slot uint32) uint32  { return 2*slot + 1 }
 // slotOf is the inverse of both.
 func slotOf(n uint32) uint32 { return n / 2 }
 
+// resetHeads empties the shard's lists.
+func (s *Shard) resetHeads() {
+	for n := 2 * len(s.conns); n < len(s.nodes); n++ {
+		s.nodes.reset(uint32(n))
+	}
+}
+
 // reset makes n the only node of its list.
 func (l nodes) reset(n uint32) { l[n] = node{n, n} }
 

@@ -10,7 +10,8 @@ import (
 // and its share of the local ports. Its lock guards all of them. The packet path
 // holds no other lock beside it.
 type Shard struct {
-	mu sync.Mutex
+	mu     sync.Mutex
+	unread bool // what another process has left in it is not looked at yet, see lock
 
 	// What every packet needs.
 	index    index
@@ -41,7 +42,7 @@ type Shard struct {
 // Lock locks the shard that k leads to and returns it.
 func (t *Table) Lock(k Key) *Shard {
 	s := &t.shards[k.shard]
-	s.mu.Lock()
+	s.lock()
 	return s
 }
 

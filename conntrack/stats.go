@@ -50,6 +50,9 @@ func (t *Table) Stats() Stats {
 	return st
 }
 
+// Capacity returns max_connections.
+func (t *Table) Capacity() int { return int(t.max) }
+
 // walkSlots bounds how many places Walk looks at under one lock.
 const walkSlots = 1024
 
@@ -62,7 +65,7 @@ func (t *Table) Shards() int { return len(t.shards) }
 // before the end.
 func (t *Table) Walk(shard, from int, out []Conn) (n, next int) {
 	s := &t.shards[shard]
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	end := min(from+walkSlots, int(s.fresh))
 	for i := from; i < end; i++ {
@@ -79,16 +82,4 @@ func (t *Table) Walk(shard, from int, out []Conn) (n, next int) {
 		return n, 0
 	}
 	return n, end
-}
-
-// Each calls f with every connection and template, shard after shard, each locked
-// meanwhile. f must not keep what it gets.
-func (t *Table) Each(f func(*Conn)) {
-	t.eachShard(func(s *Shard) {
-		for i := range s.conns[:s.fresh] {
-			if c := &s.conns[i]; c.State != None {
-				f(c)
-			}
-		}
-	})
 }

@@ -50,6 +50,7 @@ type Table struct {
 	locals    []localEntry    // by LocalID
 	oldest    []atomic.Uint32 // by shard: the age of its oldest half-open connection
 	registry  registry
+	adopting  adopting
 	max       int64
 
 	_    [cacheLine]byte
@@ -103,8 +104,8 @@ func newTable(c Config, mem []byte) *Table {
 		s.conns, mem = carve[Conn](mem, l.capacity)
 		s.nodes, mem = carve[node](mem, l.nodes)
 		s.refs, s.ports = make([]uint32, 1), make([]*portSet, 1)
-		for n := 2 * l.capacity; n < l.nodes; n++ {
-			s.nodes.reset(uint32(n))
+		if isNew {
+			s.resetHeads()
 		}
 	}
 	return t

@@ -67,6 +67,9 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 	s := &t.shards[shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.unread { // nothing of it is due before it is read
+		return 0
+	}
 	seen, removed := 0, 0
 	for int32(now-s.cursor) >= tick {
 		head := s.wheelHead(s.cursor)

@@ -55,6 +55,7 @@ type Engine struct {
 	fragments   fragCache
 	cookies     atomic.Pointer[synproxy.Keys]
 	cookieEpoch uint32
+	strangers   atomic.Int64  // connections of real servers that were not configured, see Inherit
 	decided     atomic.Uint64 // real servers that have answered another worker than the one that holds their clients' segments
 	closes      chan struct{} // held by the Close under way
 	closing     atomic.Pointer[closing]

@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"encoding/json"
-	"math"
 	"time"
 
 	"github.com/fnatd/fnatd/conntrack"
@@ -14,15 +13,20 @@ import (
 
 // Inherit counts the connections that the table had before the engine was made for
 // their real servers, and removes those whose real server is not among the engine's
-// services; it returns how many. No worker may run.
-func (e *Engine) Inherit() (strangers int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	v, t := e.view.Load(), e.cfg.Conns
+// services. It is called once, before any worker runs; shards that are not read yet
+// follow when they are.
+func (e *Engine) Inherit() { e.cfg.Conns.WhenRead(e.inherit) }
+
+// Strangers returns how many connections Inherit has removed.
+func (e *Engine) Strangers() int { return int(e.strangers.Load()) }
+
+// inherit is Inherit for one shard, which is locked.
+func (e *Engine) inherit(s *conntrack.Shard) {
+	v := e.view.Load()
 	// Counted here first: two atomic additions for each of a million connections would
-	// be 40 ms in which nothing is forwarded.
+	// be 40 ms.
 	var counts []struct{ has, active, inactive int32 } // by BindingID
-	t.Each(func(c *conntrack.Conn) {
+	s.Each(func(c *conntrack.Conn) {
 		for int(c.Binding) >= len(counts) {
 			counts = append(counts, struct{ has, active, inactive int32 }{})
 		}
@@ -46,23 +50,14 @@ func (e *Engine) Inherit() (strangers int) {
 			unknown.Add(conntrack.BindingID(id))
 		}
 	}
-	for shard := range t.Shards() {
-		for from := 0; ; {
-			n, next := t.Cull(shard, from, math.MaxInt, &unknown, func(*conntrack.Shard, *conntrack.Conn) bool { return true })
-			strangers += n
-			if from = next; from == 0 {
-				break
-			}
-		}
-	}
-	return strangers
+	e.strangers.Add(int64(s.RemoveOf(&unknown)))
 }
 
-// keepLocals has the local addresses that carry connections already live on in them,
-// whether or not the first table has them.
+// keepLocals has the local addresses that connections may be on already live on in
+// them, whether or not the first table has them.
 func (e *Engine) keepLocals() {
-	for _, l := range e.cfg.Conns.Stats().Locals {
-		e.retired[l.Addr] = true
+	for _, a := range e.cfg.Conns.KnownLocals() {
+		e.retired[a] = true
 	}
 }
 

@@ -219,7 +219,7 @@ func (b *bed) checkLeft(port uint16, first map[netip.AddrPort]string) (half int)
 		b.Fatalf("the state left: %v, %+v, want all to be sound", err, *found)
 	}
 	is := map[netip.AddrPort]string{}
-	table.Each(func(c *conntrack.Conn) {
+	each := func(c *conntrack.Conn) {
 		if c.State.HalfOpen() {
 			half++
 		}
@@ -227,7 +227,8 @@ func (b *bed) checkLeft(port uint16, first map[netip.AddrPort]string) (half int)
 			client := netip.AddrPortFrom(c.Client.Netip(), c.ClientPort)
 			is[client] = fmt.Sprint(c.Binding, real, c.Local, table.Local(c.Local).Addr, c.LocalPort)
 		}
-	})
+	}
+	table.WhenRead(func(s *conntrack.Shard) { s.Each(each) })
 	if len(first) == 0 {
 		for client, conn := range is {
 			first[client] = conn

@@ -46,7 +46,7 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := errors.Join(d.checkQueues(counts), checkCPUs(d.settings.CPUs, d.cpus)); err != nil {
 		return err
 	}
-	loaded := d.loadProgram(undo)
+	loaded := d.findProgram(undo)
 	if d.heir == nil {
 		if err := d.openState(undo); err != nil {
 			return err
@@ -71,11 +71,10 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if err := loaded(); err != nil {
 		return err
 	}
-	if err := d.lifeline.hold(d, undo); err != nil {
-		return err
-	}
-	if err := d.claim(table); err != nil {
-		return err
+	if d.program != nil {
+		if err := d.introduce(table, undo); err != nil {
+			return err
+		}
 	}
 	d.fleet.past = map[spot]*xsk.Stats{}
 	undo.add(d.takeDown)
@@ -110,9 +109,8 @@ func (d *Daemon) assemble(table *lb.Table, undo *cleanup) (err error) {
 	if d.engine, err = dataplane.New(engine, table); err != nil {
 		return err
 	}
-	d.legacy.gone = d.engine.Inherit()
+	d.engine.Inherit()
 	d.recall()
-	d.tellLegacy()
 	d.steer(time.Now())
 	return nil
 }
@@ -123,10 +121,71 @@ func (d *Daemon) haveQueues(table *lb.Table, counts []int) error {
 	if d.heir != nil {
 		return d.heir.inherit(d, table, counts)
 	}
-	if err := d.attach(); err != nil {
+	if d.predecessor != nil {
+		for i := range d.ports {
+			p := &d.ports[i]
+			p.xdp, p.reason = d.predecessor.Mode(p.index), "an earlier fnatd has left its program"
+			p.sends = bpf.Sends(p.index, p.xdp)
+		}
+	} else if err := d.attach(); err != nil {
 		return err
 	}
 	return d.openQueues(counts)
+}
+
+// findProgram finds the XDP program that a dead fnatd has left, which will do to begin
+// with, or begins to load one.
+func (d *Daemon) findProgram(undo *cleanup) (loaded func() error) {
+	if d.heir == nil {
+		d.xdp.PinLock = bpf.LockPins(d.xdp)
+		interfaces := map[string]int{}
+		for _, p := range d.ports {
+			interfaces[p.name] = p.index
+		}
+		if d.predecessor = bpf.FindPredecessor(d.xdp.PinLock, interfaces, attachMode(d.cfg.Dataplane.Mode)); d.predecessor != nil {
+			return func() error { return nil }
+		}
+	}
+	return d.loadProgram(undo)
+}
+
+// introduce tells the XDP program, before it is attached, what it is for.
+func (d *Daemon) introduce(table *lb.Table, undo *cleanup) error {
+	if err := d.lifeline.hold(d, undo); err != nil {
+		return err
+	}
+	return d.claim(table)
+}
+
+// takePlace puts a program of this fnatd's own in the place of a dead one's, while workers
+// run by that, and all connections are read.
+func (d *Daemon) takePlace(undo *cleanup) error {
+	if d.predecessor == nil {
+		d.readState()
+		return nil
+	}
+	d.readState() // first, as both keep a processor busy
+	if err := d.loadProgram(undo)(); err != nil {
+		return err
+	}
+	if err := d.introduce(d.engine.View().Table, undo); err != nil {
+		return err
+	}
+	if err := d.placeSockets(); err != nil {
+		return err
+	}
+	d.predecessor.Close()
+	return d.attach()
+}
+
+// placeSockets has the program lead to all sockets.
+func (d *Daemon) placeSockets() (err error) {
+	d.fleet.each(func(at spot, s *xsk.Socket) {
+		n := len(d.fleet.queues)
+		w := &d.fleet.queues[at.queue%n]
+		err = errors.Join(err, d.place(at.port, at.queue, w, s, w.budgets[at.port][at.queue/n]))
+	})
+	return err
 }
 
 // loadProgram loads the XDP program, which keeps one processor busy verifying it, while
@@ -136,12 +195,17 @@ func (d *Daemon) loadProgram(undo *cleanup) (loaded func() error) {
 		d.xdp.PinLock = d.heir.pinLock
 	}
 	done := make(chan error, 1)
+	var program *bpf.Program
 	go func() {
 		var err error
-		d.program, err = bpf.Load(d.xdp)
+		program, err = bpf.Load(d.xdp)
 		done <- err
 	}()
-	loaded = sync.OnceValue(func() error { return <-done })
+	loaded = sync.OnceValue(func() error {
+		err := <-done
+		d.program = program
+		return err
+	})
 	undo.add(func() error {
 		if loaded() != nil {
 			return nil // whoever waited has reported it

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,21 +50,23 @@ type Daemon struct {
 	log     *slog.Logger
 	started time.Time
 
-	conns     *conntrack.Table
-	router    *route.Resolver
-	addresses *route.Addresses
-	xdp       bpf.Options
-	program   *bpf.Program
-	ports     []port           // by interface
-	settings  config.Dataplane // of the start; what is used of them no reload changes
-	cpus      []int            // that the process may run on; read before any worker is bound
-	fleet     fleet
-	nics      []*xsk.RSS // by port; nil where it is not known
-	steered   time.Time  // when nics were last read
-	engine    *dataplane.Engine
-	homes     map[packet.Addr]string // interface of each LIP, also of those that have left
-	ward      ward
-	lifeline  lifeline
+	conns       *conntrack.Table
+	router      *route.Resolver
+	addresses   *route.Addresses
+	xdp         bpf.Options
+	program     *bpf.Program
+	predecessor *bpf.Predecessor // that packets come by until then; nil: there is none
+	inPlace     chan struct{}    // closed when program is attached
+	ports       []port           // by interface
+	settings    config.Dataplane // of the start; what is used of them no reload changes
+	cpus        []int            // that the process may run on; read before any worker is bound
+	fleet       fleet
+	nics        []*xsk.RSS // by port; nil where it is not known
+	steered     time.Time  // when nics were last read
+	engine      *dataplane.Engine
+	homes       map[packet.Addr]string // interface of each LIP, also of those that have left
+	ward        ward
+	lifeline    lifeline
 
 	epochTicks uint32 // what monotonicTicks was at the engine's epoch
 
@@ -101,7 +104,7 @@ type Daemon struct {
 func Run(ctx context.Context, o Options) (err error) {
 	d := &Daemon{
 		opts: o, log: o.Log, started: time.Now(), loaded: time.Now(), homes: map[packet.Addr]string{}, drains: newDrains(),
-		pauses: make(chan *pause), handed: make(chan struct{}), left: make(chan struct{}),
+		pauses: make(chan *pause), handed: make(chan struct{}), left: make(chan struct{}), inPlace: make(chan struct{}),
 	}
 	d.guards.past = map[bpf.ServiceKey]bpf.GuardCounts{}
 	if d.heir, err = meetOwner(o); err != nil {
@@ -131,7 +134,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.assemble(l.table, &undo); err != nil {
 		return err
 	}
-	return d.serve(ctx)
+	return d.serve(ctx, &undo)
 }
 
 // owns reports whether what is on the interfaces is this fnatd's, to be taken off by it.
@@ -178,7 +181,7 @@ func listenMetrics(addr string) (net.Listener, error) {
 
 // serve runs the workers and the listeners, and returns when ctx has ended or
 // one of them has failed.
-func (d *Daemon) serve(ctx context.Context) error {
+func (d *Daemon) serve(ctx context.Context, undo *cleanup) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.quit = func() { cancel(nil) }
@@ -198,6 +201,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 	// the rings of a fnatd that is being replaced come first.
 	if d.heir != nil {
 		running.Go(func() { d.work(quit) })
+		debug.SetGCPercent(d.heir.garbage)
 	}
 	if err := d.beginChecks(); err != nil {
 		cancel(err)
@@ -205,6 +209,14 @@ func (d *Daemon) serve(ctx context.Context) error {
 	if d.heir == nil {
 		running.Go(func() { d.work(quit) })
 	}
+	if err := d.takePlace(undo); err != nil {
+		d.stopHealth()
+		close(quit)
+		cancel(nil)
+		running.Wait()
+		return err
+	}
+	close(d.inPlace)
 	running.Go(func() { d.drainDue(ctx) })
 	running.Go(func() { d.watchRates(ctx) })
 	running.Go(func() { d.takeNotes(ctx) })
@@ -227,6 +239,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 		d.announce()
 	}
 	running.Go(func() { d.watch(ctx) })
+	running.Go(func() { d.state.Gather(ctx.Done()) })
 	d.attend(ctx)
 	d.upgrading.Lock() // whoever is to take over does, or does not
 	if !d.owns() {

@@ -91,6 +91,11 @@ func (d *Daemon) changed(quit <-chan struct{}, looks <-chan time.Time, r *retry)
 		case p := <-d.pauses:
 			return nil, p
 		case now := <-looks:
+			select {
+			case <-d.inPlace:
+			default:
+				continue
+			}
 			if d.steered.Add(steerPeriod).Before(now) {
 				d.steer(now)
 			}

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +30,7 @@ type heir struct {
 	fds     []int // that came with the will
 	pinLock *os.File
 	settled atomic.Bool // the owner is done
+	garbage int         // percent that collections are to begin at, when workers run
 }
 
 // How long an heir waits for the owner. That one has its own, shorter ones.
@@ -122,6 +126,7 @@ func (h *heir) inherit(d *Daemon, table *lb.Table, counts []int) error {
 	}
 	d.meet(&lb.Table{}, table)
 	d.state.Touch()
+	h.rehearse(d)
 	if err := h.wire.send(&message{Kind: kindReady}); err != nil {
 		return err
 	}
@@ -140,12 +145,33 @@ func (h *heir) inherit(d *Daemon, table *lb.Table, counts []int) error {
 		return fmt.Errorf("%d descriptors have come, want %d", len(fds), want)
 	}
 	began := time.Now()
-	if d.conns, d.legacy.found, err = conntrack.Adopt(d.state.Table()); err != nil {
+	d.legacy.began = began
+	if d.conns, err = conntrack.Open(d.state.Table()); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
 	d.readNotes(d.state)
-	d.legacy.took = time.Since(began)
+	d.legacy.table = d.conns
 	return d.inheritQueues(m.Estate.Workers, fds, counts)
+}
+
+// Our choice: what a start with a table of the usual size allocates, and some more.
+const heapAhead = 16 << 20 // bytes
+
+// rehearse does beforehand, for nothing, what is slow only the first time: the notes are
+// read, whatever they say now, and the heap is given the pages that it will need. No
+// garbage is collected from here on until the workers run; see serve.
+func (h *heir) rehearse(d *Daemon) {
+	if b, _ := d.state.Notes(); b != nil {
+		_ = json.Unmarshal(b, new(notes))
+	}
+	ahead := make([]byte, heapAhead)
+	for at := 0; at < len(ahead); at += os.Getpagesize() {
+		ahead[at] = 1
+	}
+	runtime.KeepAlive(ahead)
+	ahead = nil
+	runtime.GC()
+	h.garbage = debug.SetGCPercent(-1)
 }
 
 // checkPorts refuses what the owner's frames and sockets do not fit.
@@ -174,7 +200,7 @@ func (d *Daemon) inheritQueues(workers []workerEstate, fds, counts []int) error 
 			return fmt.Errorf("worker %d: %w", i, err)
 		}
 		d.fleet.umems = append(d.fleet.umems, umem)
-		w := queue{umem: umem, cpu: cpus[i], sockets: make([][]*xsk.Socket, len(d.ports)), budgets: make([][]*bpf.SYNBudget, len(d.ports))}
+		w := queue{umem: umem, cpu: cpus[i], sockets: make([][]*xsk.Socket, len(d.ports)), budgets: make([][]*synBudget, len(d.ports))}
 		d.fleet.queues = append(d.fleet.queues, w)
 		said := workers[i].UMEM.Sockets
 		for j := range d.ports {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fnatd/fnatd/dataplane"
@@ -16,9 +17,9 @@ import (
 // i+2W… of every port, so that each queue of each is served.
 type queue struct {
 	umem    *xsk.UMEM
-	sockets [][]*xsk.Socket    // by port
-	budgets [][]*bpf.SYNBudget // of the sockets
-	cpu     int                // that the worker is bound to; -1 is any
+	sockets [][]*xsk.Socket // by port
+	budgets [][]*synBudget  // of the sockets
+	cpu     int             // that the worker is bound to; -1 is any
 }
 
 // A fleet is the queues of all workers. It changes only while no worker runs.
@@ -64,7 +65,7 @@ func (d *Daemon) openQueues(counts []int) (err error) {
 			d.fleet.umems = append(d.fleet.umems, umem)
 		}
 		d.fleet.queues = append(d.fleet.queues, queue{
-			umem: d.fleet.umems[i], cpu: cpus[i], sockets: make([][]*xsk.Socket, len(d.ports)), budgets: make([][]*bpf.SYNBudget, len(d.ports)),
+			umem: d.fleet.umems[i], cpu: cpus[i], sockets: make([][]*xsk.Socket, len(d.ports)), budgets: make([][]*synBudget, len(d.ports)),
 		})
 		for j := range d.ports {
 			for q := i; q < counts[j]; q += n {
@@ -98,12 +99,33 @@ func (d *Daemon) serveSocket(w *queue, j, q int, s *xsk.Socket) error {
 	if q == 0 {
 		p.frames, p.since = s.Mode(), s.Reason()
 	}
-	budget, err := d.program.SYNBudget(p.index, q, w.umem.RingSize())
+	budget := &synBudget{}
+	w.budgets[j] = append(w.budgets[j], budget)
+	if d.program == nil {
+		return d.predecessor.SetSocket(p.index, q, s.FD())
+	}
+	return d.place(j, q, w, s, budget)
+}
+
+// place has this fnatd's own XDP program lead to a socket.
+func (d *Daemon) place(j, q int, w *queue, s *xsk.Socket, budget *synBudget) error {
+	of, err := d.program.SYNBudget(d.ports[j].index, q, w.umem.RingSize())
 	if err != nil {
 		return err
 	}
-	w.budgets[j] = append(w.budgets[j], budget)
-	return d.program.SetSocket(p.index, q, s.FD())
+	budget.of.Store(of)
+	return d.program.SetSocket(d.ports[j].index, q, s.FD())
+}
+
+// A synBudget is that of a socket as its worker sees it: none is told of what the
+// program of an earlier fnatd counts.
+type synBudget struct{ of atomic.Pointer[bpf.SYNBudget] }
+
+// Received implements dataplane.Budget.
+func (b *synBudget) Received(n, syns int) {
+	if of := b.of.Load(); of != nil {
+		of.Received(n, syns)
+	}
 }
 
 // closeQueues closes every socket, and keeps their counters and the UMEMs. A

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,11 +21,13 @@ import (
 
 // A legacy is what this fnatd has found of an earlier one.
 type legacy struct {
-	found   *conntrack.Adoption // nil: there was nothing, or it could not be used
+	found   *conntrack.Adoption // nil: nothing, or not all is read yet
 	refused string              // why it could not
 	left    int                 // connections that a smaller table had no room for
 	gone    int                 // connections whose real server is not configured any more
-	took    time.Duration       // to read it
+	began   time.Time           // when it was opened
+	took    time.Duration       // from then on, until all was read
+	table   *conntrack.Table    // which it is; nil: there was nothing, or it could not be used
 }
 
 // openState opens the state that another fnatd has left and adopts the connections in
@@ -37,8 +40,8 @@ func (d *Daemon) openState(undo *cleanup) error {
 		return err
 	}
 	if old.file != nil {
-		if d.legacy.found, err = d.adopt(old.file, size, undo); err == nil {
-			d.legacy.took = time.Since(began)
+		d.legacy.began = began
+		if err = d.adopt(old.file, size, undo); err == nil {
 			return nil
 		}
 		d.legacy, d.notes = legacy{}, notes{}
@@ -89,30 +92,48 @@ func (d *Daemon) openOld(path string) (former, error) {
 	return former{refused: err}, nil
 }
 
-// adopt goes on with the table in f, which it makes one of another size if need be.
-func (d *Daemon) adopt(f *state.File, size conntrack.Config, undo *cleanup) (*conntrack.Adoption, error) {
-	table, found, err := conntrack.Adopt(f.Table())
+// adopt goes on with the table in f, which it makes one of another size if need be. If
+// packets can be had already its connections are read later, see readState.
+func (d *Daemon) adopt(f *state.File, size conntrack.Config, undo *cleanup) error {
+	table, err := conntrack.Open(f.Table())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if table.Stats().Capacity == size.MaxConnections {
+	d.legacy.table = table
+	if table.Capacity() == size.MaxConnections {
 		d.state, d.conns = f, table
 		undo.add(f.Close)
 		d.readNotes(f)
-		return found, nil
+		if d.predecessor == nil {
+			table.Finish(runtime.NumCPU())
+		}
+		return nil
 	}
+	table.Finish(runtime.NumCPU())
 	larger, err := state.Create(f.Path(), conntrack.Measure(size).Memory(), f.Secrets())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if d.conns, d.legacy.left, err = table.Resized(size.MaxConnections, larger.Table()); err != nil {
 		larger.Close()
-		return nil, err
+		return err
 	}
 	d.readNotes(f)
 	d.state = larger
 	undo.add(larger.Close)
-	return found, errors.Join(larger.Publish(), f.Close())
+	return errors.Join(larger.Publish(), f.Close())
+}
+
+// readState reads what is not read yet of the connections of an earlier fnatd, and logs
+// what has become of them.
+func (d *Daemon) readState() {
+	l := &d.legacy
+	if l.table == nil {
+		return
+	}
+	l.found, l.gone = l.table.Finish(runtime.NumCPU()), d.engine.Strangers()
+	l.took = time.Since(l.began)
+	d.tellLegacy()
 }
 
 // warnOfDisk says so if the state does not lie in memory.
@@ -127,9 +148,6 @@ func (d *Daemon) warnOfDisk(path string) {
 // tellLegacy logs what has become of the connections of an earlier fnatd.
 func (d *Daemon) tellLegacy() {
 	l := &d.legacy
-	if l.found == nil {
-		return
-	}
 	args := []any{
 		"connections", l.kept(), "undone", l.found.Undone, "lost", l.lost(),
 		"state_age", time.Since(d.notes.Began).Round(time.Second), "took", l.took.Round(100 * time.Microsecond),

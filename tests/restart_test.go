@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,9 @@ func killedAndRestarted(b *bed) {
 		b.Errorf("iperf3: %v: %s", err, iperf.Output())
 	}
 	server.Wait()
+	if !strings.Contains(b.lb.Log(), "an earlier fnatd has left its program") {
+		b.Errorf("fnatd has waited for its own XDP program:\n%s", b.lb.Log())
+	}
 	if a := b.adoption(); a.lost != 0 || a.connections < many+3 || a.connections > many+10 {
 		b.Errorf("adopted %+v, want %d connections and none lost", a, many+4)
 	}

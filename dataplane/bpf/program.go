@@ -4,6 +4,7 @@
 //
 // Each Program has maps of its own, so a new fnatd fills them at leisure and then
 // takes an interface over from a dead one by one atomic update of the pinned link.
+// Until then it may have packets by the dead one's: see Predecessor.
 package bpf
 
 import (

@@ -34,7 +34,7 @@ type Start struct {
 	Undone         int     `json:"undone"`  // changes under way, which were taken back
 	Lost           []Loss  `json:"lost"`    // one for each reason
 	DamagedEntries int     `json:"damaged_entries"`
-	TookSeconds    float64 `json:"took_seconds"` // to adopt it
+	TookSeconds    float64 `json:"took_seconds"` // from its opening until all of it was read; packets passed meanwhile
 }
 
 // A Loss says how many connections were not kept for one reason, and what that means.

@@ -201,7 +201,6 @@ func (d *Daemon) serve(ctx context.Context, undo *cleanup) error {
 	// the rings of a fnatd that is being replaced come first.
 	if d.heir != nil {
 		running.Go(func() { d.work(quit) })
-		debug.SetGCPercent(d.heir.garbage)
 	}
 	if err := d.beginChecks(); err != nil {
 		cancel(err)
@@ -215,6 +214,9 @@ func (d *Daemon) serve(ctx context.Context, undo *cleanup) error {
 		cancel(nil)
 		running.Wait()
 		return err
+	}
+	if d.heir != nil {
+		debug.SetGCPercent(d.heir.garbage) // rehearse had it off
 	}
 	close(d.inPlace)
 	running.Go(func() { d.drainDue(ctx) })

@@ -30,7 +30,7 @@ type heir struct {
 	fds     []int // that came with the will
 	pinLock *os.File
 	settled atomic.Bool // the owner is done
-	garbage int         // percent that collections are to begin at, when workers run
+	garbage int         // percent that collections are to begin at when the connections are read
 }
 
 // How long an heir waits for the owner. That one has its own, shorter ones.
@@ -159,7 +159,7 @@ const heapAhead = 16 << 20 // bytes
 
 // rehearse does beforehand, for nothing, what is slow only the first time: the notes are
 // read, whatever they say now, and the heap is given the pages that it will need. No
-// garbage is collected from here on until the workers run; see serve.
+// garbage is collected from here on until the connections are read; see serve.
 func (h *heir) rehearse(d *Daemon) {
 	if b, _ := d.state.Notes(); b != nil {
 		_ = json.Unmarshal(b, new(notes))

@@ -26,8 +26,14 @@ func (f *File) mapIn(size int) error {
 	before := -uintptr(room) & (hugePage - 1)
 	at := unsafe.Add(room, before)
 	_, err = unix.MmapPtr(int(f.file.Fd()), 0, at, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
-	if err != nil {
-		return fmt.Errorf("mmap: %w", errors.Join(err, unix.MunmapPtr(room, uintptr(size+hugePage))))
+	if err != nil { // the file's pages may be larger yet
+		err = unix.MunmapPtr(room, uintptr(size+hugePage))
+		if at, other := unix.MmapPtr(int(f.file.Fd()), 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); other == nil {
+			f.mem = unsafe.Slice((*byte)(at), size)
+		} else {
+			err = fmt.Errorf("mmap: %w", errors.Join(other, err))
+		}
+		return err
 	}
 	f.mem = unsafe.Slice((*byte)(at), size)
 	if before > 0 {

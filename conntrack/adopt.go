@@ -143,7 +143,7 @@ func (s *Shard) judge(slot uint32, hashes *[2]uint64, listed bool) Fault {
 		}
 		return Sound
 	}
-	if int(c.Local) >= s.t.adopting.locals || s.locals[c.Local].sum == 0 {
+	if int(c.Local) >= len(s.t.adopting.locals) || s.locals[c.Local].sum == 0 {
 		return NoLocal
 	}
 	if c.State.isUDP() != (b.Proto == packet.ProtoUDP) || c.Client.Is4() != b.Virtual.Addr.Is4() ||

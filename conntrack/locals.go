@@ -19,7 +19,7 @@ func (t *Table) AddLocal(l Local) (LocalID, error) {
 	defer r.mu.Unlock()
 	id, ok := r.locals.hold(l.Addr)
 	if !ok {
-		if id, ok = r.locals.add(l.Addr, t.localInUse); !ok {
+		if id, ok = r.locals.add(l.Addr, t.adopting.isRead(), t.localInUse); !ok {
 			return 0, fmt.Errorf("local address %v: all %d places for local addresses are taken",
 				l.Addr, maxLocals-1)
 		}
@@ -32,7 +32,10 @@ func (t *Table) AddLocal(l Local) (LocalID, error) {
 		entry.Addr, entry.sum = l.Addr, t.localSum(l.Addr)
 	}
 	entry.PortMin, entry.PortMax = l.PortMin, l.PortMax
-	t.eachUnread(func(s *Shard) { s.setLocal(id, l) })
+	t.eachUnread(func(s *Shard) {
+		s.makeRoom()
+		s.setLocal(id, l)
+	})
 	return LocalID(id), nil
 }
 
@@ -76,6 +79,18 @@ func (t *Table) localInUse(id int) bool {
 	conns := 0
 	t.eachShard(func(s *Shard) { conns += s.ports[id].conns })
 	return conns > 0
+}
+
+// makeRoom gives the shard counts and ports for what the registry had when the table was
+// adopted. Not before they are needed: of hundreds of addresses they are megabytes.
+func (s *Shard) makeRoom() {
+	a := &s.t.adopting
+	if len(s.refs) < a.bindings {
+		s.refs = append(s.refs, make([]uint32, a.bindings-len(s.refs))...)
+	}
+	for id := len(s.ports); id < len(a.locals); id++ {
+		s.setLocal(id, a.locals[id])
+	}
 }
 
 // setLocal gives the shard its share of the ports of l.

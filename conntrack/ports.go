@@ -49,10 +49,17 @@ func (p *portSet) setRange(lo, hi int) {
 		p.cursor[class] = int32(lo)
 	}
 	clear(p.idle)
-	for i := lo; i < hi; i++ {
-		if p.uses[i] == 0 {
+	for i := lo; i < hi; {
+		switch {
+		case p.conns == 0 && i%64 == 0 && hi-i >= 64:
+			p.idle[i/64] = ^uint64(0)
+			p.free += 64
+			i += 64
+			continue
+		case p.uses[i] == 0:
 			p.setIdle(i)
 		}
+		i++
 	}
 	p.forgetFull()
 }

@@ -11,8 +11,9 @@ import (
 
 // adopting is what a table that another process has left needs until all of it is read.
 type adopting struct {
-	now              uint32 // the table's time when it was opened
-	bindings, locals int    // IDs from here on are new: nothing that was left has them
+	now      uint32  // the table's time when it was opened
+	bindings int     // IDs from here on are new: nothing that was left has them
+	locals   []Local // by LocalID, as they were then; further IDs are new, too
 
 	next   atomic.Int32 // the shard that Finish reads next
 	unread atomic.Int32 // shards
@@ -69,9 +70,12 @@ func (t *Table) Finish(processors int) *Adoption {
 	return &found
 }
 
+// isRead reports whether all is read: to look whether an ID is in use would have it read.
+func (a *adopting) isRead() bool { return a.unread.Load() == 0 }
+
 // finish reads what is not read yet, and reports whether there was any.
 func (t *Table) finish() bool {
-	if t.adopting.unread.Load() == 0 {
+	if t.adopting.isRead() {
 		return false
 	}
 	t.eachShard(func(*Shard) {})
@@ -103,6 +107,7 @@ func (s *Shard) lock() {
 func (s *Shard) read() {
 	a := &s.t.adopting
 	s.warm()
+	s.makeRoom()
 	counted := len(s.everUsed())
 	hashes := a.takeScratch(len(s.conns))
 	found := s.adopt(a.now, hashes)

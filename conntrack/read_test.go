@@ -173,3 +173,40 @@ func TestHintsOfWhatIsNotRead(t *testing.T) {
 		t.Error("a connection is found that the index does not lead to")
 	}
 }
+
+// A local address gets another range, and new ones come, before its shards are read.
+func TestAddLocalBeforeRead(t *testing.T) {
+	tb, mem := tableIn(t, Config{MaxConnections: 1000, Shards: 8})
+	populate(t, tb, 500)
+	was := tb.Stats().Locals
+	heir, err := Open(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := was[len(was)-1]
+	id := mustAddLocal(t, heir, last.Addr.Netip().String(), 2000, 2999)
+	fresh := mustAddLocal(t, heir, "10.0.9.9", 3000, 3499)
+	b := mustBind(t, heir, packet.ProtoTCP, endpoint("203.0.113.99:99"), endpoint("10.0.2.99:99"))
+	if id != last.ID || fresh == id {
+		t.Errorf("IDs %d and %d, want %d and a new one", id, fresh, last.ID)
+	}
+	for i := range 8 {
+		if !heir.shards[i].unread {
+			t.Errorf("shard %d is read", i)
+		}
+	}
+	if c, why := open(heir, clientN(9999), b, []LocalID{fresh}, heir.Clock()); why != packet.Kept || c.LocalPort < 3000 || c.LocalPort > 3499 {
+		t.Errorf("port %d, %v", c.LocalPort, why)
+	}
+	for _, l := range heir.Stats().Locals {
+		switch {
+		case l.ID == id && (l.PortMin != 2000 || l.Free > 1000 || l.Connections != last.Connections):
+			t.Errorf("got %+v, was %+v", l, last)
+		case l.ID == fresh && (l.Free != 499 || l.Connections != 1):
+			t.Errorf("the new one: %+v", l)
+		}
+	}
+	if err := heir.Check(); err != nil {
+		t.Error(err)
+	}
+}

@@ -89,9 +89,14 @@ func (d *ids[K]) hold(k K) (id int, ok bool) {
 	return id, true
 }
 
-// add gives key k, which has none, a number, and counts its first holder.
-func (d *ids[K]) add(k K, inUse func(id int) bool) (id int, ok bool) {
-	for i, old := range d.idle {
+// add gives key k, which has none, a number, and counts its first holder. Unless reuse
+// is wanted it is one that was never used, as long as there are such.
+func (d *ids[K]) add(k K, reuse bool, inUse func(id int) bool) (id int, ok bool) {
+	idle := d.idle
+	if !reuse && len(d.keys) < d.limit {
+		idle = nil
+	}
+	for i, old := range idle {
 		if !inUse(old) {
 			d.idle = slices.Delete(d.idle, i, i+1)
 			delete(d.byKey, d.keys[old])
@@ -123,7 +128,7 @@ func (t *Table) Bind(b Binding) (BindingID, error) {
 	if id, ok := r.bindings.hold(b); ok {
 		return BindingID(id), nil
 	}
-	id, ok := r.bindings.add(b, t.bindingInUse)
+	id, ok := r.bindings.add(b, t.adopting.isRead(), t.bindingInUse)
 	if !ok {
 		return 0, fmt.Errorf("real server %v of %v: all %d places for real servers are taken",
 			b.Real, b.Virtual, maxBindings-1)
@@ -215,13 +220,11 @@ func (t *Table) adoptRegistry() (damaged int) {
 			}
 		}
 	}
-	t.adopting.bindings, t.adopting.locals = len(r.bindings.keys), len(r.locals.keys)
-	t.eachUnread(func(s *Shard) {
-		s.refs = make([]uint32, len(r.bindings.keys))
-		for id := 1; id < len(r.locals.keys); id++ {
-			s.setLocal(id, t.locals[id].Local)
-		}
-	})
+	t.adopting.bindings = len(r.bindings.keys)
+	t.adopting.locals = make([]Local, len(r.locals.keys))
+	for id := range t.adopting.locals {
+		t.adopting.locals[id] = t.locals[id].Local
+	}
 	return damaged
 }
 

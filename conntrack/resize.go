@@ -24,6 +24,7 @@ func (t *Table) Resized(capacity int, mem []byte) (n *Table, left int, err error
 		for slot := range s.fresh {
 			s.judge(slot, &hashes[slot], false)
 		}
+		s.makeRoom()
 		s.live, s.fresh = 0, 0 // the mark still tells
 		s.rebuild(n.Clock(), hashes)
 	}

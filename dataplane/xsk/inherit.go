@@ -45,7 +45,7 @@ func (u *UMEM) takeOver() error {
 	if file.Mode&unix.S_IFMT != unix.S_IFREG || file.Size != int64(size) {
 		return fmt.Errorf("umem: descriptor of %d bytes: want a memory file of %d", file.Size, size)
 	}
-	if err := u.mapFile(u.fd, size); err != nil {
+	if err := u.mapFile(u.fd, size, 0); err != nil {
 		return fmt.Errorf("umem: %w", err)
 	}
 	for _, s := range u.sockets {

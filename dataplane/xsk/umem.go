@@ -138,7 +138,7 @@ func (u *UMEM) allocate(size, flags int) error {
 		unix.Close(fd)
 		return fmt.Errorf("ftruncate: %w", err)
 	}
-	if err := u.mapFile(fd, mapped); err != nil {
+	if err := u.mapFile(fd, mapped, unix.MAP_POPULATE); err != nil {
 		unix.Close(fd)
 		return err
 	}
@@ -154,9 +154,10 @@ func mappedSize(size int, huge bool) int {
 	return size
 }
 
-// mapFile maps the memory file.
-func (u *UMEM) mapFile(fd, size int) error {
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+// mapFile maps the memory file. Only a new one gains by MAP_POPULATE: of one that has its
+// pages already the kernel maps many at the first touch of one.
+func (u *UMEM) mapFile(fd, size, flags int) error {
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|flags)
 	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}

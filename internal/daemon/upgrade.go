@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -248,6 +249,7 @@ func duplicate(f *os.File) (*os.File, error) {
 // that one forwards. Once it has given it away an error means that this process begins
 // anew.
 func (d *Daemon) handOver(s *successor) (a ctl.Upgrade, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // packets would wait for the collector
 	// From here on nothing changes: no reload, no server's health, no notes.
 	d.notesLock.Lock()
 	d.mu.Lock()

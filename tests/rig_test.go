@@ -40,9 +40,6 @@ func run(m *testing.M) int {
 	if addr := os.Getenv(httpServer); addr != "" {
 		return serveHTTP(addr)
 	}
-	if what := os.Getenv(steadySender); what != "" {
-		return sendSteadily(what)
-	}
 	var err error
 	if bin, err = os.MkdirTemp("", "fnatd-bin-"); err == nil {
 		defer os.RemoveAll(bin)

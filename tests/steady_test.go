@@ -2,14 +2,11 @@ package tests
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"os"
-	"os/signal"
-	"runtime"
-	"sync/atomic"
-	"syscall"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -49,14 +46,15 @@ func startStream(b testing.TB, rig *netns.Rig, to harness.Service, interval time
 		b.Fatal(err)
 	}
 	raw.Control(func(fd uintptr) {
-		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		// The receiver may be held up for longer than the usual buffer lasts.
+		if err := errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)); err != nil {
 			b.Fatal(err)
 		}
 	})
 	go s.receive()
-	cmd := rig.Client.Command(b.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", steadySender, to.Virtual, interval), "GOMAXPROCS=1")
-	if s.sender, err = rig.Client.BackgroundCommand(cmd); err != nil {
+	at := to.Virtual
+	if s.sender, err = rig.Client.Background(compileC(b, "steady"), at.Addr().String(), fmt.Sprint(at.Port()), fmt.Sprint(interval.Nanoseconds())); err != nil {
 		b.Fatal(err)
 	}
 	time.Sleep(500 * time.Millisecond)
@@ -109,64 +107,12 @@ func (s *steady) stop(b testing.TB) pauses {
 	return got
 }
 
-// steadySender is the environment variable that makes a sender of the test binary:
-// the address it sends to and the interval in ns.
-const steadySender = "FNATD_TEST_STEADY_SENDER"
-
-// sendSteadily sends until SIGTERM, then prints how many datagrams it has sent and
-// the largest gap between two in ns.
-func sendSteadily(what string) int {
-	if err := sendDatagrams(what); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+// compileC compiles a program of testdata.
+func compileC(b testing.TB, program string) (path string) {
+	b.Helper()
+	path = filepath.Join(b.TempDir(), program)
+	if out, err := exec.Command("cc", "-O2", "-o", path, "testdata/"+program+".c").CombinedOutput(); err != nil {
+		b.Fatalf("cc: %v\n%s", err, out)
 	}
-	return 0
-}
-
-func sendDatagrams(what string) error {
-	var to string
-	var interval time.Duration
-	if _, err := fmt.Sscanf(what, "%s %d", &to, &interval); err != nil {
-		return err
-	}
-	at, err := netip.ParseAddrPort(to)
-	if err != nil {
-		return err
-	}
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		return err
-	}
-	runtime.LockOSThread()
-	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}, 0); err != nil {
-		return fmt.Errorf("sender: real-time priority: %w", err)
-	}
-	var stop atomic.Bool
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM)
-	go func() {
-		<-terms
-		stop.Store(true)
-	}()
-	var sent, gap, last int64
-	next := unix.NsecToTimespec(time.Now().UnixNano())
-	for !stop.Load() {
-		at := time.Unix(next.Unix())
-		if now := time.Now(); now.Sub(at) > interval { // no bursts
-			at = now
-		}
-		next = unix.NsecToTimespec(at.Add(interval).UnixNano())
-		for unix.ClockNanosleep(unix.CLOCK_REALTIME, unix.TIMER_ABSTIME, &next, nil) == unix.EINTR {
-		}
-		now := time.Now().UnixNano()
-		if _, err := c.Write(binary.BigEndian.AppendUint64(nil, uint64(now))); err != nil {
-			continue // nobody listens yet
-		}
-		if sent++; sent > 1 {
-			gap = max(gap, now-last)
-		}
-		last = now
-	}
-	fmt.Println(sent, time.Duration(gap).Nanoseconds())
-	return nil
+	return path
 }

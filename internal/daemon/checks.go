@@ -10,11 +10,16 @@ import (
 )
 
 // checked returns what is to be checked of a table: all of its services, as also
-// one without checks has a quorum.
-func checked(t *lb.Table) []health.Service {
-	all := make([]health.Service, 0, len(t.Services))
+// one without checks has a quorum. What it makes of a service it notes in known, and
+// takes from before if the table there had that service.
+func checked(t *lb.Table, before map[*lb.Service]health.Service) (all []health.Service, known map[*lb.Service]health.Service) {
+	all, known = make([]health.Service, 0, len(t.Services)), make(map[*lb.Service]health.Service, len(t.Services))
 	probes := map[*config.Check]health.Probe{} // servers that share a check share its probe
 	for _, s := range t.Services {
+		if service, ok := before[s]; ok {
+			all, known[s] = append(all, service), service
+			continue
+		}
 		f := &s.Failover
 		service := health.Service{
 			ID: healthID(s), Name: s.Name,
@@ -35,9 +40,9 @@ func checked(t *lb.Table) []health.Service {
 			}
 			service.Servers = append(service.Servers, r)
 		}
-		all = append(all, service)
+		all, known[s] = append(all, service), service
 	}
-	return all
+	return all, known
 }
 
 func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtual: s.Virtual} }

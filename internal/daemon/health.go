@@ -21,6 +21,7 @@ import (
 // A ward looks after the health of the real servers.
 type ward struct {
 	monitor *health.Monitor
+	checked map[*lb.Service]health.Service // the daemon's mu guards it
 	scripts *lanes
 	ctx     context.Context // ends with fnatd: what is to be closed later is not
 	cancel  context.CancelFunc
@@ -38,7 +39,10 @@ func (w *ward) open(d *Daemon) {
 // check has the servers of a table that is in force checked, and puts in force
 // what is known of them. The caller holds d.mu.
 func (d *Daemon) check(t *lb.Table) error {
-	d.ward.monitor.Set(checked(t))
+	w := &d.ward
+	var services []health.Service
+	services, w.checked = checked(t, w.checked)
+	w.monitor.Set(services)
 	return d.applyHealth()
 }
 

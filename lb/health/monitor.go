@@ -76,7 +76,10 @@ func (m *Monitor) Set(services []Service) {
 	before := m.services
 	m.services, m.order = make(map[ID]*service, len(services)), nil
 	for _, spec := range services {
-		s := newService(m, spec, before[spec.ID])
+		s := before[spec.ID]
+		if s == nil || !s.spec.sameAs(&spec) {
+			s = newService(m, spec, s)
+		}
 		delete(before, spec.ID)
 		m.services[spec.ID] = s
 		m.order = append(m.order, s)

@@ -99,23 +99,36 @@ func (d *Daemon) judge(changes []health.Change) {
 // applyHealth makes the table in force one in which the servers are as the
 // monitor knows them. The caller holds d.mu.
 func (d *Daemon) applyHealth() error {
-	verdicts, quorums := map[verdictKey]lb.Verdict{}, map[health.ID]bool{}
-	d.ward.monitor.Each(func(id health.ID, quorum bool) { quorums[id] = quorum },
-		func(id health.ID, real packet.Endpoint, s health.State) {
-			v := lb.Verdict{Down: !s.Up, Weighted: s.Weighted}
-			if s.Weighted {
-				v.CheckWeight = s.Weight
-			}
-			verdicts[verdictKey{id, real}] = v
-		})
 	now := d.engine.View().Table
+	quorumLost := make([]bool, len(now.Services))
+	verdicts := make([][]lb.Verdict, len(now.Services))
+	d.ward.monitor.Look(func(l health.Look) {
+		for i, s := range now.Services {
+			quorum, known := l.Quorum(healthID(s))
+			quorumLost[i] = known && !quorum
+			verdicts[i] = make([]lb.Verdict, len(s.Servers))
+			for j, server := range s.Servers {
+				if st, known := l.State(healthID(s), j, server.Real); known {
+					verdicts[i][j] = verdictOf(st)
+				}
+			}
+		}
+	})
 	next, err := now.Judge(
-		func(s *lb.Server) lb.Verdict { return verdicts[verdictKey{healthID(s.Service), s.Real}] },
-		func(s *lb.Service) bool { quorum, known := quorums[healthID(s)]; return known && !quorum })
+		func(s *lb.Server) lb.Verdict { return verdicts[s.Service.Index][s.Index] },
+		func(s *lb.Service) bool { return quorumLost[s.Index] })
 	if err != nil || next == now {
 		return err
 	}
 	return d.engine.Apply(next)
+}
+
+func verdictOf(s health.State) lb.Verdict {
+	v := lb.Verdict{Down: !s.Up, Weighted: s.Weighted}
+	if s.Weighted {
+		v.CheckWeight = s.Weight
+	}
+	return v
 }
 
 type verdictKey struct {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,12 @@ type steady struct {
 	sender   *netns.Process
 	received chan pauses
 	c        net.PacketConn
+	lately   atomic.Int64 // largest gap since lap, in ns
 }
+
+// lap returns the largest gap since the last lap. Datagrams that are still under way
+// count for the next one.
+func (s *steady) lap() time.Duration { return time.Duration(s.lately.Swap(0)) }
 
 // A pauses is what a steady has shown.
 type pauses struct {
@@ -74,6 +80,7 @@ func (s *steady) receive() {
 		at := stamp(control[:oobn])
 		if got.n > 0 {
 			got.gap = max(got.gap, time.Duration(at-last))
+			s.lately.Store(max(s.lately.Load(), at-last)) // a lap in between is missed by one datagram
 		}
 		got.delay = max(got.delay, time.Duration(at-int64(binary.BigEndian.Uint64(buf[:n]))))
 		last = at

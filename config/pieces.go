@@ -94,10 +94,12 @@ func (p *pieces) end(text string) {
 	}
 }
 
-// keep remembers what was read.
+// keep remembers what was read and hangs on nothing else.
 func (p *pieces) keep(services []Service) {
 	for i, text := range p.texts {
-		p.read[text] = &services[i]
+		if !services[i].readsFiles() {
+			p.read[text] = &services[i]
+		}
 	}
 }
 

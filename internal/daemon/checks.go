@@ -1,8 +1,9 @@
 package daemon
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
-	"regexp"
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/lb"
@@ -89,10 +90,19 @@ func httpProbe(c *config.Check) *health.HTTP {
 		h.Status = append(h.Status, health.CodeRange(r))
 	}
 	if c.Regex != "" {
-		h.Match = regexp.MustCompile(c.Regex) // config has compiled it
+		h.Match = health.Within(c.Regex, c.RegexMin) // config has compiled it
+		h.From, h.Until = c.RegexMin, c.RegexEnd
 	}
 	if c.Type == config.CheckHTTPS {
 		h.TLS = &health.TLS{ServerName: c.SNI, Verify: c.TLSVerify}
+		if c.CA.Path != "" { // config has parsed all of these
+			h.TLS.Roots = x509.NewCertPool()
+			h.TLS.Roots.AppendCertsFromPEM([]byte(c.CA.Text))
+		}
+		if c.Certificate.Path != "" {
+			own, _ := tls.X509KeyPair([]byte(c.Certificate.Text), []byte(c.Key.Text))
+			h.TLS.Certificate = []tls.Certificate{own}
+		}
 	}
 	return h
 }

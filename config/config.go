@@ -18,6 +18,8 @@ type Config struct {
 	Dataplane Dataplane
 	Pools     []LocalPool
 	Services  []Service
+
+	pieces *pieces // of the file, for the one that takes its place; nil: it is read as a whole
 }
 
 // A Daemon is the table [daemon].

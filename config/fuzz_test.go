@@ -61,7 +61,7 @@ func FuzzLocate(f *testing.F) {
 	}
 	f.Add("a.\"b c\".'d' = [[1, 2], [{x = 1979-05-27 07:32:00}]] # [e]\n[[f.g]]\n[f.g.h]\ni = '''\n'x'''''\n[[f.g]]\n")
 	f.Fuzz(func(t *testing.T, doc string) {
-		at := locate(doc) // of anything, without a crash
+		at := locate(doc, 1) // of anything, without a crash
 		var values map[string]any
 		if _, err := toml.Decode(doc, &values); err == nil {
 			compare(t, "", values, at)

@@ -51,8 +51,14 @@ type Check struct {
 	Digest    string // MD5 or SHA-256 in hexadecimal digits
 	Regex     string
 	RegexNot  bool
+	RegexMin  int    // offset in the body from which on a match may begin
+	RegexEnd  int    // offset from which on none may; 0: it may anywhere
 	SNI       string // https
 	TLSVerify bool
+
+	CA          PEMFile // https: who signs the servers' certificates; no path: whom the host trusts
+	Certificate PEMFile // https: of fnatd, and its key; no path: none
+	Key         PEMFile
 
 	Payload  string // udp: hexadecimal digits
 	Reply    string // udp: hexadecimal digits, x for any; "" is none

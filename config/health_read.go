@@ -11,8 +11,8 @@ import (
 // checkKeys are the keys that only some kinds of checks have.
 var checkKeys = map[CheckType][]string{
 	CheckTCP:   words(connection + " source_port port"),
-	CheckHTTP:  words(connection + " source_port port path method host status digest regex regex_not"),
-	CheckHTTPS: words(connection + " source_port port path method host status digest regex regex_not sni tls_verify"),
+	CheckHTTP:  words(connection + " source_port port path method host status digest regex regex_not regex_min_offset regex_max_offset"),
+	CheckHTTPS: words(connection + " source_port port path method host status digest regex regex_not regex_min_offset regex_max_offset sni tls_verify ca certificate key"),
 	CheckUDP:   words(connection + " source_port port payload reply require_reply min_reply max_reply"),
 	CheckDNS:   words(connection + " source_port port query name transport"),
 	CheckPing:  words(connection),
@@ -47,6 +47,9 @@ func readChecks(t *table, to *[]Check) bool {
 	}
 	return t.where.has(key)
 }
+
+// maxOffset is as much of a body as is read, in bytes.
+const maxOffset = 1 << 20
 
 // maxChecks is how many checks a real server may have.
 const maxChecks = 16
@@ -168,13 +171,23 @@ func (c *Check) readHTTP(t *table) {
 	if t.where.has("regex_not") && !t.where.has("regex") {
 		t.fail("regex_not", "has no effect without regex (add that or remove this)")
 	}
+	integer(t, "regex_min_offset", &c.RegexMin, 0, maxOffset)
+	last := -1
+	integer(t, "regex_max_offset", &last, 0, maxOffset)
+	c.RegexEnd = last + 1
+	for _, key := range []string{"regex_min_offset", "regex_max_offset"} {
+		if t.where.has(key) && !t.where.has("regex") {
+			t.fail(key, "has no effect without regex (add that or remove this)")
+		}
+	}
+	if last >= 0 && c.RegexMin > last {
+		t.fail("regex_min_offset", fmt.Sprintf("above regex_max_offset %d (want it lower)", last))
+	}
 	if c.Method == "HEAD" && (c.Digest != "" || c.Regex != "") {
 		t.fail("method", "an answer to HEAD has no body for digest or regex to be about (want GET)")
 	}
 	if c.Type == CheckHTTPS {
-		c.SNI = hostName(c.Host)
-		t.text("sni", func(s string) error { c.SNI = s; return checkSNI(s) })
-		t.boolean("tls_verify", &c.TLSVerify)
+		c.readTLS(t)
 	}
 }
 

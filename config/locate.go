@@ -14,12 +14,12 @@ type place struct {
 	array []*place          // of an array, also of tables
 }
 
-// locate returns the places of all keys of a document that is valid TOML. What
-// it does not understand it leaves out; a reader then falls back to the line of
-// what surrounds it.
-func locate(doc string) *place {
-	l := locator{doc: doc, line: 1}
-	root := &place{line: 1}
+// locate returns the places of all keys of a document that is valid TOML and begins
+// in a line. What it does not understand it leaves out; a reader then falls back to
+// the line of what surrounds it.
+func locate(doc string, line int) *place {
+	l := locator{doc: doc, line: line}
+	root := &place{line: line}
 	current := root
 	for l.blank(); l.rest() != ""; l.blank() {
 		switch line := l.line; {

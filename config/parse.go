@@ -29,7 +29,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	}
 	// Both take a while for a long file, and neither needs the other.
 	places := make(chan *place, 1)
-	go func() { places <- locate(string(data)) }()
+	go func() { places <- locate(string(data), 1) }()
 	var values map[string]any
 	if _, err := toml.Decode(string(data), &values); err != nil {
 		var syntax toml.ParseError

@@ -102,7 +102,7 @@ func TestParseSYNProxy(t *testing.T) {
 // ignoreLines compares what was configured, not where.
 var ignoreLines = cmp.Options{
 	cmpopts.IgnoreTypes(Where{}),
-	cmpopts.IgnoreUnexported(LocalPool{}, Service{}),
+	cmpopts.IgnoreUnexported(Config{}, LocalPool{}, Service{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/internal/packet"
@@ -11,7 +12,7 @@ import (
 // Compile makes the Table of c, which must be valid. prev is the Table in use,
 // or nil: servers that it has too keep their Load and services their scheduler's
 // state, so that a reload neither forgets a connection nor starts round robin
-// anew. Compile changes neither c nor prev, and nobody sees the new Table before
+// anew. Services that stay as they are and where they are it takes over as a whole. Compile changes neither c nor prev, and nobody sees the new Table before
 // the caller puts it to use.
 func Compile(c *config.Config, prev *Table) (*Table, error) {
 	if prev == nil {
@@ -20,15 +21,21 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 	t := &Table{}
 	pools := make(map[string]*Pool)
 	for i := range c.Pools {
-		p := newPool(&c.Pools[i])
+		p := prev.keptPool(newPool(&c.Pools[i]))
 		t.Pools = append(t.Pools, p)
 		pools[p.Name] = p
 	}
-	loads := prev.loads()
 	checks := checksOf{}
 	for i := range c.Services {
 		from := &c.Services[i]
-		s := newService(from, i, pools[from.Pool])
+		pool := pools[from.Pool]
+		was := prev.Service(protocols[from.Protocol], packet.EndpointFrom(from.Address))
+		if was != nil && was.Index == i && was.Pool == pool && was.from.SameAs(from) {
+			t.Services = append(t.Services, was)
+			continue
+		}
+		s := newService(from, i, pool)
+		loads := prev.loads(s, was)
 		for j := range from.Servers {
 			server := newServer(s, j, &from.Servers[j], loads)
 			server.Checks = checks.of(from.Servers[j].Checks)
@@ -39,7 +46,6 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 			server.Sorry = true
 			s.Servers = append(s.Servers, server)
 		}
-		was := prev.Service(s.Proto, s.Virtual)
 		s.inherit(was)
 		s.fitMSS()
 		if err := s.schedule(was); err != nil {
@@ -50,6 +56,16 @@ func Compile(c *config.Config, prev *Table) (*Table, error) {
 	t.index = newIndex(t.Services)
 	t.retired = retire(prev, t)
 	return t, nil
+}
+
+// keptPool returns t's own pool if it is like p, or p.
+func (t *Table) keptPool(p *Pool) *Pool {
+	for _, own := range t.Pools {
+		if own.Name == p.Name && own.Interface == p.Interface && own.PortMin == p.PortMin && own.PortMax == p.PortMax && slices.Equal(own.Addrs, p.Addrs) {
+			return own
+		}
+	}
+	return p
 }
 
 func newPool(from *config.LocalPool) *Pool {
@@ -67,6 +83,7 @@ func newPool(from *config.LocalPool) *Pool {
 
 func newService(from *config.Service, index int, pool *Pool) *Service {
 	s := &Service{
+		from:            *from,
 		Name:            from.Name,
 		Index:           index,
 		Proto:           protocols[from.Protocol],
@@ -131,9 +148,9 @@ func persistenceMask(from *config.Service) (mask packet.Addr) {
 }
 
 // newServer takes the Load of the same server out of loads, or a new one.
-func newServer(s *Service, index int, from *config.RealServer, loads map[binding]*sched.Load) *Server {
+func newServer(s *Service, index int, from *config.RealServer, loads func(real packet.Endpoint) *sched.Load) *Server {
 	real := packet.EndpointFrom(from.Address)
-	load := loads[binding{s.Proto, s.Virtual, real}]
+	load := loads(real)
 	if load == nil {
 		load = new(sched.Load)
 	}
@@ -171,18 +188,21 @@ func (s *Service) schedule(was *Service) (err error) {
 	return err
 }
 
-// loads returns the Load of every server that t has or had.
-func (t *Table) loads() map[binding]*sched.Load {
-	all := make(map[binding]*sched.Load)
-	for b, load := range t.retired {
-		all[b] = load
-	}
-	for _, s := range t.Services {
-		for _, server := range s.Servers {
-			all[binding{s.Proto, s.Virtual, server.Real}] = server.Load
+// loads returns where to find the Load that t has of a server of s, or nil. was is s
+// in t, or nil.
+func (t *Table) loads(s, was *Service) func(real packet.Endpoint) *sched.Load {
+	known := map[packet.Endpoint]*sched.Load{}
+	if was != nil {
+		for _, server := range was.Servers {
+			known[server.Real] = server.Load
 		}
 	}
-	return all
+	return func(real packet.Endpoint) *sched.Load {
+		if load := known[real]; load != nil {
+			return load
+		}
+		return t.retired[binding{s.Proto, s.Virtual, real}]
+	}
 }
 
 // retire returns the loads that next no longer uses but must not forget. A
@@ -190,13 +210,24 @@ func (t *Table) loads() map[binding]*sched.Load {
 // is still in the middle of a batch with prev may be about to give it one; by
 // the next reload that is over.
 func retire(prev, next *Table) map[binding]*sched.Load {
-	retired := prev.loads()
+	retired := map[binding]*sched.Load{}
 	for b, load := range prev.retired {
-		if load.Total() == 0 {
-			delete(retired, b)
+		if load.Total() != 0 {
+			retired[b] = load
+		}
+	}
+	for _, s := range prev.Services {
+		if next.Service(s.Proto, s.Virtual) == s {
+			continue
+		}
+		for _, server := range s.Servers {
+			retired[binding{s.Proto, s.Virtual, server.Real}] = server.Load
 		}
 	}
 	for _, s := range next.Services {
+		if prev.Service(s.Proto, s.Virtual) == s {
+			continue
+		}
 		for _, server := range s.Servers {
 			delete(retired, binding{s.Proto, s.Virtual, server.Real})
 		}

@@ -179,6 +179,78 @@ real_server = [{ address = "10.0.2.9:8080" }]
 
 func renamed(service string) string { return strings.Replace(service, `"web"`, `"www"`, 1) }
 
+// TestCompileKeepsWhatStays has a configuration compiled of which only some is another
+// one. What stays is the very same service; what does not has all that it should.
+func TestCompileKeepsWhatStays(t *testing.T) {
+	c, err := config.Parse("test.toml", []byte(head+`
+[[service]]
+name = "a"
+protocol = "tcp"
+address = "203.0.113.10:80"
+real_server = [{ address = "10.0.2.11:80" }, { address = "10.0.2.12:80" }]
+[[service]]
+name = "b"
+protocol = "tcp"
+address = "203.0.113.10:81"
+real_server = [{ address = "10.0.2.11:80" }, { address = "10.0.2.12:80" }]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := Compile(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first = judge(t, first, true, map[packet.Endpoint]Verdict{})
+	for name, test := range map[string]struct {
+		change func(*config.Config)
+		kept   [2]bool
+	}{
+		"nothing":    {func(*config.Config) {}, [2]bool{true, true}},
+		"a_setting":  {func(c *config.Config) { c.Services[0].Drain = time.Hour }, [2]bool{false, true}},
+		"a_failover": {func(c *config.Config) { c.Services[1].Failover.Quorum = 2 }, [2]bool{true, false}},
+		"a_weight": {func(c *config.Config) {
+			c.Services[1].SetServer(0, config.RealServer{Address: c.Services[1].Servers[0].Address, Weight: 5})
+		}, [2]bool{true, false}},
+		"one_server":    {func(c *config.Config) { c.Services[0].RemoveServer(1) }, [2]bool{false, true}},
+		"the_pool":      {func(c *config.Config) { c.Pools[0].RemoveAddress(0) }, [2]bool{false, false}},
+		"another_place": {func(c *config.Config) { c.Services = c.Services[1:] }, [2]bool{false, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edited, err := c.Edited(test.change)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, err := Compile(edited, first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, was := range first.Services {
+				if got := next.Service(was.Proto, was.Virtual) == was; got != test.kept[i] {
+					t.Errorf("service %s: kept %t, want %t", was.Name, got, test.kept[i])
+				}
+			}
+			alone, err := Compile(edited, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if changes := Diff(alone, next); len(changes) > 0 {
+				t.Errorf("not what is configured: %v", changes)
+			}
+			for i, s := range next.Services {
+				if s.Index != i {
+					t.Errorf("service %s: index %d, want %d", s.Name, s.Index, i)
+				}
+				for _, server := range s.Servers {
+					if was := first.Service(s.Proto, s.Virtual).Server(server.Real); was.Load != server.Load {
+						t.Errorf("service %s: server %v has another load than before", s.Name, server.Real)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestServerThatComesBackFindsItsLoad(t *testing.T) {
 	first := compile(t, nil, head+web+dns)
 	busy, idle := first.Services[0].Servers[0].Load, first.Services[1].Servers[0].Load

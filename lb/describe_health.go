@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"strings"
@@ -87,6 +88,7 @@ func describeCheck(c *config.Check) string {
 	}{
 		{"retry", c.Retry}, {"rise", c.Rise}, {"fall", c.Fall}, {"port", c.Port}, {"source_port", c.SourcePort},
 		{"mark", c.Mark}, {"min_reply", c.MinReply}, {"max_reply", c.MaxReply}, {"factor", c.Factor},
+		{"regex_min_offset", c.RegexMin},
 	} {
 		add(n.key, count(n.value))
 	}
@@ -102,11 +104,15 @@ func describeCheck(c *config.Check) string {
 		{"interface", c.Interface}, {"path", c.Path}, {"method", c.Method}, {"host", c.Host}, {"digest", c.Digest},
 		{"sni", c.SNI}, {"payload", c.Payload}, {"reply", c.Reply}, {"query", c.Query}, {"name", c.Name},
 		{"transport", c.Transport}, {"user", c.User}, {"file", c.File}, {"command", command(c.Command)},
+		{"ca", pemFile(c.CA)}, {"certificate", pemFile(c.Certificate)}, {"key", pemFile(c.Key)},
 	} {
 		add(s.key, s.value)
 	}
 	if c.Regex != "" {
 		add("regex", strconv.Quote(c.Regex))
+	}
+	if c.RegexEnd > 0 {
+		add("regex_max_offset", strconv.Itoa(c.RegexEnd-1))
 	}
 	if c.Address.IsValid() {
 		add("address", c.Address.String())
@@ -118,6 +124,15 @@ func describeCheck(c *config.Check) string {
 		add("status", fmt.Sprint(c.Status))
 	}
 	return b.String()
+}
+
+// pemFile returns a file, and something that is another when its content is.
+func pemFile(f config.PEMFile) string {
+	if f == (config.PEMFile{}) {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(f.Text))
+	return fmt.Sprintf("%s (sha256 %x)", f.Path, sum[:4])
 }
 
 // command returns a program and its arguments as one would type them.

@@ -88,6 +88,9 @@ func Diff(old, new *Table) []Change {
 			d.servers(nil, s.Servers)
 			continue
 		}
+		if was == s {
+			continue
+		}
 		d.changed(was.object(), s.object())
 		d.servers(was.Servers, s.Servers)
 	}

@@ -39,6 +39,7 @@ type Service struct {
 	Failover  config.Failover
 	NoQuorum  bool // too few servers are up
 
+	from      config.Service // of which it was made
 	scheduler *sched.Scheduler
 	eligible  []*Server // that the scheduler chooses among
 }

@@ -243,12 +243,24 @@ real_server = [{ address = "10.0.2.1:80", notify_up = ["/bin/a"] }, { address = 
 	}
 }
 
+// TestContentOfAFileIsDescribed sees that a file that has another content makes
+// another check.
+func TestContentOfAFileIsDescribed(t *testing.T) {
+	one := config.Check{Type: config.CheckHTTPS, CA: config.PEMFile{Path: "/ca.pem", Text: "one"}}
+	two := one
+	two.CA.Text = "two"
+	if a, b := describeCheck(&one), describeCheck(&two); a == b || !strings.Contains(a, "/ca.pem") {
+		t.Errorf("got %q and %q, want both to name the file and to differ", a, b)
+	}
+}
+
 // TestEveryKeyOfACheckIsDescribed sees that no change of a check goes unsaid.
 func TestEveryKeyOfACheckIsDescribed(t *testing.T) {
 	full := config.Check{
 		Type: "tcp", Interval: 1, Timeout: 1, Retry: 1, RetryDelay: 1, Warmup: 1, Jitter: 1, Rise: 1, Fall: 1, Alpha: true,
 		Address: at(1, 1, 1, 1, 0).Addr.Netip(), Port: 1, Source: at(1, 1, 1, 1, 0).Addr.Netip(), SourcePort: 1, Interface: "x", Mark: 1,
-		Path: "x", Method: "x", Host: "x", Status: []config.StatusRange{{First: 1, Last: 1}}, Digest: "x", Regex: "x", RegexNot: true, SNI: "x", TLSVerify: true,
+		Path: "x", Method: "x", Host: "x", Status: []config.StatusRange{{First: 1, Last: 1}}, Digest: "x", Regex: "x", RegexNot: true, RegexMin: 1, RegexEnd: 1, SNI: "x", TLSVerify: true,
+		CA: config.PEMFile{Path: "x"}, Certificate: config.PEMFile{Path: "x"}, Key: config.PEMFile{Path: "x"},
 		Payload: "x", Reply: "x", Answer: true, MinReply: 1, MaxReply: 1, Query: "x", Name: "x", Transport: "x",
 		Command: []string{"x"}, User: "x", Dynamic: true, File: "x", Factor: 1,
 	}

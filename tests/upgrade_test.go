@@ -44,8 +44,8 @@ func upgradedInTraffic(b *bed) {
 		b.request(conns)
 		b.request(b.kept(10, 80))
 	}
-	if gap, _, lost := s.stop(); lost != 0 {
-		b.Errorf("%d datagrams lost, longest gap %v", lost, gap)
+	if got := s.stop(b); got.lost != 0 {
+		b.Errorf("%d datagrams lost, longest gap %v", got.lost, got.gap)
 	}
 	if a := b.adoption(); a.lost != 0 || a.connections < 500 {
 		b.Errorf("adopted %+v, want 500 connections and none lost", a)
@@ -243,7 +243,7 @@ func BenchmarkUpgrade(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	gap, _, lost := s.stop()
-	b.ReportMetric(ms(gap), "ms-gap")
-	b.ReportMetric(float64(lost), "lost")
+	got := s.stop(b)
+	b.ReportMetric(ms(got.gap), "ms-gap")
+	b.ReportMetric(float64(got.lost), "lost")
 }

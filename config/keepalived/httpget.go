@@ -52,33 +52,47 @@ func (d *importer) url(c *table, own level, context string) {
 	}
 }
 
-// regexFlags are the options of keepalived's regular expressions that fnatd's
-// have as well.
-var regexFlags = map[string]string{"caseless": "i", "multiline": "m", "dotall": "s", "ungreedy": "U"}
+// regexFlags are the options of keepalived's regular expressions (PCRE2's) that
+// fnatd's have as well; without a flag those that fnatd's do as they are, or that
+// change nothing of what matches.
+var regexFlags = map[string]string{
+	"caseless": "i", "multiline": "m", "dotall": "s", "ungreedy": "U",
+	"dollar_endonly": "", "utf": "",
+	"auto_callout": "", "no_auto_capture": "", "no_auto_possess": "", "no_dotstar_anchor": "", "no_start_optimize": "", "use_offset_limit": "",
+	"never_backslash_c": "", "never_ucp": "",
+}
+
+const regexOptions = "caseless, multiline, dotall, ungreedy, dollar_endonly and utf"
 
 func (d *importer) regex(c *table, own level, context string) {
-	for _, key := range []string{"regex_min_offset", "regex_max_offset"} {
-		if k := own[key]; k != nil {
-			d.fail(k.at, "%surl: %s: fnatd looks at the whole body (remove it, and let the expression itself say where)", context, key)
-		}
-	}
 	if k := own["regex_stack"]; k != nil {
 		d.note(k.at, "%surl: regex_stack: fnatd's regular expressions need none, left out", context)
 	}
 	re := own["regex"]
 	if re == nil {
+		for _, key := range []string{"regex_no_match", "regex_options", "regex_min_offset", "regex_max_offset"} {
+			if k := own[key]; k != nil {
+				d.note(k.at, "%surl: %s: there is no regex, left out", context, key)
+			}
+		}
 		return
 	}
 	text, ok := d.arg(re, "one regular expression, in quotes")
 	flags := ""
+	endOnly := false // $ is the end of the body, and no line end before it
 	if o := own["regex_options"]; o != nil {
 		for _, name := range o.args() {
-			flag := regexFlags[strings.ToLower(name)]
-			if flag == "" {
-				d.fail(o.at, "%surl: regex_options %s: fnatd has caseless, multiline, dotall and ungreedy (remove it, and write the expression without)", context, name)
+			name = strings.ToLower(name)
+			endOnly = endOnly || name == "dollar_endonly" || name == "multiline"
+			if flag, known := regexFlags[name]; known {
+				flags += flag
+			} else {
+				d.fail(o.at, "%surl: regex_options %s: fnatd has %s, and needs none of those that concern speed alone (remove it, and write the expression without)", context, name, regexOptions)
 			}
-			flags += flag
 		}
+	}
+	if strings.Contains(text, "$") && !endOnly {
+		d.note(re.at, `%surl: regex: $ is the end of the body, where keepalived's may stand before a last newline, too: write \n?$ for that`, context)
 	}
 	if flags != "" {
 		text = "(?" + flags + ")" + text
@@ -86,6 +100,8 @@ func (d *importer) regex(c *table, own level, context string) {
 	if ok {
 		c.set("regex", quote(text), re.at)
 	}
+	d.text(c, own, "regex_min_offset", "regex_min_offset", number)
+	d.text(c, own, "regex_max_offset", "regex_max_offset", number)
 	if no := own["regex_no_match"]; no != nil && d.truth(no) {
 		c.set("regex_not", "true", no.at)
 	}

@@ -1,8 +1,9 @@
 package daemon
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
-	"regexp"
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/lb"
@@ -10,11 +11,16 @@ import (
 )
 
 // checked returns what is to be checked of a table: all of its services, as also
-// one without checks has a quorum.
-func checked(t *lb.Table) []health.Service {
-	all := make([]health.Service, 0, len(t.Services))
+// one without checks has a quorum. What it makes of a service it notes in known, and
+// takes from before if the table there had that service.
+func checked(t *lb.Table, before map[*lb.Service]health.Service) (all []health.Service, known map[*lb.Service]health.Service) {
+	all, known = make([]health.Service, 0, len(t.Services)), make(map[*lb.Service]health.Service, len(t.Services))
 	probes := map[*config.Check]health.Probe{} // servers that share a check share its probe
 	for _, s := range t.Services {
+		if service, ok := before[s]; ok {
+			all, known[s] = append(all, service), service
+			continue
+		}
 		f := &s.Failover
 		service := health.Service{
 			ID: healthID(s), Name: s.Name,
@@ -35,9 +41,9 @@ func checked(t *lb.Table) []health.Service {
 			}
 			service.Servers = append(service.Servers, r)
 		}
-		all = append(all, service)
+		all, known[s] = append(all, service), service
 	}
-	return all
+	return all, known
 }
 
 func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtual: s.Virtual} }
@@ -84,10 +90,19 @@ func httpProbe(c *config.Check) *health.HTTP {
 		h.Status = append(h.Status, health.CodeRange(r))
 	}
 	if c.Regex != "" {
-		h.Match = regexp.MustCompile(c.Regex) // config has compiled it
+		h.Match = health.Within(c.Regex, c.RegexMin) // config has compiled it
+		h.From, h.Until = c.RegexMin, c.RegexEnd
 	}
 	if c.Type == config.CheckHTTPS {
 		h.TLS = &health.TLS{ServerName: c.SNI, Verify: c.TLSVerify}
+		if c.CA.Path != "" { // config has parsed all of these
+			h.TLS.Roots = x509.NewCertPool()
+			h.TLS.Roots.AppendCertsFromPEM([]byte(c.CA.Text))
+		}
+		if c.Certificate.Path != "" {
+			own, _ := tls.X509KeyPair([]byte(c.Certificate.Text), []byte(c.Key.Text))
+			h.TLS.Certificate = []tls.Certificate{own}
+		}
 	}
 	return h
 }

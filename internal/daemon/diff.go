@@ -18,7 +18,7 @@ func (d *Daemon) Diff(_ context.Context, name string, toml []byte) (ctl.Diff, er
 	var err error
 	if toml == nil {
 		name = d.opts.ConfigFile
-		cfg, _, err = readConfig(name)
+		cfg, _, err = readConfig(name, nil)
 	} else if cfg, err = config.Parse(name, toml); err != nil {
 		err = fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}

@@ -91,6 +91,9 @@ func (d drains) followed(old, next *lb.Table) drains {
 	now := time.Now()
 	stays := map[lb.Subject]bool{}
 	for _, s := range next.Services {
+		if old.Service(s.Proto, s.Virtual) == s {
+			continue
+		}
 		for _, server := range s.Servers {
 			id := server.Subject()
 			stays[id] = true
@@ -100,6 +103,9 @@ func (d drains) followed(old, next *lb.Table) drains {
 		}
 	}
 	for _, s := range old.Services {
+		if next.Service(s.Proto, s.Virtual) == s {
+			continue
+		}
 		for _, server := range s.Servers {
 			id := server.Subject()
 			switch o := d.by[id]; {

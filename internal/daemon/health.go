@@ -21,6 +21,7 @@ import (
 // A ward looks after the health of the real servers.
 type ward struct {
 	monitor *health.Monitor
+	checked map[*lb.Service]health.Service // the daemon's mu guards it
 	scripts *lanes
 	ctx     context.Context // ends with fnatd: what is to be closed later is not
 	cancel  context.CancelFunc
@@ -38,7 +39,10 @@ func (w *ward) open(d *Daemon) {
 // check has the servers of a table that is in force checked, and puts in force
 // what is known of them. The caller holds d.mu.
 func (d *Daemon) check(t *lb.Table) error {
-	d.ward.monitor.Set(checked(t))
+	w := &d.ward
+	var services []health.Service
+	services, w.checked = checked(t, w.checked)
+	w.monitor.Set(services)
 	return d.applyHealth()
 }
 
@@ -95,23 +99,36 @@ func (d *Daemon) judge(changes []health.Change) {
 // applyHealth makes the table in force one in which the servers are as the
 // monitor knows them. The caller holds d.mu.
 func (d *Daemon) applyHealth() error {
-	verdicts, quorums := map[verdictKey]lb.Verdict{}, map[health.ID]bool{}
-	d.ward.monitor.Each(func(id health.ID, quorum bool) { quorums[id] = quorum },
-		func(id health.ID, real packet.Endpoint, s health.State) {
-			v := lb.Verdict{Down: !s.Up, Weighted: s.Weighted}
-			if s.Weighted {
-				v.CheckWeight = s.Weight
-			}
-			verdicts[verdictKey{id, real}] = v
-		})
 	now := d.engine.View().Table
+	quorumLost := make([]bool, len(now.Services))
+	verdicts := make([][]lb.Verdict, len(now.Services))
+	d.ward.monitor.Look(func(l health.Look) {
+		for i, s := range now.Services {
+			quorum, known := l.Quorum(healthID(s))
+			quorumLost[i] = known && !quorum
+			verdicts[i] = make([]lb.Verdict, len(s.Servers))
+			for j, server := range s.Servers {
+				if st, known := l.State(healthID(s), j, server.Real); known {
+					verdicts[i][j] = verdictOf(st)
+				}
+			}
+		}
+	})
 	next, err := now.Judge(
-		func(s *lb.Server) lb.Verdict { return verdicts[verdictKey{healthID(s.Service), s.Real}] },
-		func(s *lb.Service) bool { quorum, known := quorums[healthID(s)]; return known && !quorum })
+		func(s *lb.Server) lb.Verdict { return verdicts[s.Service.Index][s.Index] },
+		func(s *lb.Service) bool { return quorumLost[s.Index] })
 	if err != nil || next == now {
 		return err
 	}
 	return d.engine.Apply(next)
+}
+
+func verdictOf(s health.State) lb.Verdict {
+	v := lb.Verdict{Down: !s.Up, Weighted: s.Weighted}
+	if s.Weighted {
+		v.CheckWeight = s.Weight
+	}
+	return v
 }
 
 type verdictKey struct {

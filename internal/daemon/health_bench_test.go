@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
 )
@@ -25,9 +26,9 @@ func thousand() string {
 	return b.String()
 }
 
-// reread reads and compiles the file while prev is in force.
-func reread(file string, prev *lb.Table) (*lb.Table, error) {
-	cfg, _, err := readConfig(file)
+// reread reads and compiles the file while before and prev are in force.
+func reread(file string, before *config.Config, prev *lb.Table) (*lb.Table, error) {
+	cfg, _, err := readConfig(file, before)
 	if err != nil {
 		return nil, err
 	}
@@ -48,22 +49,29 @@ func BenchmarkReload1000Services(b *testing.B) {
 	m := health.NewMonitor(nil, func([]health.Change) {})
 	defer m.Close()
 	table := l.table
-	m.Set(checked(table))
+	services, known := checked(table, nil)
+	m.Set(services)
 	b.Run("reload", func(b *testing.B) {
 		for b.Loop() {
-			next, err := reread(file, table)
+			next, err := reread(file, l.cfg, table)
 			if err != nil {
 				b.Fatal(err)
 			}
 			if changes := lb.Diff(table, next); len(changes) != 0 {
 				b.Fatal(changes)
 			}
-			m.Set(checked(next))
+			services, _ := checked(next, known)
+			m.Set(services)
 		}
 	})
 	b.Run("load", func(b *testing.B) {
 		for b.Loop() {
-			_, _ = reread(file, table)
+			_, _ = reread(file, l.cfg, table)
+		}
+	})
+	b.Run("load_anew", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = reread(file, nil, table)
 		}
 	})
 	b.Run("diff", func(b *testing.B) {
@@ -73,7 +81,8 @@ func BenchmarkReload1000Services(b *testing.B) {
 	})
 	b.Run("set", func(b *testing.B) {
 		for b.Loop() {
-			m.Set(checked(table))
+			services, _ := checked(table, nil)
+			m.Set(services)
 		}
 	})
 	b.Run("judge", func(b *testing.B) {

@@ -72,7 +72,7 @@ health = []
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := checked(table)
+	got, _ := checked(table, nil)
 	if len(got) != 1 || len(got[0].Servers) != 2 {
 		t.Fatalf("got %+v, want one service with its two servers, without the sorry server", got)
 	}
@@ -94,7 +94,7 @@ health = []
 	if v := checks[1].Via; v.Port != 7 || v.Source.String() != "10.0.9.1" {
 		t.Errorf("udp: got it via %+v", v)
 	}
-	again := checked(table)
+	again, _ := checked(table, nil)
 	for i := range checks {
 		if checks[i].Key == "" || again[0].Servers[0].Checks[i].Key != checks[i].Key {
 			t.Errorf("check %d: got key %q and %q, want the same", i, checks[i].Key, again[0].Servers[0].Checks[i].Key)

@@ -19,7 +19,7 @@ type reading struct {
 
 // load reads and compiles the configuration of a fnatd that does not run yet.
 func load(file string) (l reading, err error) {
-	if l.cfg, l.notes, err = readConfig(file); err != nil {
+	if l.cfg, l.notes, err = readConfig(file, nil); err != nil {
 		return reading{}, err
 	}
 	if l.table, err = compile(l.cfg, nil); err != nil {
@@ -38,10 +38,10 @@ func compile(cfg *config.Config, prev *lb.Table) (*lb.Table, error) {
 }
 
 // readConfig reads a file by its ending: .conf is a keepalived.conf, anything else
-// TOML.
-func readConfig(file string) (*config.Config, []string, error) {
+// TOML. before is the configuration in force, or nil.
+func readConfig(file string, before *config.Config) (*config.Config, []string, error) {
 	if filepath.Ext(file) != ".conf" {
-		cfg, err := config.Load(file)
+		cfg, err := config.LoadAfter(file, before)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
 		}

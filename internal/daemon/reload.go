@@ -41,7 +41,7 @@ func (d *Daemon) Reload(ctx context.Context) (ctl.Reload, error) {
 }
 
 func (d *Daemon) reload() ([]lb.Change, error) {
-	cfg, notes, err := readConfig(d.opts.ConfigFile)
+	cfg, notes, err := readConfig(d.opts.ConfigFile, d.cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,12 @@ type Service struct {
 	Servers    []Server
 }
 
+// sameAs reports whether s and o are the same, with the very same servers.
+func (s *Service) sameAs(o *Service) bool {
+	return s.ID == o.ID && s.Name == o.Name && s.Quorum == o.Quorum && s.Hysteresis == o.Hysteresis && s.Damping == o.Damping &&
+		len(s.Servers) == len(o.Servers) && (len(s.Servers) == 0 || &s.Servers[0] == &o.Servers[0])
+}
+
 // A Server is one real server of a service.
 type Server struct {
 	Real   packet.Endpoint

@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ type HTTP struct {
 	Digest  string         // of the body, MD5 or SHA-256 in hexadecimal digits; "": any
 	Match   *regexp.Regexp // that the body must match; nil: any body
 	NoMatch bool           // the body must not match
+	From    int            // offset in the body from which on a match may begin
+	Until   int            // offset from which on none may; 0: it may anywhere
 	TLS     *TLS           // nil: HTTP without
 }
 
@@ -40,6 +43,9 @@ type HTTP struct {
 type TLS struct {
 	ServerName string // sent as SNI; "": none is
 	Verify     bool   // the certificate must be good for ServerName, or the address asked
+
+	Roots       *x509.CertPool    // who may have signed it; nil: whom the host trusts
+	Certificate []tls.Certificate // to show if the server asks; none: it gets none
 }
 
 // A CodeRange is an inclusive range of status codes.
@@ -77,6 +83,8 @@ func (t *TLS) over(ctx context.Context, conn net.Conn, to Endpoint) (net.Conn, e
 		// Most servers behind a balancer have a certificate for the name that
 		// clients ask for; whether it is good, clients see.
 		InsecureSkipVerify: !t.Verify,
+		RootCAs:            t.Roots,
+		Certificates:       t.Certificate,
 		MinVersion:         tls.VersionTLS10, // it is the balancer's part to reach an old server, not to mend it
 	}
 	if t.Verify && t.ServerName == "" {
@@ -155,10 +163,37 @@ func (h *HTTP) judge(body io.Reader) error {
 	if h.Match == nil {
 		return nil
 	}
-	if h.Match.Match(data) == h.NoMatch {
+	if h.matches(data) == h.NoMatch {
 		return fmt.Errorf("body of %d bytes matches regex %q: %t", len(data), h.Match, h.NoMatch)
 	}
 	return nil
+}
+
+// matches reports whether there is a match in data that begins where it may.
+func (h *HTTP) matches(data []byte) bool {
+	if h.From > len(data) {
+		return false
+	}
+	// The byte before stays, so that ^ and \b find what is on both sides of them. It is
+	// passed over by Within; without one a match may begin at once.
+	at := h.Match.FindSubmatchIndex(data[max(h.From-1, 0):])
+	if at == nil {
+		return false
+	}
+	begin := at[0]
+	if h.From > 0 {
+		begin = at[2] + h.From - 1
+	}
+	return h.Until == 0 || begin < h.Until
+}
+
+// Within makes the expression for Match whose match begins at From or later, of one
+// that may match anywhere and is valid.
+func Within(expression string, from int) *regexp.Regexp {
+	if from > 0 {
+		expression = `\A(?s:.)(?s:.*?)(` + expression + `)`
+	}
+	return regexp.MustCompile(expression)
 }
 
 // digest returns the digest of data that has as many digits as the one wanted.

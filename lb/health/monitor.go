@@ -76,7 +76,10 @@ func (m *Monitor) Set(services []Service) {
 	before := m.services
 	m.services, m.order = make(map[ID]*service, len(services)), nil
 	for _, spec := range services {
-		s := newService(m, spec, before[spec.ID])
+		s := before[spec.ID]
+		if s == nil || !s.spec.sameAs(&spec) {
+			s = newService(m, spec, s)
+		}
 		delete(before, spec.ID)
 		m.services[spec.ID] = s
 		m.order = append(m.order, s)
@@ -119,17 +122,34 @@ type State struct {
 
 func (s *server) state() State { return State{s.up, s.weight, s.weighted, s.since} }
 
-// Each calls service with each service and whether it has a quorum, and server
-// with each of its servers. They must not call the Monitor.
-func (m *Monitor) Each(service func(id ID, quorum bool), server func(ID, packet.Endpoint, State)) {
+// A Look asks a Monitor that stands still; see Monitor.Look.
+type Look struct{ m *Monitor }
+
+// Look calls f with what is known at one moment. f must not call the Monitor.
+func (m *Monitor) Look(f func(Look)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range m.order {
-		service(s.spec.ID, s.quorum)
-		for _, r := range s.servers {
-			server(s.spec.ID, r.spec.Real, r.state())
-		}
+	f(Look{m})
+}
+
+// Quorum reports whether a service has a quorum; ok is false if it is not known.
+func (l Look) Quorum(id ID) (quorum, ok bool) {
+	if s := l.m.services[id]; s != nil {
+		return s.quorum, true
 	}
+	return false, false
+}
+
+// State returns what is known of a server, which is most likely number i of its
+// service; ok is false if it is not checked.
+func (l Look) State(id ID, i int, real packet.Endpoint) (st State, ok bool) {
+	if s := l.m.services[id]; s != nil && i < len(s.servers) && s.servers[i].spec.Real == real {
+		return s.servers[i].state(), true
+	}
+	if r := l.m.server(id, real); r != nil {
+		return r.state(), true
+	}
+	return State{}, false
 }
 
 // State returns what is known of a server; ok is false if it is not checked.

@@ -223,13 +223,15 @@ func TestServer(t *testing.T) {
 			timing.Alpha = true
 			d := &dial{err: errRefused}
 			w.Set([]Service{serviceOf(timing, d, &dial{})})
-			w.Each(func(_ ID, quorum bool) {
-				if quorum {
+			w.Look(func(l Look) {
+				s := serviceOf(timing, d, &dial{})
+				if quorum, ok := l.Quorum(s.ID); quorum || !ok {
 					w.Error("got a quorum, want none before a server has passed")
 				}
-			}, func(_ ID, r packet.Endpoint, s State) {
-				if s.Up {
-					w.Errorf("server %d: got it up, want it down at first", r.Port)
+				for i, r := range s.Servers {
+					if st, ok := l.State(s.ID, i, r.Real); st.Up || !ok {
+						w.Errorf("server %v: got %+v, want it down at first", r.Real, st)
+					}
 				}
 			})
 			w.expect("0s server 2 up", "0s quorum up")

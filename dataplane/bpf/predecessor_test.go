@@ -4,8 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/fnatd/fnatd/dataplane/xsk"
 )
 
 // A dead fnatd's program leads to the socket that it is given by the next one, and goes
@@ -29,10 +27,7 @@ func TestPredecessor(t *testing.T) {
 	if p.Mode(index) != Native {
 		t.Errorf("mode %v, want %v", p.Mode(index), Native)
 	}
-	u, err := xsk.NewUMEM(xsk.Config{Frames: 64, RingSize: 64})
-	must(t, err)
-	s, err := xsk.Open(u, index, 0, xsk.Options{Mode: xsk.Copy})
-	must(t, err)
+	s := newSocket(t, index)
 	defer s.Close()
 	must(t, p.SetSocket(index, 0, s.FD()))
 	if err := p.SetSocket(index, 1000, s.FD()); err == nil {

@@ -77,11 +77,18 @@ func veth(t *testing.T, outer, inner string) netlink.Link {
 // the program.
 func openSocket(t testing.TB, p *Program, ifindex int) *xsk.Socket {
 	t.Helper()
+	s := newSocket(t, ifindex)
+	must(t, p.SetSocket(ifindex, 0, s.FD()))
+	return s
+}
+
+// newSocket opens an AF_XDP socket on queue 0 of the interface.
+func newSocket(t testing.TB, ifindex int) *xsk.Socket {
+	t.Helper()
 	u, err := xsk.NewUMEM(xsk.Config{Frames: 64, RingSize: 64})
 	must(t, err)
 	s, err := xsk.Open(u, ifindex, 0, xsk.Options{Mode: xsk.Copy})
 	must(t, err)
-	must(t, p.SetSocket(ifindex, 0, s.FD()))
 	return s
 }
 

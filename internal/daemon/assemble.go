@@ -160,11 +160,10 @@ func (d *Daemon) introduce(table *lb.Table, undo *cleanup) error {
 // takePlace puts a program of this fnatd's own in the place of a dead one's, while workers
 // run by that, and all connections are read.
 func (d *Daemon) takePlace(undo *cleanup) error {
+	d.readState() // first, as loading keeps a processor busy, too
 	if d.predecessor == nil {
-		d.readState()
 		return nil
 	}
-	d.readState() // first, as both keep a processor busy
 	if err := d.loadProgram(undo)(); err != nil {
 		return err
 	}

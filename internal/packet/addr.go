@@ -43,6 +43,21 @@ func (a Addr) Is4() bool {
 	return binary.BigEndian.Uint64(a[0:]) == 0 && binary.BigEndian.Uint32(a[8:]) == 0xffff
 }
 
+// Mapped returns the lower half, as a number, of the Addr that is the IPv4 address a;
+// the upper half is zero.
+func Mapped(a uint32) uint64 { return 0xffff<<32 | uint64(a) }
+
+// Number4 returns the IPv4 address that a is, as a number; ok is false if it is none.
+func (a *Addr) Number4() (n uint32, ok bool) {
+	low := binary.BigEndian.Uint64(a[8:])
+	return uint32(low), low>>32 == 0xffff && binary.BigEndian.Uint64(a[:8]) == 0
+}
+
+// Equal4 reports whether a is the IPv4 address b.
+func (a *Addr) Equal4(b uint32) bool {
+	return binary.BigEndian.Uint64(a[8:]) == Mapped(b) && binary.BigEndian.Uint64(a[:8]) == 0
+}
+
 // As4 returns the IPv4 address bytes of a, which must be one.
 func (a Addr) As4() [4]byte { return [4]byte(a[12:]) }
 

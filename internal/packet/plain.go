@@ -136,18 +136,3 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 func addHalves(a, b uint64) uint64 {
 	return (a>>32+b>>32)<<32 | uint64(uint32(a)+uint32(b))
 }
-
-// Mapped returns the lower half, as a number, of the Addr that is the IPv4 address a;
-// the upper half is zero.
-func Mapped(a uint32) uint64 { return 0xffff<<32 | uint64(a) }
-
-// Number4 returns the IPv4 address that a is, as a number; ok is false if it is none.
-func (a *Addr) Number4() (n uint32, ok bool) {
-	low := binary.BigEndian.Uint64(a[8:])
-	return uint32(low), low>>32 == 0xffff && binary.BigEndian.Uint64(a[:8]) == 0
-}
-
-// Equal4 reports whether a is the IPv4 address b.
-func (a *Addr) Equal4(b uint32) bool {
-	return binary.BigEndian.Uint64(a[8:]) == Mapped(b) && binary.BigEndian.Uint64(a[:8]) == 0
-}

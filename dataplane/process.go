@@ -11,8 +11,11 @@ import (
 // The way of a packet. Batches are small enough for the first pass's cache
 // lines to be there still when the second needs them.
 //
-//	pass 1   classify   parse, tell client from real server, hash, prefetch
-//	pass 2   process
+//	pass 1   glance     a plain packet: tell client from real server
+//	         classify   any other: parse, tell client from real server, hash
+//	pass 2   conntrack's Prefetch: hash the plain ones, ask for buckets and connections
+//	pass 3   carry, of a plain packet of an established connection: see plain.go
+//	         process, of any other
 //	           inbound  a SYN to a guarded service: answer by a cookie
 //	             find the connection, or
 //	             admit  service → (cookie) → real server → place in the table → local port
@@ -20,7 +23,7 @@ import (
 //	           outbound find the connection, track, rewrite towards the client
 //	           fragment follow the first fragment of the datagram
 //	           icmp     an error about a packet of ours, or a notice's acknowledgement
-//	pass 3   transmit   one send and one kick per interface
+//	pass 4   transmit   one send and one kick per interface
 //
 // The functions below stand in this order.
 
@@ -29,10 +32,10 @@ import (
 type job struct {
 	plain packet.Plain // if short
 	addr  uint64       // of its frame in the UMEM
+	port  int          // interface it came in by; after process, the one it leaves by
 	role  role         // of its destination address
 	short bool         // may go the short way; then nothing of what follows is filled yet
 	why   packet.Reason
-	port  int           // interface it came in by; after process, the one it leaves by
 	key   conntrack.Key // of its flow
 	tail  []xsk.Desc    // the frames that follow, of a packet longer than one
 	mtu   int           // of the interface it leaves by

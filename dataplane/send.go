@@ -5,7 +5,7 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
-// Pass 3 of the way of a packet: what becomes of the frames.
+// Pass 4 of the way of a packet: what becomes of the frames.
 
 // finish does with a packet what process has found: sends it, drops it, or leaves
 // it where it is held.

@@ -174,7 +174,13 @@ func (d *Daemon) takePlace(undo *cleanup) error {
 		return err
 	}
 	d.predecessor.Close()
-	return d.attach()
+	if err := d.attach(); err != nil {
+		return err
+	}
+	for _, p := range d.ports {
+		d.log.Info("XDP program", "interface", p.name, "xdp", p.xdp, "because", p.reason)
+	}
+	return nil
 }
 
 // placeSockets has the program lead to all sockets.

@@ -90,6 +90,9 @@ func (s *Shard) adopt(now uint32, hashes [][2]uint64) (found Adoption) {
 		if *c == (Conn{}) {
 			continue
 		}
+		if c.bound&latchBit != 0 { // whoever had it is dead
+			c.bound &^= latchBit
+		}
 		if c.State == None { // half inserted, or half removed
 			*c = Conn{}
 			continue
@@ -126,11 +129,11 @@ func (s *Shard) undo() int {
 // its flows. If it should be listed, the index must lead to it by both.
 func (s *Shard) judge(slot uint32, hashes *[2]uint64, listed bool) Fault {
 	c := &s.conns[slot]
-	if c.State >= NumStates || c.Binding == 0 || int(c.Binding) >= len(s.bindings) {
+	if c.State >= NumStates || c.Binding() == 0 || int(c.Binding()) >= len(s.bindings) {
 		return Damaged
 	}
-	b := &s.bindings[c.Binding]
-	if b.real == 0 || int(c.Binding) >= s.t.adopting.bindings {
+	b := &s.bindings[c.Binding()]
+	if b.real == 0 || int(c.Binding()) >= s.t.adopting.bindings {
 		return NoBinding
 	}
 	if c.State == Template {
@@ -232,16 +235,16 @@ func timely(at, now uint32) bool {
 func (s *Shard) enlist(slot uint32, hashes *[2]uint64, now uint32) bool {
 	c := &s.conns[slot]
 	if c.State == Template {
-		b := &s.bindings[c.Binding]
+		b := &s.bindings[c.Binding()]
 		f := packet.Flow{Src: c.Client, Dst: b.Virtual.Addr, DstPort: b.Virtual.Port, Proto: b.Proto}
-		if s.Find(Key{hashes[0], s.number, template}, &f) != nil {
+		if s.find(Key{hashes[0], s.number, template}, &f) != nil {
 			return false
 		}
 		s.index.insert(hashes[0], slot)
 		s.templates++
 	} else {
 		in, out := s.t.InboundFlow(c), s.t.OutboundFlow(c)
-		if s.Find(Key{hashes[0], s.number, inbound}, &in) != nil || s.Find(Key{hashes[1], s.number, outbound}, &out) != nil {
+		if s.find(Key{hashes[0], s.number, inbound}, &in) != nil || s.find(Key{hashes[1], s.number, outbound}, &out) != nil {
 			return false
 		}
 		s.index.insert(hashes[0], slot)
@@ -249,7 +252,7 @@ func (s *Shard) enlist(slot uint32, hashes *[2]uint64, now uint32) bool {
 		s.ports[c.Local].keep(s.portIndex(c.LocalPort))
 	}
 	s.live++
-	s.refs[c.Binding]++
+	s.refs[c.Binding()]++
 	if !timely(c.Deadline, now) {
 		c.Deadline = now
 	}

@@ -53,10 +53,10 @@ func (s *Shard) checkSlots() error {
 		if c.State == Template {
 			templates++
 		}
-		if int(c.Binding) >= len(refs) || c.Binding == 0 {
-			return fmt.Errorf("slot %d: no binding %d", i, c.Binding)
+		if int(c.Binding()) >= len(refs) || c.Binding() == 0 {
+			return fmt.Errorf("slot %d: no binding %d", i, c.Binding())
 		}
-		refs[c.Binding]++
+		refs[c.Binding()]++
 	}
 	if live != s.live || templates != s.templates {
 		return fmt.Errorf("%d connections, %d of them templates, but counted %d and %d",
@@ -89,7 +89,7 @@ func (s *Shard) flowOf(c *Conn, d kind) (packet.Flow, Key) {
 		f := s.t.InboundFlow(c)
 		return f, s.t.InboundKey(&f)
 	}
-	b := &s.bindings[c.Binding]
+	b := &s.bindings[c.Binding()]
 	f := packet.Flow{Src: c.Client, Dst: b.Virtual.Addr, DstPort: b.Virtual.Port, Proto: b.Proto}
 	return f, s.t.TemplateKey(b.Proto, c.Client, b.Virtual)
 }
@@ -117,7 +117,7 @@ func (s *Shard) checkIndex() error {
 				return fmt.Errorf("slot %d: flow %v is of shard %d", i, f, k.shard)
 			}
 			// Were there two of the same flow, Find would find one of them twice.
-			if got := s.Find(k, &f); got != c {
+			if got := s.find(k, &f); got != c {
 				return fmt.Errorf("slot %d: index does not lead there from %v", i, f)
 			}
 			entries++

@@ -87,7 +87,7 @@ func (s *Shard) checkPorts() error {
 		if c.Local == 0 || int(c.Local) >= len(counts) {
 			return fmt.Errorf("slot %d: no local address %d", i, c.Local)
 		}
-		u := use{c.Local, s.portIndex(c.LocalPort), s.bindings[c.Binding].real}
+		u := use{c.Local, s.portIndex(c.LocalPort), s.bindings[c.Binding()].real}
 		if uses[u] {
 			return fmt.Errorf("slot %d: local port %d is used twice toward one real server", i, c.LocalPort)
 		}

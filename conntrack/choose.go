@@ -93,7 +93,7 @@ func (s *Shard) chooseShared(p *portSet, out *packet.Flow, from, tries int, hits
 		if hits != nil && !hits(out.Dst, out.DstPort) {
 			continue
 		}
-		if s.Find(s.t.OutboundKey(out), out) == nil {
+		if s.find(s.t.OutboundKey(out), out) == nil {
 			return true
 		}
 		p.conflicts++

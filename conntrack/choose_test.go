@@ -21,7 +21,7 @@ func openAimed(t *testing.T, tb *Table, client packet.Endpoint, b BindingID, loc
 		tb.Release()
 		return Conn{}, why
 	}
-	return *c, why
+	return c.Copy(), why
 }
 
 // aimAt returns an Aim at the ports that are class modulo of.

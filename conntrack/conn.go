@@ -3,11 +3,11 @@ package conntrack
 import "github.com/fnatd/fnatd/internal/packet"
 
 // A Conn is one connection, or one persistence template: everything that a
-// packet of it needs, in one cache line. It belongs to its shard and may be
-// touched only while the shard is locked. It holds no pointer, and what it says
+// packet of it needs, in one cache line. It belongs to its shard, and may be
+// touched only by who has latched it: see Shard. It holds no pointer, and what it says
 // is enough to rebuild all else that the shard knows of it.
 //
-// State, Deadline, Client, ClientPort, LocalPort, Binding and Local change only
+// Client, ClientPort, LocalPort, Binding, Local, State and Deadline change only
 // through the Shard's methods; the other fields are the packet path's to use.
 // For UDP SeqDelta and AckDelta are the alarm and the count of notices instead:
 // see Alarm and NoticeTries. While a real server is being connected for a client
@@ -16,7 +16,7 @@ type Conn struct {
 	Client     packet.Addr
 	ClientPort uint16
 	LocalPort  uint16
-	Binding    BindingID
+	bound      uint32 // the BindingID, and latchBit
 	Local      LocalID
 	State      State
 	Flags      uint8  // the packet path's own
@@ -66,7 +66,7 @@ func before(a, b uint32) bool { return int32(a-b) < 0 }
 // InboundFlow returns the flow of the client's packets of c, which may be a
 // copy. A template has none.
 func (t *Table) InboundFlow(c *Conn) packet.Flow {
-	b := t.Binding(c.Binding)
+	b := t.Binding(c.Binding())
 	return packet.Flow{
 		Src: c.Client, SrcPort: c.ClientPort,
 		Dst: b.Virtual.Addr, DstPort: b.Virtual.Port,
@@ -77,7 +77,7 @@ func (t *Table) InboundFlow(c *Conn) packet.Flow {
 // OutboundFlow returns the flow of the real server's packets of c, which may be
 // a copy. A template has none.
 func (t *Table) OutboundFlow(c *Conn) packet.Flow {
-	b := t.Binding(c.Binding)
+	b := t.Binding(c.Binding())
 	return packet.Flow{
 		Src: b.Real.Addr, SrcPort: b.Real.Port,
 		Dst: t.Local(c.Local).Addr, DstPort: c.LocalPort,

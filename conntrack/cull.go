@@ -28,7 +28,7 @@ func (b *BindingSet) contains(id BindingID) bool { return int(id) < len(b.has) &
 func (t *Table) Cull(shard, from, limit int, set *BindingSet, cull func(*Shard, *Conn) bool) (removed, next int) {
 	s := &t.shards[shard]
 	s.lock()
-	defer s.mu.Unlock()
+	defer s.Unlock()
 	if !s.refersTo(set) {
 		return 0, 0
 	}
@@ -43,7 +43,11 @@ func (t *Table) Cull(shard, from, limit int, set *BindingSet, cull func(*Shard, 
 func (s *Shard) cull(i, end, limit int, set *BindingSet, cull func(*Shard, *Conn) bool) (at, removed int) {
 	for ; i < end && removed < limit; i++ {
 		c := &s.conns[i]
-		if c.State != None && set.contains(c.Binding) && cull(s, c) {
+		if c.State == None || !set.contains(c.Binding()) {
+			continue
+		}
+		s.hold(c)
+		if cull(s, c) {
 			s.drop(c)
 			removed++
 		}
@@ -57,6 +61,7 @@ func (s *Shard) cull(i, end, limit int, set *BindingSet, cull func(*Shard, *Conn
 func (s *Shard) Each(f func(*Conn)) {
 	for i := range s.conns[:s.fresh] {
 		if c := &s.conns[i]; c.State != None {
+			s.hold(c)
 			f(c)
 		}
 	}

@@ -138,7 +138,7 @@ func (m *model) shardOf(c *modelConn) int {
 }
 
 func (m *model) keyOf(c *Conn) modelKey {
-	b := m.tb.Binding(c.Binding)
+	b := m.tb.Binding(c.Binding())
 	return modelKey{packet.Endpoint{Addr: c.Client, Port: c.ClientPort}, b.Virtual, b.Proto}
 }
 
@@ -176,7 +176,7 @@ func (m *model) checkNoPort(key modelKey, b BindingID) {
 func (m *model) portInUse(id LocalID, port uint16, b BindingID) bool {
 	want := m.tb.Binding(b)
 	for _, c := range m.conns {
-		have := m.tb.Binding(c.Binding)
+		have := m.tb.Binding(c.Binding())
 		if c.Local == id && c.LocalPort == port && have.Real == want.Real && have.Proto == want.Proto {
 			return true
 		}
@@ -215,7 +215,7 @@ func (m *model) change(key modelKey, how byte, timeout uint32) {
 		if c.Deadline != m.now+timeout && how%4 != 3 {
 			m.Fatalf("deadline %d, want %d", c.Deadline, m.now+timeout)
 		}
-		mc.Conn = *c
+		mc.Conn = c.Copy()
 	})
 }
 
@@ -249,14 +249,14 @@ func (m *model) template(client packet.Addr, b BindingID, timeout uint32) {
 		m.Fatalf("template: found %v, want %v", c, mc)
 	case c == nil:
 		c, _ = s.InsertTemplate(k, client, b, timeout, m.now)
-	case c.Binding != b:
+	case c.Binding() != b:
 		s.Remove(c)
 		delete(m.conns, key)
 		return
 	default:
 		s.Touch(c, timeout, m.now)
 	}
-	m.conns[key] = &modelConn{Conn: *c, alarm: -1}
+	m.conns[key] = &modelConn{Conn: c.Copy(), alarm: -1}
 }
 
 // expire moves the clock on. Every connection whose tick is over must go, none
@@ -268,7 +268,7 @@ func (m *model) expire(by uint32, limit int) {
 		n := m.tb.Expire(shard, m.now, limit, func(s *Shard, c *Conn) uint32 {
 			k := m.keyOf(c)
 			mc := m.conns[k]
-			if mc == nil || mc.Conn != *c {
+			if mc == nil || mc.Conn != c.Copy() {
 				m.Fatalf("asked about %+v, want %+v", *c, mc)
 			}
 			if !before(m.now, c.Deadline) {

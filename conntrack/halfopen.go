@@ -91,11 +91,12 @@ func (t *Table) Reserve() (evicted Ended, wasEvicted, ok bool) {
 		}
 		s.lock()
 		if c := s.oldestHalfOpen(); c != nil {
+			s.hold(c)
 			evicted = s.drop(c) // its place passes to the caller
-			s.mu.Unlock()
+			s.Unlock()
 			return evicted, true, true
 		}
-		s.mu.Unlock() // another worker was faster
+		s.Unlock() // another worker was faster
 	}
 	return Ended{}, false, false
 }

@@ -105,7 +105,7 @@ func openReserved(tb *Table, client packet.Endpoint, b BindingID, locals []Local
 		tb.Release()
 		return Conn{}, why
 	}
-	return *c, why
+	return c.Copy(), why
 }
 
 // with calls do with the connection that c is a copy of, its shard locked.
@@ -149,7 +149,7 @@ func establish(t testing.TB, tb *Table, c Conn, now uint32) {
 func expireAll(tb *Table, now uint32) (ended []Conn) {
 	for i := range tb.Shards() {
 		tb.Expire(i, now, 1<<30, func(_ *Shard, c *Conn) uint32 {
-			ended = append(ended, *c)
+			ended = append(ended, c.Copy())
 			return 0
 		})
 	}

@@ -80,7 +80,7 @@ func TestIndexFill(t *testing.T) {
 }
 
 // A hint may be stale in every way by the time that it is used.
-func TestFindPlainTrustsNoHint(t *testing.T) {
+func TestCatchTrustsNoHint(t *testing.T) {
 	tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
 	id, locals := mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}
 	var keys []Key
@@ -107,10 +107,9 @@ func TestFindPlainTrustsNoHint(t *testing.T) {
 			flows, keys, plains = append(flows, f), append(keys, k), append(plains, p)
 		}
 	}
-	s := tb.Lock(keys[0])
-	defer s.Unlock()
+	s := &tb.shards[0]
 	for i, k := range keys {
-		want := s.Find(k, &flows[i])
+		want := s.find(k, &flows[i])
 		if want == nil {
 			t.Fatalf("%v: not found", flows[i])
 		}
@@ -119,17 +118,38 @@ func TestFindPlainTrustsNoHint(t *testing.T) {
 			t.Errorf("%v: hint %d leads elsewhere", flows[i], right)
 		}
 		for at := range Hint(len(s.conns)) {
-			switch got, _ := s.FindPlain(at, k, &plains[i]); {
-			case at == right && got != want:
-				t.Fatalf("%v at hint %d: got %p, want %p", flows[i], at, got, want)
+			got, b := tb.Catch(at, k, &plains[i])
+			switch {
+			case at == right && (got != want || *b != *tb.Binding(id)):
+				t.Fatalf("%v at hint %d: got %p of %v, want %p", flows[i], at, got, b, want)
 			case at != right && got != nil:
 				t.Fatalf("%v at hint %d: got %p, want nothing", flows[i], at, got)
 			}
+			if got == nil {
+				continue
+			}
+			if again, _ := tb.Catch(at, k, &plains[i]); again != nil {
+				t.Fatalf("%v: caught while it was latched", flows[i])
+			}
+			got.Release()
 		}
 	}
 	_, at := batch.At(0)
+	tb.Lock(keys[0])
+	c := s.Find(keys[0], &flows[0])
+	if got, _ := tb.Catch(at, keys[0], &plains[0]); got != nil {
+		t.Error("caught while the shard has it")
+	}
+	s.Unlock()
+	if got, _ := tb.Catch(at, keys[0], &plains[0]); got != c {
+		t.Errorf("got %p after the shard was unlocked, want %p", got, c)
+	} else {
+		got.Release()
+	}
+	tb.Lock(keys[0])
 	s.Remove(s.Find(keys[0], &flows[0]))
-	if got, _ := s.FindPlain(at, keys[0], &plains[0]); got != nil {
+	s.Unlock()
+	if got, _ := tb.Catch(at, keys[0], &plains[0]); got != nil {
 		t.Errorf("found %v at its place after it was removed", got)
 	}
 }

@@ -1,6 +1,10 @@
 package conntrack
 
-import "github.com/fnatd/fnatd/internal/packet"
+import (
+	"sync/atomic"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
 
 // initialTimeout, in ms, holds until the caller's SetState, which follows at
 // once. It equals the timeouts of both states that connections begin in, as a
@@ -32,7 +36,7 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 		Client:     f.Src,
 		ClientPort: f.SrcPort,
 		LocalPort:  out.DstPort,
-		Binding:    b,
+		bound:      uint32(b),
 		Local:      local,
 		Deadline:   now + initialTimeout,
 	})
@@ -63,7 +67,7 @@ func (s *Shard) claim(b BindingID, locals []LocalID, aim *Aim) (out packet.Flow,
 func (s *Shard) disclaim(c *Conn, slot uint32) {
 	out := s.t.OutboundFlow(c)
 	s.index.remove(s.t.hash(&out, outbound), slot)
-	s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding].real)
+	s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding()].real)
 }
 
 // Rebind gives c, which has not heard from its real server yet, another real server
@@ -76,21 +80,25 @@ func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.
 	}
 	slot := s.slot(c)
 	s.disclaim(c, slot)
-	s.refs[c.Binding]--
-	c.LocalPort, c.Binding, c.Local = out.DstPort, b, local
+	s.refs[c.Binding()]--
+	c.LocalPort, c.Local = out.DstPort, local
+	atomic.StoreUint32(&c.bound, uint32(b)|latchBit)
 	s.refs[b]++
 	s.index.insert(s.t.hash(&out, outbound), slot)
 	return packet.Kept
 }
 
-// add puts c into a free place.
+// add puts c into a free place, and holds it there.
 func (s *Shard) add(c Conn) (*Conn, uint32) {
 	slot := s.takeSlot()
 	s.nodes.reset(wheelNode(slot))
 	s.nodes.reset(halfNode(slot))
-	s.conns[slot] = c
-	s.refs[c.Binding]++
-	return &s.conns[slot], slot
+	s.letGo()
+	s.held = &s.conns[slot]
+	s.refs[c.Binding()]++
+	c.bound |= latchBit
+	s.held.become(&c)
+	return s.held, slot
 }
 
 // FindTemplate returns the template for a client's masked address and a virtual
@@ -106,7 +114,7 @@ func (s *Shard) InsertTemplate(k Key, client packet.Addr, b BindingID, timeout, 
 	if s.full() {
 		return nil, packet.TableFull
 	}
-	c, slot := s.add(Conn{Client: client, Binding: b, Deadline: now + timeout})
+	c, slot := s.add(Conn{Client: client, bound: uint32(b), Deadline: now + timeout})
 	s.index.insert(k.hash, slot)
 	s.schedule(slot)
 	s.templates++

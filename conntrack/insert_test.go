@@ -173,7 +173,7 @@ func TestTemplate(t *testing.T) {
 	if _, why := s.InsertTemplate(k, masked, b1, 60_000, 0); why != packet.Kept {
 		t.Fatal(why)
 	}
-	if got := s.FindTemplate(k, packet.ProtoTCP, masked, virtual); got == nil || got.Binding != b1 {
+	if got := s.FindTemplate(k, packet.ProtoTCP, masked, virtual); got == nil || got.Binding() != b1 {
 		t.Errorf("got %+v", got)
 	}
 	if got := s.FindTemplate(k, packet.ProtoUDP, masked, virtual); got != nil {
@@ -223,8 +223,8 @@ func TestRestartKeepsServerAndPort(t *testing.T) {
 	want := c
 	want.Deadline, want.ToReal, want.HopGen, want.born = 36_000, 8, 9, 6000>>tickShift
 	with(t, tb, c, func(_ *Shard, c *Conn) {
-		if *c != want {
-			t.Errorf("got %+v, want %+v", *c, want)
+		if got := c.Copy(); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 	})
 	if st := tb.Stats(); st.HalfOpen != 1 || st.Connections != 1 {

@@ -50,7 +50,7 @@ type record struct {
 func (r *record) take() { r.given.Store(false) }
 
 func (r *record) give(c *Conn) {
-	r.conn = *c
+	r.conn = c.Copy()
 	r.given.Store(true)
 }
 
@@ -175,7 +175,7 @@ func (ch *churn) change(s *Shard, c *Conn, number, now uint32) {
 	s.Begin(c, false)
 	defer s.Commit()
 	c.SeqDelta, c.AckDelta = number, number
-	if b := ch.bindings[number%2]; b != c.Binding {
+	if b := ch.bindings[number%2]; b != c.Binding() {
 		if why := s.Rebind(c, b, ch.locals, nil); why != packet.Kept {
 			ch.Error(why)
 		}
@@ -282,7 +282,7 @@ func (ch *churn) inherited(first *churn) (promised int) {
 	got := map[[2]any]Conn{}
 	for _, c := range all(ch.tb) {
 		got[[2]any{packet.Endpoint{Addr: c.Client, Port: c.ClientPort}, c.State == Template}] = c
-		if n := c.SeqDelta; c.State == Established && (c.AckDelta != n || c.RealSeq != n || c.TimestampDelta != n || c.Binding != ch.bindings[n%2]) {
+		if n := c.SeqDelta; c.State == Established && (c.AckDelta != n || c.RealSeq != n || c.TimestampDelta != n || c.Binding() != ch.bindings[n%2]) {
 			ch.Fatalf("half changed: %+v", c)
 		}
 	}

@@ -43,7 +43,7 @@ func Open(mem []byte) (*Table, error) {
 	a.unread.Store(int32(len(t.shards)))
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.unread = true
+		s.unread.Store(true)
 		t.used.Add(int64(len(s.everUsed()))) // no fewer than there can be
 	}
 	return t, nil
@@ -58,7 +58,7 @@ func (t *Table) Finish(processors int) *Adoption {
 		all.Go(func() {
 			for i := int(a.next.Add(1)) - 1; i < len(t.shards); i = int(a.next.Add(1)) - 1 {
 				t.shards[i].lock()
-				t.shards[i].mu.Unlock()
+				t.shards[i].Unlock()
 			}
 		})
 	}
@@ -88,7 +88,7 @@ func (t *Table) finish() bool {
 func (t *Table) WhenRead(f func(*Shard)) {
 	t.adopting.whenRead = f
 	t.eachUnread(func(s *Shard) {
-		if !s.unread {
+		if !s.unread.Load() {
 			f(s)
 		}
 	})
@@ -97,7 +97,7 @@ func (t *Table) WhenRead(f func(*Shard)) {
 // lock locks the shard, and sees that it is read.
 func (s *Shard) lock() {
 	s.mu.Lock()
-	if s.unread {
+	if s.unread.Load() {
 		s.read()
 	}
 }
@@ -111,7 +111,7 @@ func (s *Shard) read() {
 	counted := len(s.everUsed())
 	hashes := a.takeScratch(len(s.conns))
 	found := s.adopt(a.now, hashes)
-	s.unread = false
+	s.unread.Store(false)
 	s.t.used.Add(int64(found.Kept - counted))
 	if a.whenRead != nil {
 		a.whenRead(s)

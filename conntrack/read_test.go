@@ -20,7 +20,7 @@ func TestOpenReadsWhatIsNeeded(t *testing.T) {
 	}
 	unread := func() (n int) {
 		for i := range heir.shards {
-			if heir.shards[i].unread {
+			if heir.shards[i].unread.Load() {
 				n++
 			}
 		}
@@ -59,7 +59,7 @@ func TestOpenAgain(t *testing.T) {
 		}
 		for i := range read {
 			heir.shards[i].lock()
-			heir.shards[i].mu.Unlock()
+			heir.shards[i].Unlock()
 		}
 	}
 	if heir, found := adopted(t, mem); found.Kept != want || found.Lost() != 0 {
@@ -109,7 +109,7 @@ func TestWhenRead(t *testing.T) {
 	unwanted.Add(1)
 	want := 0
 	for _, c := range all(tb) {
-		if c.Binding != 1 {
+		if c.Binding() != 1 {
 			want++
 		}
 	}
@@ -118,7 +118,7 @@ func TestWhenRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	heir.shards[3].lock()
-	heir.shards[3].mu.Unlock()
+	heir.shards[3].Unlock()
 	var mu sync.Mutex
 	heard := map[uint32]int{}
 	heir.WhenRead(func(s *Shard) {
@@ -191,7 +191,7 @@ func TestAddLocalBeforeRead(t *testing.T) {
 		t.Errorf("IDs %d and %d, want %d and a new one", id, fresh, last.ID)
 	}
 	for i := range 8 {
-		if !heir.shards[i].unread {
+		if !heir.shards[i].unread.Load() {
 			t.Errorf("shard %d is read", i)
 		}
 	}

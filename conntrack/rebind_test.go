@@ -54,8 +54,8 @@ func TestRebindWithoutAPortChangesNothing(t *testing.T) {
 		if why := s.Rebind(now, second, locals, nil); why != packet.NoLocalPort {
 			t.Errorf("got %v, want %v", why, packet.NoLocalPort)
 		}
-		if *now != c {
-			t.Errorf("became %+v, was %+v", *now, c)
+		if now := now.Copy(); now != c {
+			t.Errorf("became %+v, was %+v", now, c)
 		}
 	})
 }

@@ -167,7 +167,7 @@ func (t *Table) eachShard(f func(*Shard)) {
 		s := &t.shards[i]
 		s.lock()
 		f(s)
-		s.mu.Unlock()
+		s.Unlock()
 	}
 }
 
@@ -177,7 +177,7 @@ func (t *Table) eachUnread(f func(*Shard)) {
 		s := &t.shards[i]
 		s.mu.Lock()
 		f(s)
-		s.mu.Unlock()
+		s.Unlock()
 	}
 }
 

@@ -2,29 +2,33 @@ package conntrack
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // A Shard is a whole connection table: connections, their index, their timers
-// and its share of the local ports. Its lock guards all of them. The packet path
-// holds no other lock beside it.
+// and its share of the local ports. Its lock guards all of them, but that of a
+// connection a plain packet touches what is the packet path's without it: see Catch.
+// The packet path holds no other lock beside it.
 type Shard struct {
-	mu     sync.Mutex
-	unread bool // what another process has left in it is not looked at yet, see lock
-
-	// What every packet needs.
+	// What does not change: where every packet looks, apart from what is written.
 	index    index
 	conns    []Conn         // arena memory, one cache line each
 	bindings []bindingEntry // the table's
 	locals   []localEntry   // the table's
+	t        *Table
+	mark     *mark // arena memory
+	nodes    nodes // arena memory: wheel and half-open list
+	number   uint32
+	bits     uint8       // number of shards = 1 << bits
+	unread   atomic.Bool // what another process has left in it is not looked at yet, see lock
+
+	_ [cacheLine]byte
 
 	// What new and ending connections need.
-	t      *Table
-	mark   *mark // arena memory
-	number uint32
-	bits   uint8      // number of shards = 1 << bits
-	nodes  nodes      // arena memory: wheel and half-open list
+	mu     sync.Mutex
+	held   *Conn      // latched until the shard is unlocked, or nil
 	cursor uint32     // ms: the next tick of the wheel to be looked at
 	fresh  uint32     // slots below have been used before
 	free   uint32     // slot+1 of the first free one below fresh, linked by its wheel node
@@ -47,35 +51,24 @@ func (t *Table) Lock(k Key) *Shard {
 }
 
 // Unlock ends what Lock began. Conns of the shard must not be used after it.
-func (s *Shard) Unlock() { s.mu.Unlock() }
-
-// FindPlain is Find for a plain packet, if its connection is still where Prefetch
-// saw it: nil says nothing. It returns the connection's binding too.
-func (s *Shard) FindPlain(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
-	if at == 0 {
-		return nil, nil
-	}
-	c := &s.conns[at-1] // an empty place has no flow
-	b := &s.bindings[c.Binding].Binding
-	src, dst := uint32(p.Addrs>>32), uint32(p.Addrs)
-	var ports uint32
-	var ours bool
-	if k.kind == outbound {
-		ports = uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
-		ours = b.Real.Addr.Equal4(src) && s.locals[c.Local].Addr.Equal4(dst)
-	} else {
-		ports = uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
-		ours = c.Client.Equal4(src) && b.Virtual.Addr.Equal4(dst) && c.State != Template
-	}
-	if !ours || ports != p.Ports || b.Proto != p.Proto {
-		return nil, nil
-	}
-	return c, b
+func (s *Shard) Unlock() {
+	s.letGo()
+	s.mu.Unlock()
 }
 
 // Find returns the connection that has f as its inbound or outbound flow,
-// depending on what k was made by, or nil. The caller holds the lock.
+// depending on what k was made by, or nil. The caller holds the lock; the connection
+// is the caller's until it finds another, or unlocks.
 func (s *Shard) Find(k Key, f *packet.Flow) *Conn {
+	c := s.find(k, f)
+	if c != nil {
+		s.hold(c)
+	}
+	return c
+}
+
+// find is Find for who does not touch the connection.
+func (s *Shard) find(k Key, f *packet.Flow) *Conn {
 	tag := tagOf(k.hash)
 	for b := s.index.home(k.hash); ; b = s.index.next(b) {
 		line := &s.index[b]
@@ -93,7 +86,7 @@ func (s *Shard) Find(k Key, f *packet.Flow) *Conn {
 // has reports whether f is c's flow of kind d. That the tags agree is not
 // enough: two flows of a bucket in 2^15 have the same.
 func (s *Shard) has(c *Conn, d kind, f *packet.Flow) bool {
-	b := &s.bindings[c.Binding]
+	b := &s.bindings[c.Binding()]
 	if b.Proto != f.Proto {
 		return false
 	}
@@ -126,12 +119,9 @@ func (s *Shard) SetState(c *Conn, to State, timeout, now uint32) {
 // Touch moves the deadline of c to timeout ms from now. Unless that is earlier
 // than it was, it is one store.
 func (s *Shard) Touch(c *Conn, timeout, now uint32) {
-	deadline := now + timeout
-	if before(deadline, c.Deadline) {
-		s.hasten(c, deadline)
-		return
+	if !c.Extend(timeout, now) {
+		s.hasten(c, now+timeout)
 	}
-	c.Deadline = deadline
 }
 
 // Restart makes c a new connection of the same client, with the same real
@@ -158,14 +148,14 @@ func (s *Shard) Remove(c *Conn) Ended {
 
 // drop is Remove without giving the reservation back.
 func (s *Shard) drop(c *Conn) Ended {
-	e := Ended{*c}
+	e := Ended{c.Copy()}
 	slot := s.slot(c)
 	if c.State.HalfOpen() {
 		s.leaveHalfOpen(c)
 	}
 	c.State = None // first, as it is what makes a slot a connection: half removed is removed
 	if e.State == Template {
-		b := s.bindings[c.Binding]
+		b := s.bindings[c.Binding()]
 		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
 		s.templates--
 	} else {
@@ -173,9 +163,12 @@ func (s *Shard) drop(c *Conn) Ended {
 		s.index.remove(s.t.hash(&in, inbound), slot)
 		s.disclaim(c, slot)
 	}
-	s.refs[c.Binding]--
+	s.refs[c.Binding()]--
 	s.nodes.unlink(wheelNode(slot))
-	*c = Conn{}
+	c.become(&Conn{})
+	if s.held == c {
+		s.held = nil
+	}
 	s.freeSlot(slot)
 	return e
 }

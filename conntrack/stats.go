@@ -66,7 +66,7 @@ func (t *Table) Shards() int { return len(t.shards) }
 func (t *Table) Walk(shard, from int, out []Conn) (n, next int) {
 	s := &t.shards[shard]
 	s.lock()
-	defer s.mu.Unlock()
+	defer s.Unlock()
 	end := min(from+walkSlots, int(s.fresh))
 	for i := from; i < end; i++ {
 		if s.conns[i].State == None {
@@ -75,7 +75,8 @@ func (t *Table) Walk(shard, from int, out []Conn) (n, next int) {
 		if n == len(out) {
 			return n, i
 		}
-		out[n] = s.conns[i]
+		s.hold(&s.conns[i])
+		out[n] = s.conns[i].Copy()
 		n++
 	}
 	if end >= int(s.fresh) {

@@ -66,8 +66,8 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 	t.setClock(now)
 	s := &t.shards[shard]
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.unread { // nothing of it is due before it is read
+	defer s.Unlock()
+	if s.unread.Load() { // nothing of it is due before it is read
 		return 0
 	}
 	seen, removed := 0, 0
@@ -93,6 +93,7 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 // that lives on is then due after now, so it leaves the current tick.
 func (s *Shard) expire(slot, now uint32, due func(*Shard, *Conn) uint32) (removed bool) {
 	c := &s.conns[slot]
+	s.hold(c)
 	s.nodes.unlink(wheelNode(slot))
 	if before(now, c.due()) {
 		s.schedule(slot)

@@ -146,7 +146,7 @@ func (w *Worker) closeSome() bool {
 // closes ends connection c if mode wants it to: it does everything but remove
 // it, and reports whether that is to be done.
 func (w *Worker) closes(mode CloseMode, c *conntrack.Conn) bool {
-	if w.view.Target(c.Binding) == nil { // made by a newer view than this batch's, so not what is meant
+	if w.view.Target(c.Binding()) == nil { // made by a newer view than this batch's, so not what is meant
 		return false
 	}
 	if mode == CloseUnanswered && (heardReal(c) || connecting(c)) { // the latter is moved to another one, see retry

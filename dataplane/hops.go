@@ -30,7 +30,7 @@ func (w *Worker) firstHops(c *conntrack.Conn, j *job) {
 // the client stays: it does not depend on routes.
 func (w *Worker) lookUpHops(c *conntrack.Conn) {
 	c.HopGen = w.hops.Generation()
-	c.ToReal = uint16(w.hops.Lookup(w.conns.Binding(c.Binding).Real.Addr))
+	c.ToReal = uint16(w.hops.Lookup(w.conns.Binding(c.Binding()).Real.Addr))
 	if !route.HopID(c.ToClient).Reflected() {
 		c.ToClient = uint16(w.hops.Lookup(c.Client))
 	}
@@ -56,7 +56,7 @@ func (w *Worker) followClient(c *conntrack.Conn, j *job) {
 
 // toReal returns the next hop of c towards its real server, or why there is none.
 func (w *Worker) toReal(c *conntrack.Conn) (*route.Hop, packet.Reason) {
-	return w.hop(c, &c.ToReal, &w.conns.Binding(c.Binding).Real.Addr)
+	return w.hop(c, &c.ToReal, &w.conns.Binding(c.Binding()).Real.Addr)
 }
 
 // toClient returns the next hop of c towards its client, or why there is none.

@@ -66,7 +66,7 @@ func (w *Worker) errorToReal(j *job, f *packet.Flow) packet.Reason {
 	if why != packet.Kept {
 		return why
 	}
-	b, lip := w.conns.Binding(c.Binding), w.conns.Local(c.Local)
+	b, lip := w.conns.Binding(c.Binding()), w.conns.Local(c.Local)
 	return w.leaveError(j, hop, &packet.ErrorRewrite{
 		Src:       lip.Addr,
 		QuotedSrc: b.Real,
@@ -99,9 +99,9 @@ func (w *Worker) errorToClient(j *job, f *packet.Flow) packet.Reason {
 	}
 	inserted := 0
 	if f.Proto == packet.ProtoTCP && c.Flags&clientTold == 0 {
-		inserted = w.view.targets[c.Binding].Service.optionLen(c.Client)
+		inserted = w.view.targets[c.Binding()].Service.optionLen(c.Client)
 	}
-	virtual := w.conns.Binding(c.Binding).Virtual
+	virtual := w.conns.Binding(c.Binding()).Virtual
 	return w.leaveError(j, hop, &packet.ErrorRewrite{
 		Src:       virtual.Addr,
 		QuotedSrc: packet.Endpoint{Addr: c.Client, Port: c.ClientPort},

@@ -27,10 +27,10 @@ func (e *Engine) inherit(s *conntrack.Shard) {
 	// be 40 ms.
 	var counts []struct{ has, active, inactive int32 } // by BindingID
 	s.Each(func(c *conntrack.Conn) {
-		for int(c.Binding) >= len(counts) {
+		for int(c.Binding()) >= len(counts) {
 			counts = append(counts, struct{ has, active, inactive int32 }{})
 		}
-		n := &counts[c.Binding]
+		n := &counts[c.Binding()]
 		n.has++
 		switch {
 		case active(c.State):

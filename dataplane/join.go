@@ -118,8 +118,8 @@ func (w *Worker) sendSYN(c *conntrack.Conn) {
 	if why != packet.Kept {
 		return // and sent again later
 	}
-	svc := w.view.targets[c.Binding].Service
-	real, lip := w.conns.Binding(c.Binding).Real, w.conns.Local(c.Local)
+	svc := w.view.targets[c.Binding()].Service
+	real, lip := w.conns.Binding(c.Binding()).Real, w.conns.Local(c.Local)
 	client, told := promised(c, svc)
 	window := opening(c.AckDelta).window()
 	scale := told.Scale
@@ -164,7 +164,7 @@ func (w *Worker) opened(s *conntrack.Shard, c *conntrack.Conn, t *Target, j *job
 			return packet.NoConn
 		}
 		w.tally.of(t.Service)[GuardRefused]++
-		w.ledger.row(c.Binding).Refused++
+		w.ledger.row(c.Binding()).Refused++
 		w.fail(s, c, t)
 		return packet.Refused
 	case p.Flags.Has(packet.ACK) && !acks:
@@ -200,7 +200,7 @@ func (w *Worker) splice(s *conntrack.Shard, c *conntrack.Conn, t *Target, j *job
 		Option: w.encodeClient(c, svc),
 	}
 	w.greet(c)
-	w.count(j, c.Binding, outboundPacket)
+	w.count(j, c.Binding(), outboundPacket)
 	w.learn(t, c, &real, p.TCP().Window(), &told)
 	s.Begin(c, false)
 	c.AckDelta = c.FirstData - 1 - isn
@@ -216,7 +216,7 @@ func (w *Worker) splice(s *conntrack.Shard, c *conntrack.Conn, t *Target, j *job
 	s.Commit()
 	third.Window = packet.ScaleWindow(window, seam.inbound())
 	if len(third.Option) > 0 {
-		w.ledger.row(c.Binding).Inserted++
+		w.ledger.row(c.Binding()).Inserted++
 	}
 	w.release(c)
 	w.freeTail(j)
@@ -262,7 +262,7 @@ func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	case !connecting(c) && tcp.Ack()-c.AckDelta == c.RealSeq:
 		return false
 	}
-	svc := w.view.targets[c.Binding].Service
+	svc := w.view.targets[c.Binding()].Service
 	if !svc.Guard.accepts.Load() {
 		return false
 	}
@@ -273,17 +273,17 @@ func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 // retry is due for a connection whose real server has not answered: it sends the SYN
 // again, or to another real server, or gives up. It returns what due does.
 func (w *Worker) retry(s *conntrack.Shard, c *conntrack.Conn) uint32 {
-	t := w.view.targets[c.Binding]
+	t := w.view.targets[c.Binding()]
 	svc, o := t.Service, opening(c.AckDelta)
 	tally := w.tally.of(svc)
 	switch {
 	case o.tries() < svc.SYNProxy.Retries:
 		c.AckDelta = uint32(o.tried())
 		tally[GuardRetried]++
-		w.ledger.row(c.Binding).Unanswered++
+		w.ledger.row(c.Binding()).Unanswered++
 	default:
 		tally[GuardSilent]++
-		w.ledger.row(c.Binding).Unanswered++
+		w.ledger.row(c.Binding()).Unanswered++
 		if o.moves() >= maxMoves || !w.move(s, c, t) {
 			w.fail(s, c, t)
 			return svc.timeouts[conntrack.Closed]
@@ -298,12 +298,12 @@ func (w *Worker) retry(s *conntrack.Shard, c *conntrack.Conn) uint32 {
 // move gives c, whose real server does not answer, another one of its service. It
 // reports false if there is none.
 func (w *Worker) move(s *conntrack.Shard, c *conntrack.Conn, t *Target) bool {
-	virtual := w.conns.Binding(c.Binding).Virtual
+	virtual := w.conns.Binding(c.Binding()).Virtual
 	svc := w.view.service(packet.ProtoTCP, virtual) // as it is now: c's may have left
 	if svc == nil {
 		return false
 	}
-	server := svc.another(w.conns.Binding(c.Binding).Real)
+	server := svc.another(w.conns.Binding(c.Binding()).Real)
 	if server == nil {
 		return false
 	}
@@ -315,7 +315,7 @@ func (w *Worker) move(s *conntrack.Shard, c *conntrack.Conn, t *Target) bool {
 	}
 	t.Server.Load.Closed(false)
 	server.Load.Opened()
-	w.ledger.row(c.Binding).Connections++
+	w.ledger.row(c.Binding()).Connections++
 	w.lookUpHops(c)
 	w.number(c, isn, val)
 	return true

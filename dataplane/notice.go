@@ -18,8 +18,8 @@ const (
 // sendNotice tells the real server of connection c who its client is, and sets
 // the alarm for the case that no answer comes.
 func (w *Worker) sendNotice(s *conntrack.Shard, c *conntrack.Conn) (sent bool) {
-	svc := w.view.targets[c.Binding].Service
-	b := w.conns.Binding(c.Binding)
+	svc := w.view.targets[c.Binding()].Service
+	b := w.conns.Binding(c.Binding())
 	lip := w.conns.Local(c.Local)
 	n := packet.Notice{
 		Local:  packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort},
@@ -49,7 +49,7 @@ func (w *Worker) noticeDue(s *conntrack.Shard, c *conntrack.Conn) {
 		c.SetNoticeTries(0)
 		w.resendNotice(s, c)
 	case c.NoticeTries() == noticeRetries:
-		w.ledger.row(c.Binding).NoticeGivenUp++
+		w.ledger.row(c.Binding()).NoticeGivenUp++
 		c.SetNoticeTries(noticeRetries + 1)
 		s.SetAlarm(c, w.now+noticeRenewal)
 	default:
@@ -60,7 +60,7 @@ func (w *Worker) noticeDue(s *conntrack.Shard, c *conntrack.Conn) {
 
 func (w *Worker) resendNotice(s *conntrack.Shard, c *conntrack.Conn) {
 	if w.sendNotice(s, c) {
-		w.ledger.row(c.Binding).NoticeResent++
+		w.ledger.row(c.Binding()).NoticeResent++
 	}
 }
 
@@ -81,7 +81,7 @@ func (w *Worker) notice(p *packet.Packet) packet.Reason {
 		c.Flags |= noticeAcked
 		c.SetNoticeTries(0)
 		s.SetAlarm(c, w.now+noticeRenewal)
-		w.ledger.row(c.Binding).NoticeAcked++
+		w.ledger.row(c.Binding()).NoticeAcked++
 	}
 	return packet.NoticeReply
 }

@@ -59,7 +59,7 @@ func (w *Worker) resetReal(c *conntrack.Conn) {
 	if hop, why := w.toReal(c); why == packet.Kept {
 		w.sendReset(hop, &packet.Reset{
 			Src: packet.Endpoint{Addr: w.conns.Local(c.Local).Addr, Port: c.LocalPort},
-			Dst: w.conns.Binding(c.Binding).Real,
+			Dst: w.conns.Binding(c.Binding()).Real,
 			Seq: c.RealAck,
 		})
 	}
@@ -69,7 +69,7 @@ func (w *Worker) resetReal(c *conntrack.Conn) {
 func (w *Worker) resetClient(c *conntrack.Conn, seq uint32) {
 	if hop, why := w.toClient(c); why == packet.Kept {
 		w.sendReset(hop, &packet.Reset{
-			Src: w.conns.Binding(c.Binding).Virtual,
+			Src: w.conns.Binding(c.Binding()).Virtual,
 			Dst: packet.Endpoint{Addr: c.Client, Port: c.ClientPort},
 			Seq: seq,
 		})

@@ -33,7 +33,7 @@ func (w *Worker) persisted(svc *Service, who packet.Addr) *lb.Server {
 	if c == nil {
 		return nil
 	}
-	t := w.view.targets[c.Binding]
+	t := w.view.targets[c.Binding()]
 	if t.Gone || !t.Server.Available() {
 		s.Remove(c)
 		return nil

@@ -19,24 +19,27 @@ const ordinary = clientTold | noticeAcked | homeMask
 // carryShort carries a packet, if it may go the short way. Its connection was seen at
 // hint.
 func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool {
-	s := w.conns.Lock(key)
-	c, b := s.FindPlain(hint, key, &j.plain)
+	c, b := w.conns.Catch(hint, key, &j.plain)
+	if c == nil {
+		return false
+	}
 	done := false
 	switch {
-	case c == nil || c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():
+	case c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():
 	case j.role == virtual:
-		done = w.shortInbound(s, c, b, &j.plain, j.addr)
+		done = w.shortInbound(c, b, &j.plain, j.addr)
 	default:
-		done = w.shortOutbound(s, c, b, &j.plain, j.addr)
+		done = w.shortOutbound(c, b, &j.plain, j.addr)
 	}
-	s.Unlock()
+	c.Release()
 	return done
 }
 
 // shortInbound carries a packet from a client, if that is all there is to do with
 // it. Its frame is at addr.
-func (w *Worker) shortInbound(s *conntrack.Shard, c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
-	t := w.view.targets[c.Binding]
+func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
+	id := c.Binding()
+	t := w.view.targets[id]
 	hop := w.shortHop(c.ToReal, p)
 	local, _ := w.conns.Local(c.Local).Addr.Number4()
 	real, ok := b.Real.Addr.Number4()
@@ -56,10 +59,12 @@ func (w *Worker) shortInbound(s *conntrack.Shard, c *conntrack.Conn, b *conntrac
 		}
 		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32
 	}
-	row := w.ledger.row(c.Binding)
+	if !c.Extend(t.silence, w.now) {
+		return false
+	}
+	row := w.ledger.row(id)
 	row.InPackets++
 	row.InBytes += uint64(p.IPLen())
-	s.Touch(c, t.silence, w.now)
 	w.visit(c)
 	w.usedHops[c.ToReal] = true
 	p.Forward(&hop.Dst, &hop.Src, course)
@@ -69,12 +74,13 @@ func (w *Worker) shortInbound(s *conntrack.Shard, c *conntrack.Conn, b *conntrac
 
 // shortOutbound carries a packet from a real server, if that is all there is to do
 // with it. Its frame is at addr.
-func (w *Worker) shortOutbound(s *conntrack.Shard, c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
-	t := w.view.targets[c.Binding]
+func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
+	id := c.Binding()
+	t := w.view.targets[id]
 	hop := w.shortHop(c.ToClient, p)
 	virtual, _ := b.Virtual.Addr.Number4()
 	client, ok := c.Client.Number4()
-	if hop == nil || !ok || c.State != t.carried {
+	if hop == nil || !ok || c.State != t.carried || !c.Extend(t.silence, w.now) {
 		return false
 	}
 	course := packet.Course{
@@ -91,11 +97,10 @@ func (w *Worker) shortOutbound(s *conntrack.Shard, c *conntrack.Conn, b *conntra
 		}
 		course.Numbers, course.Stamps = uint64(-c.SeqDelta), uint64(-c.TimestampDelta)
 	}
-	row := w.ledger.row(c.Binding)
+	row := w.ledger.row(id)
 	row.OutPackets++
 	row.OutBytes += uint64(p.IPLen())
 	w.greet(c)
-	s.Touch(c, t.silence, w.now)
 	w.usedHops[c.ToClient] = true
 	p.Forward(&hop.Dst, &hop.Src, course)
 	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})

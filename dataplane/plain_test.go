@@ -154,7 +154,7 @@ func (w *Worker) through(j *job) packet.Reason {
 
 // passage has a job carried and returns what came of it.
 func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) passage {
-	row := w.worker.ledger.row(c.Binding)
+	row := w.worker.ledger.row(c.Binding())
 	*row = Traffic{}
 	p := passage{why: carry()}
 	off := w.umem.Offset(j.addr)

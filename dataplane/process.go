@@ -147,7 +147,7 @@ func (w *Worker) inbound(j *job) packet.Reason {
 	s := w.conns.Lock(j.key)
 	c := s.Find(j.key, &j.p.Flow)
 	if c != nil && w.returns(c, &j.p) {
-		w.tally.of(w.view.targets[c.Binding].Service)[GuardReplaced]++
+		w.tally.of(w.view.targets[c.Binding()].Service)[GuardReplaced]++
 		w.abandon(s, c)
 		c = nil
 	}
@@ -188,7 +188,7 @@ func (w *Worker) announce(s *conntrack.Shard, c *conntrack.Conn, svc *Service) {
 	case svc.Guard != nil:
 		w.tally.of(svc)[GuardOpened]++
 	case svc.ClientAddress == lb.ICMPEcho && w.sendNotice(s, c):
-		w.ledger.row(c.Binding).NoticeSent++
+		w.ledger.row(c.Binding()).NoticeSent++
 	}
 }
 
@@ -218,7 +218,7 @@ func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.C
 		return nil, nil, false, why
 	}
 	server.Load.Opened()
-	w.ledger.row(c.Binding).Connections++
+	w.ledger.row(c.Binding()).Connections++
 	w.firstHops(c, j)
 	return s, c, true, packet.Kept
 }
@@ -250,18 +250,18 @@ func (w *Worker) fromClient(s *conntrack.Shard, c *conntrack.Conn, j *job) packe
 // real server. The caller holds c's shard.
 func (w *Worker) forward(s *conntrack.Shard, c *conntrack.Conn, j *job) packet.Reason {
 	p := &j.p
-	t := w.view.targets[c.Binding]
+	t := w.view.targets[c.Binding()]
 	w.followClient(c, j)
 	hop, why := w.toReal(c)
 	if why != packet.Kept {
 		return why
 	}
-	b := w.conns.Binding(c.Binding)
+	b := w.conns.Binding(c.Binding())
 	mtu := hop.MTU - growth(p, b.Real.Addr)
 	if p.IPLen() > mtu && !p.MayFragment() {
 		return w.tooBig(j, mtu)
 	}
-	w.count(j, c.Binding, inboundPacket)
+	w.count(j, c.Binding(), inboundPacket)
 	if p.Flow.Proto == packet.ProtoTCP {
 		w.trackInbound(s, c, t, p)
 		if j.why != packet.Fragment { // an option would shift what follows the first fragment
@@ -285,7 +285,7 @@ func (w *Worker) outbound(j *job) packet.Reason {
 	if c == nil {
 		return packet.NoConn
 	}
-	t := w.view.targets[c.Binding]
+	t := w.view.targets[c.Binding()]
 	switch {
 	case c.Flags&spliced == 0:
 	case connecting(c):
@@ -302,7 +302,7 @@ func (w *Worker) outbound(j *job) packet.Reason {
 	if mtu := hop.MTU - growth(p, c.Client); p.IPLen() > mtu && !p.MayFragment() {
 		return w.tooBig(j, mtu)
 	}
-	w.count(j, c.Binding, outboundPacket)
+	w.count(j, c.Binding(), outboundPacket)
 	w.greet(c)
 	if p.Flow.Proto == packet.ProtoTCP {
 		w.trackOutbound(s, c, t, p)
@@ -310,7 +310,7 @@ func (w *Worker) outbound(j *job) packet.Reason {
 		w.setState(s, c, t, conntrack.UDP)
 	}
 
-	b := w.conns.Binding(c.Binding)
+	b := w.conns.Binding(c.Binding())
 	return w.leave(j, hop, b.Virtual, packet.Endpoint{Addr: c.Client, Port: c.ClientPort})
 }
 

@@ -11,14 +11,14 @@ import (
 // noteRetry is for a client's SYN that comes again.
 func (w *Worker) noteRetry(c *conntrack.Conn) {
 	if !heardReal(c) {
-		w.ledger.row(c.Binding).Unanswered++
+		w.ledger.row(c.Binding()).Unanswered++
 	}
 }
 
 // noteReset is for a real server's RST.
 func (w *Worker) noteReset(c *conntrack.Conn) {
 	if c.State == conntrack.SynReceived && !heardReal(c) {
-		w.ledger.row(c.Binding).Refused++
+		w.ledger.row(c.Binding()).Refused++
 	}
 }
 
@@ -32,6 +32,6 @@ func (w *Worker) noteError(c *conntrack.Conn, p *packet.Packet) {
 	}
 	udp := c.State == conntrack.UDP || c.State == conntrack.UDPOneWay
 	if lost && (udp || !heardReal(c)) {
-		w.ledger.row(c.Binding).Refused++
+		w.ledger.row(c.Binding()).Refused++
 	}
 }

@@ -18,7 +18,7 @@ func (w *Worker) learn(t *Target, c *conntrack.Conn, real *packet.SYNOptions, wi
 	if real.MSS == 0 || !complete && !asked {
 		return
 	}
-	taken := t.Service.optionLen(c.Client) + max(gap(w.conns.Binding(c.Binding).Real.Addr.Is4(), c.Client), 0)
+	taken := t.Service.optionLen(c.Client) + max(gap(w.conns.Binding(c.Binding()).Real.Addr.Is4(), c.Client), 0)
 	offer := synproxy.Offer{
 		MSS: packet.LoweredMSS(real.MSS, uint16(taken)), Window: window,
 		Scale: real.Scale, SACK: real.SACK, Timestamps: real.Timestamps,

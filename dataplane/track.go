@@ -44,10 +44,10 @@ func (w *Worker) trackInbound(s *conntrack.Shard, c *conntrack.Conn, t *Target, 
 		if t.Service.StripTimestamps {
 			p.BlankTimestamps()
 		}
-		w.lowerMSS(p, w.conns.Binding(c.Binding).Real.Addr, 0)
+		w.lowerMSS(p, w.conns.Binding(c.Binding()).Real.Addr, 0)
 	}
 	if n := p.StripOptions(w.view.forged); n > 0 {
-		w.ledger.row(c.Binding).Forged += uint64(n)
+		w.ledger.row(c.Binding()).Forged += uint64(n)
 	}
 }
 
@@ -89,7 +89,7 @@ func (w *Worker) begin(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 // half does the same for timestamps (RFC 7323, section 5.4): clients have unrelated
 // clocks, and PAWS would refuse one that is behind the last on that port.
 func (w *Worker) hashEnds(c *conntrack.Conn) uint64 {
-	b, lip := w.conns.Binding(c.Binding), w.conns.Local(c.Local)
+	b, lip := w.conns.Binding(c.Binding()), w.conns.Local(c.Local)
 	return w.isnKey.Sum5(
 		binary.LittleEndian.Uint64(lip.Addr[:8]), binary.LittleEndian.Uint64(lip.Addr[8:]),
 		binary.LittleEndian.Uint64(b.Real.Addr[:8]), binary.LittleEndian.Uint64(b.Real.Addr[8:]),
@@ -174,7 +174,7 @@ func (w *Worker) tellReal(c *conntrack.Conn, t *Target, p *packet.Packet, mtu in
 		}
 		return
 	}
-	row := w.ledger.row(c.Binding)
+	row := w.ledger.row(c.Binding())
 	if p.IPLen()+n > mtu {
 		row.TooLong++
 		return
@@ -214,5 +214,5 @@ func (w *Worker) ended(c *conntrack.Conn) {
 	if c.State == conntrack.Template {
 		return
 	}
-	w.view.targets[c.Binding].Server.Load.Closed(active(c.State))
+	w.view.targets[c.Binding()].Server.Load.Closed(active(c.State))
 }

@@ -223,9 +223,9 @@ func (b *bed) checkLeft(port uint16, first map[netip.AddrPort]string) (half int)
 		if c.State.HalfOpen() {
 			half++
 		}
-		if real := table.Binding(c.Binding).Real; real.Port == port {
+		if real := table.Binding(c.Binding()).Real; real.Port == port {
 			client := netip.AddrPortFrom(c.Client.Netip(), c.ClientPort)
-			is[client] = fmt.Sprint(c.Binding, real, c.Local, table.Local(c.Local).Addr, c.LocalPort)
+			is[client] = fmt.Sprint(c.Binding(), real, c.Local, table.Local(c.Local).Addr, c.LocalPort)
 		}
 	}
 	table.WhenRead(func(s *conntrack.Shard) { s.Each(each) })

@@ -125,7 +125,7 @@ func (d *Daemon) Connections() iter.Seq[ctl.Connection] {
 
 // connection describes c.
 func (d *Daemon) connection(c *conntrack.Conn) ctl.Connection {
-	b, lip := d.conns.Binding(c.Binding), d.conns.Local(c.Local)
+	b, lip := d.conns.Binding(c.Binding()), d.conns.Local(c.Local)
 	answer := ctl.Connection{
 		Protocol:       protocol(b.Proto),
 		State:          c.State.String(),
@@ -135,7 +135,7 @@ func (d *Daemon) connection(c *conntrack.Conn) ctl.Connection {
 		Local:          packet.Endpoint{Addr: lip.Addr, Port: c.LocalPort}.Netip(),
 		Real:           b.Real.Netip(),
 	}
-	if t := d.engine.View().Target(c.Binding); t != nil {
+	if t := d.engine.View().Target(c.Binding()); t != nil {
 		answer.Service = t.Service.Name
 	}
 	return answer

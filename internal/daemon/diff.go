@@ -61,7 +61,7 @@ func fate(drain time.Duration) string {
 func (d *Daemon) liveConnections() map[lb.Subject]int {
 	bindings, locals := map[conntrack.BindingID]int{}, map[conntrack.LocalID]int{}
 	d.eachConn(func(c *conntrack.Conn) bool {
-		bindings[c.Binding]++
+		bindings[c.Binding()]++
 		locals[c.Local]++
 		return true
 	})

@@ -47,7 +47,7 @@ func (d *Daemon) find(f *packet.Flow) (conntrack.Conn, bool) {
 	s := d.conns.Lock(k)
 	defer s.Unlock()
 	if c := s.Find(k, f); c != nil {
-		return *c, true
+		return c.Copy(), true
 	}
 	return conntrack.Conn{}, false
 }
@@ -60,7 +60,7 @@ func (e *explainer) step(what, format string, args ...any) {
 func (e *explainer) connected(c *conntrack.Conn) {
 	answer := e.d.connection(c)
 	e.Verdict, e.Connection = ctl.Forwarded, &answer
-	t := e.view.Target(c.Binding)
+	t := e.view.Target(c.Binding())
 	e.service(t.Service)
 	e.step("connection", "%s, expires in %v if nothing comes", answer.State, time.Duration(answer.ExpiresSeconds*float64(time.Second)).Round(time.Second))
 	if t.Gone {
@@ -147,7 +147,7 @@ func (e *explainer) persisted(s *dataplane.Service) *dataplane.Target {
 	if c == nil {
 		return nil
 	}
-	if t := e.view.Target(c.Binding); t != nil && !t.Gone && t.Server.Available() {
+	if t := e.view.Target(c.Binding()); t != nil && !t.Gone && t.Server.Available() {
 		return t
 	}
 	return nil

@@ -1,0 +1,121 @@
+package conntrack
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A connection's latch is a bit of its own cache line. Whoever touches a connection has
+// it: what goes by the shard, which locks the shard first, and a plain packet of an
+// established connection, which needs nothing of the shard and does without its lock.
+// Packets of one connection come to one worker, mostly, or to two, so the line is theirs;
+// the shard's lock every worker writes, and it would go from one to the other with each
+// packet. Who has only the latch never waits for anything, and holds it for well below a
+// microsecond.
+
+// latchBit is beyond every BindingID.
+const latchBit = 1 << 31
+
+// Binding returns the connection's BindingID.
+func (c *Conn) Binding() BindingID { return BindingID(atomic.LoadUint32(&c.bound) &^ latchBit) }
+
+// latch waits for the latch of c.
+func (c *Conn) latch() {
+	const spins = 100 // well over the time for which it is held, if its holder runs
+	for i := 1; ; i++ {
+		free := atomic.LoadUint32(&c.bound) &^ latchBit
+		if atomic.CompareAndSwapUint32(&c.bound, free, free|latchBit) {
+			return
+		}
+		if i%spins == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// Release gives back the latch that Catch has taken.
+func (c *Conn) Release() { atomic.StoreUint32(&c.bound, c.bound&^latchBit) }
+
+// Copy returns a copy of c, which is nobody's.
+func (c *Conn) Copy() Conn {
+	d := *c
+	d.bound &^= latchBit
+	return d
+}
+
+// become makes c what d is, but keeps it latched if it is. The binding comes last, as
+// it is what makes c worth a look for Catch.
+func (c *Conn) become(d *Conn) {
+	c.Client, c.ClientPort, c.LocalPort = d.Client, d.ClientPort, d.LocalPort
+	c.Local, c.State, c.Flags, c.Deadline = d.Local, d.State, d.Flags, d.Deadline
+	c.SeqDelta, c.AckDelta, c.FirstData = d.SeqDelta, d.AckDelta, d.FirstData
+	c.RealSeq, c.RealAck, c.TimestampDelta = d.RealSeq, d.RealAck, d.TimestampDelta
+	c.HopGen, c.ToReal, c.ToClient, c.born = d.HopGen, d.ToReal, d.ToClient, d.born
+	atomic.StoreUint32(&c.bound, d.bound)
+}
+
+// hold latches c until the shard is unlocked, or another connection is held. The caller
+// has the shard locked.
+func (s *Shard) hold(c *Conn) {
+	if s.held != c {
+		s.letGo()
+		c.latch()
+		s.held = c
+	}
+}
+
+// letGo ends what hold began.
+func (s *Shard) letGo() {
+	if s.held != nil {
+		s.held.Release()
+		s.held = nil
+	}
+}
+
+// Catch returns the connection of a plain packet, latched, and its binding, if it is still
+// where Prefetch saw it and nobody else has it: nil says nothing. Until Release the
+// caller may use what of it is the packet path's, and Extend, but nothing that needs the
+// shard, whose lock it must not take or have.
+func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
+	if at == 0 {
+		return nil, nil
+	}
+	s := &t.shards[k.shard]
+	if s.unread.Load() {
+		return nil, nil
+	}
+	c := &s.conns[at-1]
+	bound := atomic.LoadUint32(&c.bound) // an empty place has none
+	if bound == 0 || bound&latchBit != 0 || !atomic.CompareAndSwapUint32(&c.bound, bound, bound|latchBit) {
+		return nil, nil
+	}
+	b := &t.bindings[bound].Binding
+	src, dst := uint32(p.Addrs>>32), uint32(p.Addrs)
+	var ports uint32
+	var ours bool
+	if k.kind == outbound {
+		ports = uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
+		ours = b.Real.Addr.Equal4(src) && t.locals[c.Local].Addr.Equal4(dst)
+	} else {
+		ports = uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
+		ours = c.Client.Equal4(src) && b.Virtual.Addr.Equal4(dst)
+	}
+	if !ours || ports != p.Ports || b.Proto != p.Proto || c.State == Template {
+		c.Release()
+		return nil, nil
+	}
+	return c, b
+}
+
+// Extend moves the deadline of c to timeout ms from now, unless that is earlier than it
+// was, which is for the Shard's Touch to do.
+func (c *Conn) Extend(timeout, now uint32) bool {
+	deadline := now + timeout
+	if before(deadline, c.Deadline) {
+		return false
+	}
+	c.Deadline = deadline
+	return true
+}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
 	"github.com/fnatd/fnatd/internal/siphash"
 	"github.com/fnatd/fnatd/internal/state"
 )
@@ -154,4 +155,13 @@ func expireAll(tb *Table, now uint32) (ended []Conn) {
 		})
 	}
 	return ended
+}
+
+// plain returns a plain packet of f.
+func plain(t testing.TB, f *packet.Flow) (p packet.Plain) {
+	frame := packettest.TCP{Src: f.Source(), Dst: f.Destination(), Flags: packet.ACK}.Frame()
+	if !p.Read((*[packet.PlainRoom]byte)(frame.Buf[frame.Start:]), frame.End-frame.Start) {
+		t.Fatalf("%v: not plain", f)
+	}
+	return p
 }

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/packet"
-	"github.com/fnatd/fnatd/internal/packettest"
 )
 
 // A small index filled to 9/10 and emptied again, many times over, against a map.
@@ -93,11 +92,7 @@ func TestCatchTrustsNoHint(t *testing.T) {
 			t.Fatal(why)
 		}
 		for isOutbound, f := range map[bool]packet.Flow{false: tb.InboundFlow(&c), true: tb.OutboundFlow(&c)} {
-			var p packet.Plain
-			frame := packettest.TCP{Src: f.Source(), Dst: f.Destination(), Flags: packet.ACK}.Frame()
-			if !p.Read((*[packet.PlainRoom]byte)(frame.Buf[frame.Start:]), frame.End-frame.Start) {
-				t.Fatalf("%v: not plain", f)
-			}
+			p := plain(t, &f)
 			batch.SetPlain(len(keys), &p, isOutbound)
 			tb.Prefetch(&batch, len(keys)+1)
 			k, _ := batch.At(len(keys))

@@ -25,8 +25,7 @@ func (c *Conn) Binding() BindingID { return BindingID(atomic.LoadUint32(&c.bound
 func (c *Conn) latch() {
 	const spins = 100 // well over the time for which it is held, if its holder runs
 	for i := 1; ; i++ {
-		free := atomic.LoadUint32(&c.bound) &^ latchBit
-		if atomic.CompareAndSwapUint32(&c.bound, free, free|latchBit) {
+		if bound := atomic.LoadUint32(&c.bound); bound&latchBit == 0 && atomic.CompareAndSwapUint32(&c.bound, bound, bound|latchBit) {
 			return
 		}
 		if i%spins == 0 {
@@ -36,24 +35,25 @@ func (c *Conn) latch() {
 }
 
 // Release gives back the latch that Catch has taken.
-func (c *Conn) Release() { atomic.StoreUint32(&c.bound, c.bound&^latchBit) }
+func (c *Conn) Release() { atomic.StoreUint32(&c.bound, uint32(c.Binding())) }
 
 // Copy returns a copy of c, which is nobody's.
 func (c *Conn) Copy() Conn {
-	d := *c
+	var d Conn
+	d.become(c)
 	d.bound &^= latchBit
 	return d
 }
 
-// become makes c what d is, but keeps it latched if it is. The binding comes last, as
-// it is what makes c worth a look for Catch.
+// become makes c what d is, and latched if d is. The binding comes last, as it is what
+// makes c worth a look for Catch.
 func (c *Conn) become(d *Conn) {
 	c.Client, c.ClientPort, c.LocalPort = d.Client, d.ClientPort, d.LocalPort
 	c.Local, c.State, c.Flags, c.Deadline = d.Local, d.State, d.Flags, d.Deadline
 	c.SeqDelta, c.AckDelta, c.FirstData = d.SeqDelta, d.AckDelta, d.FirstData
 	c.RealSeq, c.RealAck, c.TimestampDelta = d.RealSeq, d.RealAck, d.TimestampDelta
 	c.HopGen, c.ToReal, c.ToClient, c.born = d.HopGen, d.ToReal, d.ToClient, d.born
-	atomic.StoreUint32(&c.bound, d.bound)
+	atomic.StoreUint32(&c.bound, atomic.LoadUint32(&d.bound))
 }
 
 // hold latches c until the shard is unlocked, or another connection is held. The caller

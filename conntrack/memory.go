@@ -97,7 +97,7 @@ func (t *Table) Clock() uint32 { return uint32(t.header.clock.Load()) }
 // Commit, c will be what it is now: or, if it was just made, it will not have been.
 func (s *Shard) Begin(c *Conn, made bool) {
 	if s.mark.before = (Conn{}); !made {
-		s.mark.before = *c
+		s.mark.before = c.Copy()
 	}
 	s.mark.changing.Store(s.slot(c) + 1)
 }

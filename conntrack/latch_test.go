@@ -1,0 +1,111 @@
+package conntrack
+
+import (
+	"testing"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// A worker that is killed while it carries a packet leaves its connection latched, and
+// one that is killed while it holds the shard leaves a free place or a half-made
+// connection so.
+func TestLatchesOfTheDead(t *testing.T) {
+	tb, mem := tableIn(t, Config{MaxConnections: 100, Shards: 1})
+	b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+	locals := []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}
+	want, _ := open(tb, clientN(1), b, locals, 0)
+	open(tb, clientN(2), b, locals, 0)
+	conns := tb.shards[0].conns
+	conns[0].latch()
+	conns[1].latch()
+	conns[1].State = None // half removed
+
+	heir, found, err := Adopt(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Kept != 1 || found.Lost() != 0 {
+		t.Fatalf("found %+v, want one connection", *found)
+	}
+	with(t, heir, want, func(_ *Shard, c *Conn) {
+		if got := c.Copy(); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+	if conns[1] != (Conn{}) {
+		t.Errorf("half removed, and left as %+v", conns[1])
+	}
+}
+
+// What nobody has judged yet may have any binding, or none.
+func TestCatchLeavesUnreadShardsAlone(t *testing.T) {
+	tb, mem := tableIn(t, Config{MaxConnections: 100, Shards: 1})
+	b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+	c, _ := open(tb, clientN(1), b, []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}, 0)
+	establish(t, tb, c, 0)
+	f := tb.InboundFlow(&c)
+	p := plain(t, &f)
+
+	heir, err := Open(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch Batch
+	see := func() *Conn {
+		batch.SetPlain(0, &p, false)
+		heir.Prefetch(&batch, 1)
+		k, hint := batch.At(0)
+		if hint == 0 {
+			t.Fatal("not seen")
+		}
+		got, _ := heir.Catch(hint, k, &p)
+		return got
+	}
+	if got := see(); got != nil {
+		t.Fatalf("caught %+v in a shard that is not read", *got)
+	}
+	heir.Finish(1)
+	got := see()
+	if got == nil {
+		t.Fatal("not caught")
+	}
+	got.Release()
+}
+
+// What the shard's lock has held is free after it, whatever became of it.
+func TestUnlockLetsGo(t *testing.T) {
+	tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
+	b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+	locals := []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}
+	s := &tb.shards[0]
+	free := func(when string) {
+		t.Helper()
+		for i := range s.conns {
+			if s.conns[i].bound&latchBit != 0 {
+				t.Errorf("%s: place %d is latched", when, i)
+			}
+		}
+		if s.held != nil {
+			t.Errorf("%s: %p is held", when, s.held)
+		}
+	}
+	var conns []Conn
+	for i := range 4 {
+		c, _ := open(tb, clientN(i), b, locals, 0)
+		conns = append(conns, c)
+	}
+	free("opened")
+	with(t, tb, conns[0], func(s *Shard, c *Conn) { s.Remove(c) })
+	free("removed")
+	tb.Walk(0, 0, make([]Conn, 2))
+	free("walked")
+	var set BindingSet
+	set.Add(b)
+	tb.Cull(0, 0, 1, &set, func(*Shard, *Conn) bool { return true })
+	free("culled")
+	tb.Expire(0, 1<<20, 1, func(*Shard, *Conn) uint32 { return 0 })
+	free("expired")
+	if tb.Stats().Connections != 1 {
+		t.Errorf("%d connections, want 1", tb.Stats().Connections)
+	}
+}

@@ -7,6 +7,11 @@ import "github.com/fnatd/fnatd/internal/packet"
 // once in sixty times; and it is 0.3 µs under the shard's lock at the worst.
 const aimTries = 64
 
+// turnLength is how many connections of a shard have the same local address before the
+// next one's turn. Our choice: what a shard has of an address is several cache lines,
+// which are at hand for all but the first of them.
+const turnLength = 16
+
 // An Aim is a wish for certain local ports, of whoever makes connections. It
 // never costs a connection: where no port that it hits is soon found, another one
 // will do.
@@ -30,7 +35,7 @@ func (s *Shard) choose(out *packet.Flow, real uint64, locals []LocalID, aim *Aim
 	s.turn++
 	is4 := out.Src.Is4()
 	for i := range locals {
-		id := locals[(int(s.turn)+i)%len(locals)]
+		id := locals[(int(s.turn/turnLength)+i)%len(locals)]
 		out.Dst = s.locals[id].Addr
 		if out.Dst.Is4() == is4 && s.choosePort(s.ports[id], out, real, aim) {
 			return id, true

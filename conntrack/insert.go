@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/prefetch"
 )
 
 // initialTimeout, in ms, holds until the caller's SetState, which follows at
@@ -16,10 +17,10 @@ const initialTimeout = 30_000
 // port. The caller holds the lock and a reservation; if the reason is not Kept,
 // nothing was inserted and the reservation is still the caller's.
 //
-// The local addresses take turns, and one without a port gives way to the next.
-// Those not of the real server's family are passed over. Of the ports it is one
-// that aim hits, if that is soon found; aim may be nil. The connection begins as
-// SynReceived or UDPOneWay.
+// The local addresses take turns, of several connections each, and one without a
+// port gives way to the next. Those not of the real server's family are passed
+// over. Of the ports it is one that aim hits, if that is soon found; aim may be
+// nil. The connection begins as SynReceived or UDPOneWay.
 func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim *Aim, now uint32) (*Conn, packet.Reason) {
 	if s.full() {
 		return nil, packet.TableFull
@@ -28,6 +29,8 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 	if !ok {
 		return nil, packet.NoLocalPort
 	}
+	hash := s.t.hash(&out, outbound)
+	prefetch.Line(&s.index[s.index.home(hash)]) // alone, it would be waited for
 	state := SynReceived
 	if out.Proto == packet.ProtoUDP {
 		state = UDPOneWay
@@ -41,11 +44,24 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 		Deadline:   now + initialTimeout,
 	})
 	s.index.insert(k.hash, slot)
-	s.index.insert(s.t.hash(&out, outbound), slot)
 	s.enterHalfOpen(c, now)
 	s.schedule(slot)
+	s.index.insert(hash, slot)
 	c.State = state // last, as it is what makes a slot a connection
+	s.foresee()
 	return c, packet.Kept
+}
+
+// foresee begins to load what the next insertion will use.
+func (s *Shard) foresee() {
+	slot := s.fresh
+	if s.free != 0 {
+		slot = s.free - 1
+	}
+	if int(slot) < len(s.conns) {
+		prefetch.Line(&s.conns[slot])
+		prefetch.Line(&s.nodes[wheelNode(slot)])
+	}
 }
 
 // claim chooses a local address and port toward the real server of b, and takes

@@ -85,14 +85,35 @@ func TestPorts(t *testing.T) {
 		}
 	})
 	t.Run("addresses_take_turns", func(t *testing.T) {
-		tb, l := setup(t)
-		l = append(l, mustAddLocal(t, tb, "10.0.1.11", 1000, 1000+ports-1))
+		tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
+		l := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1000, 1999), mustAddLocal(t, tb, "10.0.1.11", 1000, 1999)}
+		b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
 		count := map[LocalID]int{}
-		for _, c := range fill(t, tb, mustBind(t, tb, packet.ProtoTCP, virtual, real1), l, ports) {
+		for i := range 4 * turnLength {
+			c, why := open(tb, clientN(i), b, l, 0)
+			if why != packet.Kept {
+				t.Fatal(why)
+			}
 			count[c.Local]++
 		}
-		if count[l[0]] != ports/2 || count[l[1]] != ports/2 {
+		if count[l[0]] != 2*turnLength || count[l[1]] != 2*turnLength {
 			t.Errorf("got %v", count)
+		}
+	})
+	t.Run("the_first_of_each_shard_do_not_share_one", func(t *testing.T) {
+		tb := newTestTable(t, Config{MaxConnections: 1000, Shards: 2})
+		l := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1000, 1999), mustAddLocal(t, tb, "10.0.1.11", 1000, 1999)}
+		b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+		used := map[LocalID]bool{}
+		for i := range turnLength / 2 { // in either shard the first turn is not over
+			c, why := open(tb, clientN(i), b, l, 0)
+			if why != packet.Kept {
+				t.Fatal(why)
+			}
+			used[c.Local] = true
+		}
+		if len(used) != 2 {
+			t.Errorf("only %v", used)
 		}
 	})
 	t.Run("longest_idle_first", func(t *testing.T) {

@@ -1,5 +1,7 @@
 package conntrack
 
+import "github.com/fnatd/fnatd/internal/prefetch"
+
 // The timer wheel is lazy: a connection lies in the slice of time in which it
 // was due when it was put there. Packets move its deadline without touching the
 // wheel; when the wheel comes round to it, it is put where it is due by then.
@@ -78,6 +80,9 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 				t.used.Add(-int64(removed))
 				return seen
 			}
+			if seen%foreseen == 0 {
+				s.foreseeEnds(head)
+			}
 			seen++
 			if s.expire(slotOf(s.nodes[head].next), now, due) {
 				removed++
@@ -87,6 +92,32 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 	}
 	t.used.Add(-int64(removed))
 	return seen
+}
+
+// foreseen is how many connections foreseeEnds looks at. Our choice: few enough for what
+// it loads to stay in the first-level cache.
+const foreseen = 16
+
+// foreseeEnds begins to load what it takes to remove the first connections of a list, whose
+// time has come most likely: nothing of them has been touched for as long as they waited.
+func (s *Shard) foreseeEnds(head uint32) {
+	var lines prefetch.Lines
+	var slots [foreseen]uint32
+	n := 0
+	for at := s.nodes[head].next; at != head && n < foreseen; at = s.nodes[at].next {
+		slots[n] = slotOf(at)
+		prefetch.Add(&lines, &s.conns[slots[n]])
+		n++
+	}
+	lines.Load()
+	for _, slot := range slots[:n] {
+		if c := &s.conns[slot]; c.State != Template {
+			in, out := s.t.InboundFlow(c), s.t.OutboundFlow(c)
+			prefetch.Add(&lines, &s.index[s.index.home(s.t.hash(&in, inbound))])
+			prefetch.Add(&lines, &s.index[s.index.home(s.t.hash(&out, outbound))])
+		}
+	}
+	lines.Load()
 }
 
 // expire looks at the connection in a slot, and reports whether it is gone. One

@@ -23,6 +23,12 @@ func Add[T any](l *Lines, v *T) {
 	l.n++
 }
 
+// Line begins to load the line in which v begins, as Add and Load do.
+func Line[T any](v *T) {
+	at := uintptr(unsafe.Pointer(v))
+	load(&at, 1)
+}
+
 // Load begins to load all lines that were added since the last Load.
 func (l *Lines) Load() {
 	load(&l.at[0], l.n)

@@ -62,6 +62,26 @@ func (t *Table) Prefetch(b *Batch, n int) {
 	b.lines.Load()
 }
 
+// Lacks reports whether there is certainly no connection that Find would return for k. It
+// needs no lock: the entry of one that is there all the time stays in its place, and all
+// buckets in front of it count it.
+func (t *Table) Lacks(k Key) bool {
+	if !t.adopting.isRead() {
+		return false // an index that is not read yet says nothing
+	}
+	x, tag := t.shards[k.shard].index, tagOf(k.hash)
+	for b := x.home(k.hash); ; b = x.next(b) {
+		l := &x[b]
+		last := atomic.LoadUint64(&l[passedWord])
+		if match(tag, atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last) != 0 {
+			return false
+		}
+		if last>>32 == 0 {
+			return true
+		}
+	}
+}
+
 // see returns where an entry of hash h is in its home bucket, if there is one. It needs
 // no lock.
 func (x index) see(h uint64) Hint {

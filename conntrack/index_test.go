@@ -78,6 +78,50 @@ func TestIndexFill(t *testing.T) {
 	}
 }
 
+// Lacks knows of every connection, also outside its home bucket, and of most flows that
+// there are none of.
+func TestLacks(t *testing.T) {
+	const n = 400
+	tb, mem := tableIn(t, Config{MaxConnections: n, Shards: 1})
+	id, locals := mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.1", 1024, 65535)}
+	key := func(i int) Key {
+		f := flow(packet.ProtoTCP, clientN(i), virtual)
+		return tb.InboundKey(&f)
+	}
+	outside := 0
+	for i := range n {
+		open(tb, clientN(i), id, locals, 0)
+	}
+	for i := range n {
+		k := key(i)
+		if tb.Lacks(k) {
+			t.Fatalf("connection %d is denied", i)
+		}
+		if tb.shards[0].index.see(k.hash) == 0 {
+			outside++
+		}
+	}
+	lacking := 0
+	for i := range n {
+		if tb.Lacks(key(n + i)) {
+			lacking++
+		}
+	}
+	if outside == 0 || lacking < n-5 {
+		t.Errorf("%d connections outside their home, %d of %d absent ones known to be: too few", outside, lacking, n)
+	}
+	heir, err := Open(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if heir.Lacks(key(n)) {
+		t.Error("an index that is not read yet is believed")
+	}
+	if heir.Finish(1); !heir.Lacks(key(n)) {
+		t.Error("one that is read is not")
+	}
+}
+
 // A hint may be stale in every way by the time that it is used.
 func TestCatchTrustsNoHint(t *testing.T) {
 	tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})

@@ -30,7 +30,7 @@ func (w *Worker) answer(j *job, svc *Service) packet.Reason {
 	tally := w.tally.of(svc)
 	tally[GuardSYN]++
 	syn, isn := p.SYNOptions(), p.TCP().Seq()
-	options := synproxy.Options{MSS: syn.MSS, Scale: syn.Scale, SACK: syn.SACK, Timestamps: syn.Timestamps}
+	options := optionsOf(&syn)
 	offer := svc.Guard.Offer(w.cookies.Current)
 	offer = offer.Answer(&options)
 	link := p.Ethernet()
@@ -39,17 +39,26 @@ func (w *Worker) answer(j *job, svc *Service) packet.Reason {
 		Src: p.Flow.Destination(), Dst: p.Flow.Source(),
 		Seq: w.cookies.Cookie(&p.Flow, isn, &options), Ack: isn + 1,
 		Flags: packet.SYN | packet.ACK, Window: offer.Window,
-		Options: packet.SYNOptions{
-			MSS: offer.MSS, Scale: offer.Scale, SACK: offer.SACK,
-			Timestamps: offer.Timestamps, Val: w.cookieClock, Ecr: syn.Val,
-		},
 	}
+	w.say(&segment.Options, &offer, syn.Val)
 	w.freeTail(j)
 	p.Build(p.Buf, xsk.Headroom, &segment)
 	p.SetLink(client, own, &vlans)
 	j.mtu = math.MaxInt
 	tally[GuardCookie]++
 	return packet.Kept
+}
+
+// optionsOf returns what a SYN with these options offers.
+func optionsOf(s *packet.SYNOptions) synproxy.Options {
+	return synproxy.Options{MSS: s.MSS, Scale: s.Scale, SACK: s.SACK, Timestamps: s.Timestamps}
+}
+
+// say makes o the options of a SYN-ACK that says offer and echoes a clock. It sets them
+// one by one, see packet.PlainSYN.
+func (w *Worker) say(o *packet.SYNOptions, offer *synproxy.Offer, ecr uint32) {
+	o.MSS, o.Scale, o.SACK, o.Timestamps = offer.MSS, offer.Scale, offer.SACK, offer.Timestamps
+	o.Val, o.Ecr = w.cookieClock, ecr
 }
 
 // prove handles a TCP segment of no connection that is not a SYN: if it brings a

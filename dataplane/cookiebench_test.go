@@ -1,15 +1,18 @@
 package dataplane
 
 import (
+	"math/rand/v2"
 	"testing"
 
+	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/packettest"
 )
 
 // BenchmarkGuard measures what one packet of a flood costs a worker, from the frame to
-// the verdict, without rings: a SYN until its SYN-ACK is finished, a bad ACK until it
-// is refused. "copy" is what laying the frame down costs, which is in the others.
+// the verdict, in whole batches and without rings: a SYN until its SYN-ACK is finished
+// and in line, a bad ACK until it is refused and its frame free. "copy" is what laying the
+// frames down costs, which is in the others.
 func BenchmarkGuard(b *testing.B) {
 	for _, f := range []struct {
 		name    string
@@ -18,37 +21,65 @@ func BenchmarkGuard(b *testing.B) {
 	}{{"ipv4", vip, client}, {"ipv6", vip6, client6}} {
 		w := newWorld(b, guarded("")+sixToFour.service("tcp", "none", "synproxy = { answer = \"userspace\" }"))
 		w.worker.poll(w.clock)
-		link := packettest.Link{SrcMAC: clientMAC, DstMAC: wanMAC}
-		syn := packettest.TCP{Link: link, Src: f.from, Dst: f.virtual, Flags: packet.SYN, Options: []byte(synOptions)}
-		ack := packettest.TCP{Link: link, Src: f.from, Dst: f.virtual, Flags: packet.ACK, Seq: 5, Ack: 7, Options: []byte(timestampsOf(synOptions))}
-		data := ack
-		data.Payload = []byte("x")
-		var j job
-		buf := w.umem.Chunk(0)
-		run := func(name string, frame []byte, want packet.Reason, handle bool) {
-			b.Run(f.name+"/"+name, func(b *testing.B) {
-				b.ReportAllocs()
-				for i := range b.N {
-					copy(buf[packettest.Headroom:], frame)
-					buf[packettest.Headroom+len(frame)-1] = byte(i)
-					if !handle {
-						continue
-					}
-					j.addr, j.port, j.tail = packettest.Headroom, wan, nil
-					w.worker.look(&j, len(frame))
-					if j.short {
-						key, _ := w.worker.lookups.At(0)
-						w.worker.lengthen(&j, key)
-					}
-					if got := w.worker.process(&j); got != want {
-						b.Fatalf("got %v, want %v", got, want)
-					}
+		tcp := packettest.TCP{
+			Link: packettest.Link{SrcMAC: clientMAC, DstMAC: wanMAC},
+			Src:  f.from, Dst: f.virtual, Flags: packet.SYN, Options: []byte(synOptions),
+		}
+		fromMany := manyClients(tcp)
+		b.Run(f.name+"/copy", func(b *testing.B) { w.flooded(b, fromMany, false) })
+		b.Run(f.name+"/syn", func(b *testing.B) {
+			if w.flooded(b, fromMany, true); w.worker.counts.Drops != [packet.NumReasons]uint64{} {
+				b.Errorf("dropped: %v", w.worker.counts.Drops)
+			}
+		})
+		for _, payload := range []string{"", "x"} {
+			tcp.Flags, tcp.Ack, tcp.Options, tcp.Payload = packet.ACK, 7, []byte(timestampsOf(synOptions)), []byte(payload)
+			fromMany := manyClients(tcp)
+			b.Run(f.name+map[string]string{"": "/bad_ack", "x": "/bad_data"}[payload], func(b *testing.B) {
+				before := w.worker.counts.Drops[packet.BadCookie]
+				w.flooded(b, fromMany, true)
+				if n := w.worker.counts.Drops[packet.BadCookie] - before; n < uint64(b.N) {
+					b.Errorf("%d of %d dropped", n, b.N)
 				}
 			})
 		}
-		run("copy", syn.Frame().Bytes(), 0, false)
-		run("syn", syn.Frame().Bytes(), packet.Kept, true)
-		run("bad_ack", ack.Frame().Bytes(), packet.BadCookie, true)
-		run("bad_data", data.Frame().Bytes(), packet.BadCookie, true)
+	}
+}
+
+// manyClients returns the frames of a segment from many clients, in as many batches as
+// no branch predictor can learn.
+func manyClients(tcp packettest.TCP) (frames [16 * batchSize][]byte) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range frames {
+		tcp.Src.Addr[14], tcp.Src.Addr[15], tcp.Src.Port = byte(r.Uint32()), byte(r.Uint32()), uint16(1+i)
+		if tcp.Seq = r.Uint32(); tcp.Flags == packet.ACK {
+			tcp.Ack = r.Uint32()
+		}
+		frames[i] = tcp.Frame().Bytes()
+	}
+	return frames
+}
+
+// flooded has the worker handle b.N of the frames, in batches, if handle is set.
+func (w *world) flooded(b *testing.B, frames [16 * batchSize][]byte, handle bool) {
+	b.ReportAllocs()
+	for n := 0; n < b.N; n += batchSize {
+		for i := range batchSize {
+			f := frames[(n+i)%len(frames)]
+			addr, _ := w.umem.Alloc()
+			copy(w.umem.Chunk(addr)[packettest.Headroom:], f)
+			w.worker.descs[i] = xsk.Desc{Addr: addr + packettest.Headroom, Len: uint32(len(f))}
+		}
+		if !handle {
+			for i := range batchSize {
+				w.umem.Free(w.worker.descs[i].Addr)
+			}
+			continue
+		}
+		w.worker.batch(wan, batchSize)
+		for _, d := range w.worker.out[wan] {
+			w.umem.Free(d.Addr)
+		}
+		w.worker.out[wan] = w.worker.out[wan][:0]
 	}
 }

@@ -26,6 +26,15 @@ func (l *lastDrops) note(j *job, why packet.Reason, now uint32) {
 	l.next++
 }
 
+// notePlain is note for a plain packet. What it writes it writes in its place: to copy
+// what was just written in other widths costs a store's latency.
+func (l *lastDrops) notePlain(p *packet.Plain, why packet.Reason, now uint32) {
+	n := &l.notes[l.next]
+	n.flow.Set4(p.Addrs, p.Ports, p.Proto)
+	n.why, n.at = why, now
+	l.next++
+}
+
 // last returns the latest note of one of these flows.
 func (l *lastDrops) last(flows []packet.Flow) (latest dropNote) {
 	for i := range l.notes {

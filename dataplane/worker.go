@@ -88,6 +88,7 @@ type Worker struct {
 	sight          sight
 	aiming         conntrack.Aim // by sight; made once
 
+	flood    flood
 	inbox    inbox
 	errors   uint32    // ICMP errors that may be sent now; see mayReport
 	errorsAt uint32    // as of when
@@ -253,15 +254,21 @@ func (w *Worker) batch(port, n int) {
 	}
 	w.lines.Load()
 	packets, fromReals := 0, 0
-	mayBeShort := !w.fullSums[port]
-	for i := 0; i < n; packets++ {
+	mayBeShort, guarded := !w.fullSums[port], w.view.guarded
+	for i := 0; i < n; {
 		j, d := &w.jobs[packets], &w.descs[i]
 		j.addr, j.port = d.Addr, port
-		j.short = mayBeShort && d.Options&xsk.Continued == 0 && w.glance(j, packets, d.Len)
-		if j.short {
+		whole := mayBeShort && d.Options&xsk.Continued == 0
+		j.short = whole && w.glance(j, packets, d.Len)
+		switch {
+		case j.short:
 			w.counts.RxBytes += uint64(d.Len)
 			i++
-		} else {
+		case guarded && whole && w.meet(d.Addr, d.Len):
+			w.counts.RxBytes += uint64(d.Len)
+			i++
+			continue
+		default:
 			i += w.take(j, w.descs[i:n])
 			w.lookups.SetKey(packets, j.key)
 		}
@@ -272,10 +279,16 @@ func (w *Worker) batch(port, n int) {
 		w.order[0][packets-fromReals] = uint8(packets)
 		w.order[1][fromReals] = uint8(packets)
 		fromReals += fromReal
+		packets++
 	}
+	answered := w.answerAll(port)
 	w.conns.Prefetch(&w.lookups, packets)
+	if w.flood.bad = 0; guarded {
+		w.doubt(w.order[0][:packets-fromReals])
+	}
 	w.carry(w.order[0][:packets-fromReals])
 	w.carry(w.order[1][:fromReals])
+	packets += answered
 	w.counts.RxPackets += uint64(packets)
 	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
 }
@@ -295,11 +308,12 @@ func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
 
 // carry takes classified packets to their end, each by the short way or by the long one.
 func (w *Worker) carry(order []uint8) {
+	bad := w.flood.bad
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
 		if j.short {
 			key, hint := w.lookups.At(int(i % batchSize))
-			if w.carryShort(j, key, hint) {
+			if bad>>(i%batchSize)&1 != 0 && w.reject(j, key) || w.carryShort(j, key, hint) {
 				continue
 			}
 			w.lengthen(j, key)

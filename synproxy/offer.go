@@ -13,14 +13,20 @@ type Offer struct {
 // Answer returns what a SYN-ACK says to a client that offers o: nothing that it has
 // not offered itself (RFC 7323, sections 2.2 and 3.2, RFC 2018, section 2), except
 // the MSS, which is each end's own.
-func (f *Offer) Answer(o *Options) Offer {
-	a := *f
+func (f *Offer) Answer(o *Options) (a Offer) {
+	f.AnswerIn(&a, o)
+	return a
+}
+
+// AnswerIn is Answer that sets a to it, part by part: to copy a struct just after its
+// parts were written costs a store's latency.
+func (f *Offer) AnswerIn(a *Offer, o *Options) {
+	a.MSS, a.Window, a.Scale = f.MSS, f.Window, f.Scale
 	if o.Scale == NoScale {
 		a.Scale = NoScale
 	}
-	a.SACK = a.SACK && o.SACK
-	a.Timestamps = a.Timestamps && o.Timestamps
-	return a
+	a.SACK = f.SACK && o.SACK
+	a.Timestamps = f.Timestamps && o.Timestamps
 }
 
 // Least returns what both f and g can keep.

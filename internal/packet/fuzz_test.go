@@ -36,6 +36,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, frame []byte, delta uint32, by uint16, option []byte) {
 		checkPlain(t, frame)
+		checkPlainSYN(t, frame)
 		var p packet.Packet
 		in := packettest.NewFrame(frame)
 		switch p.Parse(in.Buf, in.Start, in.End) {

@@ -29,9 +29,11 @@ type SYNOptions struct {
 
 // SYNOptions returns what the options of a SYN say. Of an option that comes twice
 // the last one counts, as it does in Linux.
-func (p *Packet) SYNOptions() SYNOptions {
+func (p *Packet) SYNOptions() SYNOptions { return synOptions(p.TCP().Options()) }
+
+// synOptions is SYNOptions for the option area o.
+func synOptions(o []byte) SYNOptions {
 	s := SYNOptions{Scale: NoScale}
-	o := p.TCP().Options()
 	for i, n := nextOption(o, 0); n > 0; i, n = nextOption(o, i+n) {
 		switch kind := o[i]; {
 		case kind == optMSS && n == optMSSLen:

@@ -74,10 +74,12 @@ func (p *Packet) parseIPv4(b []byte) Reason {
 
 // set4 makes a the IPv4 address in b, by two whole stores, so that a load that
 // follows soon finds its word in one piece in the store buffer.
-func (a *Addr) set4(b []byte) {
-	low := uint64(binary.LittleEndian.Uint32(b))<<32 | 0xffff_0000
+func (a *Addr) set4(b []byte) { a.setNumber4(binary.BigEndian.Uint32(b)) }
+
+// setNumber4 is set4 for the address as a number.
+func (a *Addr) setNumber4(n uint32) {
 	binary.LittleEndian.PutUint64(a[:8], 0)
-	binary.LittleEndian.PutUint64(a[8:], low)
+	binary.BigEndian.PutUint64(a[8:], Mapped(n))
 }
 
 // parseIPv6 parses the datagram at the head of b; what is left of b is padding.

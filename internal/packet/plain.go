@@ -65,13 +65,18 @@ func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 func (p *Plain) Packet(q *Packet, buf []byte, start int) {
 	q.Buf, q.Start, q.End, q.Tail = buf, start, start+int(p.size), 0
 	q.L3, q.L4, q.Payload = start+plainIP, start+plainL4, start+plainL4+int(p.header)
-	q.Flow.Src.set4(p.head[plainIP+ipv4Src:])
-	q.Flow.Dst.set4(p.head[plainIP+ipv4Dst:])
-	q.Flow.SrcPort, q.Flow.DstPort, q.Flow.Proto = uint16(p.Ports>>16), uint16(p.Ports), p.Proto
+	q.Flow.Set4(p.Addrs, p.Ports, p.Proto)
 	q.Version, q.Flags = 4, 0
 	if p.Proto == ProtoTCP {
 		q.Flags = TCPFlags(p.head[plainL4+tcpFlags])
 	}
+}
+
+// Set4 makes f the flow of a protocol with addresses and ports as a Plain has them.
+func (f *Flow) Set4(addrs uint64, ports uint32, proto uint8) {
+	f.Src.setNumber4(uint32(addrs >> 32))
+	f.Dst.setNumber4(uint32(addrs))
+	f.SrcPort, f.DstPort, f.Proto = uint16(ports>>16), uint16(ports), proto
 }
 
 // Len returns the bytes of the frame, without padding.

@@ -20,6 +20,7 @@ type contender struct {
 	target func(port uint16) netip.AddrPort // that clients connect to; nil: the VIP
 	kernel bool                             // carries packets in softirq, which is to be placed
 	xdp    bool                             // answers by XDP, which only an XDP program gets to see
+	bare   bool                             // answers SYNs by what is no answer
 	oneArm bool                             // sends back by the interface that the frames came by
 }
 

@@ -22,6 +22,7 @@ const (
 var floodColumns = []column{
 	{"offered", "SYN/s", thousands},
 	{"answered", "SYN-ACK/s", thousands},
+	{"of what goes", "%", percent},
 	{"other answers", "/s", thousands},
 	{"clients served", "%", percent},
 	{"handshake p50", "ms", millis},
@@ -30,13 +31,23 @@ var floodColumns = []column{
 	{"p99", "ms", millis},
 }
 
+// Places of columns.
+const (
+	answered   = 1
+	ofWhatGoes = 2
+)
+
 const floodNote = `SYNs of 74 bytes with random source, port and sequence number, and beside them 200 connections a second of real
 clients: connect, 64 bytes, 128 bytes back; given up after 3 s. The generator and the clients have CPU 0, the
-balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on CPU 0.`
+balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on CPU 0. What goes, on this rig, is
+what the bare ones send back, who exchange the ends of a SYN, set ACK, and drop all else: by AF_XDP, which
+is also what nft is measured by, or by XDP_TX. They serve no client.`
 
 // floodContenders are who answers SYNs.
 func floodContenders() []contender {
 	return []contender{
+		bareAFXDP(),
+		bareXDP(),
 		nftSynproxy(),
 		fnatd("fnatd userspace", `synproxy = { answer = "userspace" }`, false),
 		fnatd("fnatd xdp", `synproxy = { answer = "xdp" }`, true),
@@ -46,6 +57,7 @@ func floodContenders() []contender {
 // runFlood measures how each contender stands each rate, 0 being none and a
 // negative one all that the generator can.
 func (r *run) runFlood() error {
+	goes := map[string]float64{} // answered by the bare ones, by setting and way; they come first
 	t := r.report.table("SYN flood", floodNote, floodColumns...)
 	return r.rounds(t, floodContenders(), func(c contender) error {
 		for _, rate := range r.rates {
@@ -61,6 +73,11 @@ func (r *run) runFlood() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", setting, err)
 			}
+			way := fmt.Sprint(setting, c.xdp)
+			if c.bare {
+				goes[way] = values[answered]
+			}
+			values[ofWhatGoes] = values[answered] / max(goes[way], 1)
 			row.add(values...)
 		}
 		return nil
@@ -114,7 +131,7 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 	}
 	s := got.value
 	return []float64{
-		float64(n.Sent) / seconds, float64(n.SYNACK) / seconds, float64(n.Reset+n.OtherTCP) / seconds,
+		float64(n.Sent) / seconds, float64(n.SYNACK) / seconds, 0, float64(n.Reset+n.OtherTCP) / seconds,
 		float64(s.Done) / float64(max(s.Begun, 1)),
 		s.Handshakes.Quantile(0.5).Seconds(), s.Handshakes.Quantile(0.99).Seconds(),
 		s.Exchanges.Quantile(0.5).Seconds(), s.Exchanges.Quantile(0.99).Seconds(),

@@ -25,7 +25,29 @@ func reflector(rings string, oneArm bool) contender {
 	if rings == "asavie" {
 		name += ", asavie/xdp"
 	}
-	return contender{name: name, oneArm: oneArm, start: func(b *bed) error {
+	return contender{name: name, oneArm: oneArm, start: startReflector(rings)}
+}
+
+// bareAFXDP and bareXDP return contenders that answer SYNs without a cookie: what of
+// a rate is the rig's.
+func bareAFXDP() contender {
+	return contender{name: "bare AF_XDP", bare: true, start: startReflector("bounce")}
+}
+
+func bareXDP() contender {
+	return contender{name: "bare XDP_TX", xdp: true, bare: true, start: func(b *bed) error {
+		link, err := b.kit.Bounce(b.Balancer, "wan0")
+		if err != nil {
+			return err
+		}
+		b.atClose(link.Close)
+		return nil
+	}}
+}
+
+// startReflector returns what starts the program with these rings.
+func startReflector(rings string) func(*bed) error {
+	return func(b *bed) error {
 		self, err := os.Executable()
 		if err != nil {
 			return err
@@ -45,7 +67,7 @@ func reflector(rings string, oneArm bool) contender {
 			}
 		}
 		return fmt.Errorf("reflector does not start:\n%s", p.Output())
-	}}
+	}
 }
 
 // ready is what a reflector says when it forwards.
@@ -69,7 +91,10 @@ func reflect(rings string) error {
 	if err != nil {
 		return err
 	}
-	if rings == "asavie" {
+	switch rings {
+	case "bounce":
+		return bounceSYNs(ctx, kit, wan.Index)
+	case "asavie":
 		return reflectAsavie(ctx, kit, wan.Index)
 	}
 	lan, err := net.InterfaceByName("lan0")
@@ -156,6 +181,67 @@ func reflectAsavie(ctx context.Context, kit *traffic.Kit, ifindex int) error {
 		s.Transmit(descs)
 	}
 	return nil
+}
+
+// bounceSYNs sends SYNs back as SYN-ACKs by dataplane/xsk, and drops all else: what an
+// answer from user space costs but for thinking of one.
+func bounceSYNs(ctx context.Context, kit *traffic.Kit, ifindex int) (err error) {
+	umem, err := xsk.NewUMEM(xsk.Config{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, umem.Close()) }()
+	s, err := xsk.Open(umem, ifindex, 0, xsk.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	link, err := kit.Redirect(ifindex, s.FD())
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	fmt.Println(ready)
+	var d [batchSize]xsk.Desc
+	for ctx.Err() == nil {
+		s.Complete()
+		n := s.Recv(d[:])
+		s.Refill()
+		syns := d[:0]
+		for _, desc := range d[:n] {
+			if bounceSYN(umem.Chunk(desc.Addr)[umem.Offset(desc.Addr):][:desc.Len]) {
+				syns = append(syns, desc)
+			} else {
+				umem.Free(desc.Addr)
+			}
+		}
+		sent := s.Send(syns)
+		s.Kick()
+		for _, desc := range syns[sent:] {
+			umem.Free(desc.Addr)
+		}
+	}
+	return nil
+}
+
+// bounceSYN makes a SYN over IPv4 a SYN-ACK of sorts: ends exchanged, ACK set, and
+// nothing else right. It reports false for any other frame.
+func bounceSYN(frame []byte) bool {
+	const (
+		addrs, ports, flags = 14 + 12, 14 + 20, 14 + 20 + 13
+		syn, ack            = 0x02, 0x10
+	)
+	if len(frame) <= flags || frame[flags]&(syn|ack) != syn {
+		return false
+	}
+	swapMACs(frame)
+	for _, f := range [][]byte{frame[addrs : addrs+8], frame[ports : ports+4]} {
+		for i, half := 0, len(f)/2; i < half; i++ {
+			f[i], f[half+i] = f[half+i], f[i]
+		}
+	}
+	frame[flags] |= ack
+	return true
 }
 
 func swapMACs(frame []byte) {

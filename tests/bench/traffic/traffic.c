@@ -10,6 +10,7 @@
  *	sink_xdp   the same for frames that XDP has sent, before there is one
  *	pass       lets a veth end run NAPI, which XDP frames sent to it need
  *	redirect   hands all frames to the AF_XDP socket of their queue
+ *	bounce     sends SYNs back as SYN-ACKs without a thought, and drops other TCP
  *
  * The variables are set by traffic.go while generate does not run.
  */
@@ -239,6 +240,35 @@ SEC("xdp")
 int redirect(struct xdp_md *ctx)
 {
 	return bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+}
+
+/* What no answer to a SYN can do with less: see bounceSYN in reflect.go. */
+SEC("xdp")
+int bounce(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = data + sizeof(*eth);
+	struct tcphdr *tcp = (void *)(ip + 1);
+	__u8 mac[ETH_ALEN];
+	__be32 addr;
+	__be16 port;
+
+	if ((void *)(tcp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != IPPROTO_TCP)
+		return XDP_PASS;
+	if (!tcp->syn)
+		return XDP_DROP;
+	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	addr = ip->saddr;
+	ip->saddr = ip->daddr;
+	ip->daddr = addr;
+	port = tcp->source;
+	tcp->source = tcp->dest;
+	tcp->dest = port;
+	tcp->ack = 1;
+	return XDP_TX;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

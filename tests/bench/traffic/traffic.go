@@ -184,6 +184,12 @@ func (k *Kit) Redirect(ifindex, socket int) (link.Link, error) {
 	return link.AttachXDP(link.XDPOptions{Program: k.objs.Redirect, Interface: ifindex, Flags: link.XDPDriverMode})
 }
 
+// Bounce makes an interface send SYNs back as SYN-ACKs, with nothing changed that
+// needs not be for Sink to count them, and drop other TCP segments.
+func (k *Kit) Bounce(h *netns.Host, ifname string) (link.Link, error) {
+	return k.attachXDP(h, ifname, k.objs.Bounce)
+}
+
 func (k *Kit) attachXDP(h *netns.Host, ifname string, prog *ebpf.Program) (link.Link, error) {
 	return k.attach(h, ifname, func(index int) (link.Link, error) {
 		return link.AttachXDP(link.XDPOptions{Program: prog, Interface: index, Flags: link.XDPDriverMode})

@@ -38,6 +38,7 @@ type trafficKind struct {
 const (
 	trafficMapCounts     = "counts"
 	trafficMapXsks       = "xsks"
+	trafficProgBounce    = "bounce"
 	trafficProgGenerate  = "generate"
 	trafficProgPass      = "pass"
 	trafficProgRedirect  = "redirect"
@@ -100,6 +101,7 @@ type trafficSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficProgramSpecs struct {
+	Bounce   *ebpf.ProgramSpec `ebpf:"bounce"`
 	Generate *ebpf.ProgramSpec `ebpf:"generate"`
 	Pass     *ebpf.ProgramSpec `ebpf:"pass"`
 	Redirect *ebpf.ProgramSpec `ebpf:"redirect"`
@@ -188,6 +190,7 @@ type trafficVariables struct {
 //
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficPrograms struct {
+	Bounce   *ebpf.Program `ebpf:"bounce"`
 	Generate *ebpf.Program `ebpf:"generate"`
 	Pass     *ebpf.Program `ebpf:"pass"`
 	Redirect *ebpf.Program `ebpf:"redirect"`
@@ -197,6 +200,7 @@ type trafficPrograms struct {
 
 func (p *trafficPrograms) Close() error {
 	return _TrafficClose(
+		p.Bounce,
 		p.Generate,
 		p.Pass,
 		p.Redirect,

@@ -30,6 +30,7 @@
 #define LENGTH_SCALE 3
 #define LENGTH_SACK 2
 #define LENGTH_TIMESTAMPS 10
+#define LENGTH_LINUX 20     /* all that Linux offers */
 #define MAX_OPTIONS 40      /* each has a byte at least */
 #define MAX_SCALE 14        /* RFC 7323, 2.3: more is taken as this */
 
@@ -128,11 +129,38 @@ __noinline __u64 read_option(struct xdp_md *ctx, __u32 l4, __u32 header, __u64 s
 	return said + ((__u64)length << SAID_NEXT);
 }
 
+/*
+ * read_linux reads the options of a SYN as Linux sends it, by words: MSS, SACK permitted
+ * and timestamps, window scale. It returns 0 for any others.
+ */
+static __always_inline __u64 read_linux(struct xdp_md *ctx, __u32 l4, __u32 header)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__be32 *o = data + (l4 & 63) + TCP_FIXED;
+	__u32 scale;
+
+	if (header != TCP_FIXED + LENGTH_LINUX || (void *)(o + LENGTH_LINUX / 4) > end)
+		return 0;
+	scale = bpf_ntohl(o[4]);
+	if (bpf_ntohl(o[0]) >> 16 != (OPTION_MSS << 8 | LENGTH_MSS) ||
+	    o[1] != bpf_htonl(OPTION_SACK << 24 | LENGTH_SACK << 16 | OPTION_TIMESTAMPS << 8 | LENGTH_TIMESTAMPS) ||
+	    scale >> 8 != (OPTION_NOP << 16 | OPTION_SCALE << 8 | LENGTH_SCALE))
+		return 0;
+	scale &= 0xff;
+	if (scale > MAX_SCALE)
+		scale = MAX_SCALE;
+	return SAID_ALL | (__u64)(bpf_ntohl(o[0]) & 0xffff) << SAID_MSS | o[2] |
+	       (__u64)(scale << SCALE_SHIFT | SACK_BIT | TIMESTAMPS_BIT) << SAID_AS_IN_COOKIE;
+}
+
 /* read_options reads all of them. */
 static __always_inline __u64 read_options(struct xdp_md *ctx, __u32 l4, __u32 header)
 {
-	__u64 said = SAID_NOTHING;
+	__u64 said = read_linux(ctx, l4, header);
 
+	if (said)
+		return said;
+	said = SAID_NOTHING;
 	for (int i = 0; i <= MAX_OPTIONS && !(said & (SAID_ALL | SAID_MALFORMED)); i++)
 		said = read_option(ctx, l4, header, said);
 	return said;

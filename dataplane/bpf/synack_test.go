@@ -97,8 +97,36 @@ func randomSYN() clientSYN {
 	if s.Pad = rand.IntN(8); rand.IntN(2) == 0 {
 		s.Pad = 0
 	}
-	s.TCP.Options = s.randomOptions()
+	if rand.IntN(4) == 0 {
+		s.TCP.Options = s.linuxOptions()
+	} else {
+		s.TCP.Options = s.randomOptions()
+	}
 	return s
+}
+
+// linuxOptions returns options as Linux sends them, or nearly, and notes in s what they
+// offer.
+func (s *clientSYN) linuxOptions() []byte {
+	shift := pick(0, 7, 14, 15, 255, rand.IntN(256))
+	s.MSS, s.stamp = uint16(rand.Uint32()), rand.Uint32()
+	s.Scale, s.SACK, s.Timestamps = uint8(min(shift, 14)), true, true
+	all := append(binary.BigEndian.AppendUint32([]byte{2, 4, byte(s.MSS >> 8), byte(s.MSS), 4, 2, 8, 10}, s.stamp), 0, 0, 0, 0, 1, 3, 3, byte(shift))
+	switch rand.IntN(8) {
+	case 0: // an option that nobody knows in the place of one, or the end
+		all[0], s.MSS = 34, 0
+	case 1:
+		all[4], s.SACK = 34, false
+	case 2:
+		all[6], s.Timestamps = 34, false
+	case 3:
+		all[17], s.Scale = 34, synproxy.NoScale
+	case 4:
+		all[16], s.Scale = 0, synproxy.NoScale
+	case 5: // one of a wrong length
+		all[18], all[19], s.Scale = 2, 1, synproxy.NoScale
+	}
+	return all
 }
 
 // randomOptions returns options, and notes in s what they offer.

@@ -77,7 +77,9 @@ func (r *run) runFlood() error {
 			if c.bare {
 				goes[way] = values[answered]
 			}
-			values[ofWhatGoes] = values[answered] / max(goes[way], 1)
+			if goes[way] > 0 { // else that one was not wanted
+				values[ofWhatGoes] = values[answered] / goes[way]
+			}
 			row.add(values...)
 		}
 		return nil

@@ -16,6 +16,7 @@ type importer struct {
 	order  []*pool           // in the order of the file
 
 	trackFiles map[string]*trackFile // by name
+	sessions   map[string]*session   // bfd_instance by name
 	user       *statement            // script_user of global_defs, or nil
 }
 
@@ -27,7 +28,7 @@ type trackFile struct {
 }
 
 func newImporter(r *report, o Options, l limits) *importer {
-	return &importer{report: r, limits: l, opts: o, groups: map[string]*group{}, pools: map[string]*pool{}, trackFiles: map[string]*trackFile{}}
+	return &importer{report: r, limits: l, opts: o, groups: map[string]*group{}, pools: map[string]*pool{}, trackFiles: map[string]*trackFile{}, sessions: map[string]*session{}}
 }
 
 // draft makes the draft. Groups may stand behind the services that name them,
@@ -43,6 +44,10 @@ func (d *importer) draft(blocks []*statement) *draft {
 		case "track_file", "vrrp_track_file":
 			if len(s.args()) == 1 {
 				d.trackFiles[s.args()[0]] = &trackFile{statement: s, level: levelOf(s.block)}
+			}
+		case "bfd_instance":
+			if len(s.args()) == 1 {
+				d.sessions[s.args()[0]] = &session{s.at, levelOf(s.block)}
 			}
 		case "global_defs":
 			if u := levelOf(s.block)["script_user"]; u != nil {

@@ -30,6 +30,7 @@ var healthScenarios = []struct {
 	{"health_outlasts_a_reload", healthOutlastsReload, once},
 	{"bad_servers_and_scripts_harm_nobody", badServersHarmNobody, once},
 	{"every_kind_of_check_passes", everyCheckPasses, often},
+	{"new_pem_files_count_after_a_reload", newPEMFiles, often},
 	{"checks_come_from_a_local_address_if_there_is_no_other", checksFromLocalAddress, once},
 }
 

@@ -57,6 +57,7 @@ type Engine struct {
 	cookieEpoch uint32
 	strangers   atomic.Int64  // connections of real servers that were not configured, see Inherit
 	decided     atomic.Uint64 // real servers that have answered another worker than the one that holds their clients' segments
+	crowded     atomic.Bool   // see Crowd
 	closes      chan struct{} // held by the Close under way
 	closing     atomic.Pointer[closing]
 
@@ -119,6 +120,11 @@ func (e *Engine) Apply(t *lb.Table) error {
 	e.ids = ids
 	return nil
 }
+
+// Crowd says whether the control path is about to need a processor for some time.
+// While it does, workers do not spin: one that spins uses up its share of a processor,
+// and must then wait, with packets, for those that compute.
+func (e *Engine) Crowd(on bool) { e.crowded.Store(on) }
 
 // introduce has every worker know the targets and addresses that are new in v, before
 // any worker makes connections to them by v: another one, which still has old, may be

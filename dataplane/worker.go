@@ -147,8 +147,8 @@ func (w *Worker) assign(q Queue, of int) {
 func (w *Worker) Counts() Counts { return w.shown.load() }
 
 // Run serves the worker's ports until stop is set. It spins while packets come
-// and for a while after the last one, then waits for the next in poll(2); with
-// busy polling it never waits.
+// and for a while after the last one, unless Crowd forbids that, then waits for the next
+// in poll(2); with busy polling it never waits.
 func (w *Worker) Run(stop *atomic.Bool) {
 	w.inbox.open()
 	defer w.inbox.shut()
@@ -163,7 +163,7 @@ func (w *Worker) Run(stop *atomic.Bool) {
 			last = now
 			continue
 		}
-		if w.busyPoll || now.Sub(last) < spin {
+		if w.busyPoll || now.Sub(last) < spin && !w.shared.crowded.Load() {
 			continue
 		}
 		w.wait(w.nap())

@@ -4,10 +4,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // A fakeRoot is a directory with files as in sysfs and proc.
@@ -117,5 +119,37 @@ func TestCheckCPUs(t *testing.T) {
 	want := "cpus in [dataplane]: 9: fnatd may run on the cpus [0 1] only: name some of these"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestWorkerHasASliceOfItsOwn(t *testing.T) {
+	attrs := make(chan [2]*unix.SchedAttr)
+	go func() { // its thread ends with it
+		runtime.LockOSThread()
+		before, err := unix.SchedGetAttr(0, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		if err := bind(-1); err != nil {
+			t.Error(err)
+		}
+		after, err := unix.SchedGetAttr(0, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		attrs <- [2]*unix.SchedAttr{before, after}
+	}()
+	a := <-attrs
+	before, after := a[0], a[1]
+	if before == nil || after == nil {
+		return
+	}
+	if before.Runtime == 0 {
+		t.Skip("needs Linux 6.12, where threads have slices")
+	}
+	want := *before
+	want.Runtime = uint64(slice)
+	if diff := cmp.Diff(want, *after); diff != "" {
+		t.Errorf("a worker's thread differs from any other, by want (-) and got (+):\n%s", diff)
 	}
 }

@@ -41,6 +41,8 @@ func (d *Daemon) Reload(ctx context.Context) (ctl.Reload, error) {
 }
 
 func (d *Daemon) reload() ([]lb.Change, error) {
+	d.engine.Crowd(true)
+	defer d.engine.Crowd(false)
 	cfg, notes, err := readConfig(d.opts.ConfigFile, d.cfg)
 	if err != nil {
 		return nil, err

@@ -151,7 +151,9 @@ func (s *Service) inLine(line int) Service {
 		return moved
 	}
 	moved.Where.move(by)
-	moved.SYNProxy.Where.move(by)
+	if s.SYNProxy.Where.Line != 0 { // the file has a table of it
+		moved.SYNProxy.Where.move(by)
+	}
 	copies := map[*Check][]Check{} // servers share them
 	checks := func(of []Check) []Check {
 		if len(of) == 0 {

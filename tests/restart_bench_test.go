@@ -38,32 +38,8 @@ func BenchmarkRestart(b *testing.B) {
 }
 
 func benchmarkRestart(b *testing.B, connections int, huge string) {
-	rig := netns.ForTest(b, netns.Topology{Servers: 1})
-	dir := b.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "huge="+huge); err != nil {
-		b.Fatal(err)
-	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
-	probe := harness.Service{
-		Name: "probe", Protocol: "udp", Virtual: netip.AddrPortFrom(netns.VIP(0), 7), Keys: `client_address = "none"`,
-		Servers: []harness.Server{{Real: netip.AddrPortFrom(netns.ServerAddr(0), 7)}},
-	}
-	crowd := harness.Service{Name: "crowd", Virtual: netip.AddrPortFrom(netns.VIP(0), 80)}
-	for i := range 16 { // two local addresses have no more ports towards one
-		crowd.Servers = append(crowd.Servers, harness.Server{Real: netip.AddrPortFrom(netns.ServerAddr(0), uint16(8000+i))})
-	}
-	config := strings.Replace(harness.Config(rig, dir, "", probe, crowd), "100_000", "1_100_000", 1)
-	start := func() *harness.Fnatd {
-		lb, err := harness.Start(rig, bin+"/fnatd", dir, config)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return lb
-	}
+	rig, probe, start := crowded(b, connections, huge)
 	lb := start()
-	lb.Kill()
-	crowdIn(b, filepath.Join(dir, "state"), crowd, connections)
-	lb = start()
 	defer func() {
 		if err := lb.Stop(); err != nil {
 			b.Error(err)
@@ -97,6 +73,36 @@ func benchmarkRestart(b *testing.B, connections int, huge string) {
 	b.ReportMetric(ms(times[0]), "ms-least")
 	b.ReportMetric(ms(slices.Max(times)), "ms-longest")
 	b.ReportMetric(ms(adoptions[len(adoptions)/2]), "ms-adoption")
+}
+
+// crowded returns how to start fnatd on a rig with so many connections in its table, and
+// a service besides, for a flow to be watched.
+func crowded(b *testing.B, connections int, huge string) (rig *netns.Rig, probe harness.Service, start func() *harness.Fnatd) {
+	rig = netns.ForTest(b, netns.Topology{Servers: 1})
+	dir := b.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "huge="+huge); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	probe = harness.Service{
+		Name: "probe", Protocol: "udp", Virtual: netip.AddrPortFrom(netns.VIP(0), 7), Keys: `client_address = "none"`,
+		Servers: []harness.Server{{Real: netip.AddrPortFrom(netns.ServerAddr(0), 7)}},
+	}
+	crowd := harness.Service{Name: "crowd", Virtual: netip.AddrPortFrom(netns.VIP(0), 80)}
+	for i := range 16 { // two local addresses have no more ports towards one
+		crowd.Servers = append(crowd.Servers, harness.Server{Real: netip.AddrPortFrom(netns.ServerAddr(0), uint16(8000+i))})
+	}
+	config := strings.Replace(harness.Config(rig, dir, "", probe, crowd), "100_000", "1_100_000", 1)
+	start = func() *harness.Fnatd {
+		lb, err := harness.Start(rig, bin+"/fnatd", dir, config)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return lb
+	}
+	start().Kill()
+	crowdIn(b, filepath.Join(dir, "state"), crowd, connections)
+	return rig, probe, start
 }
 
 // crowdIn puts established connections of a service into the state that a fnatd has left.

@@ -233,17 +233,40 @@ func TestUpgradeBySignal(t *testing.T) {
 }
 
 // BenchmarkUpgrade replaces fnatd again and again under a steady stream of 10,000
-// datagrams a second, and shows how many were lost and the longest gap.
+// datagrams a second, with so many connections in its table, and shows how many were
+// lost and the longest gap.
 func BenchmarkUpgrade(b *testing.B) {
-	bed := newBed(b, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
-	bed.start(bed.streamService())
-	s := startStream(b, bed.Rig, bed.streamService(), 100*time.Microsecond)
+	for _, test := range []struct {
+		name        string
+		connections int
+	}{{"empty", 0}, {"million", 1_000_000}} {
+		b.Run(test.name, func(b *testing.B) { benchmarkUpgrade(b, test.connections) })
+	}
+}
+
+func benchmarkUpgrade(b *testing.B, connections int) {
+	rig, probe, start := crowded(b, connections, "never")
+	lb := start()
+	defer func() {
+		if err := lb.Stop(); err != nil {
+			b.Error(err)
+		}
+	}()
+	s := startStream(b, rig, probe, 100*time.Microsecond)
 	for b.Loop() {
-		if _, err := bed.lb.Upgrade(""); err != nil {
+		if _, err := lb.Upgrade(""); err != nil {
 			b.Fatal(err)
 		}
 	}
+	stats, err := lb.Ctl.Stats(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if stats.Table.Connections < connections {
+		b.Errorf("%d connections are left of %d", stats.Table.Connections, connections)
+	}
 	got := s.stop(b)
 	b.ReportMetric(ms(got.gap), "ms-gap")
+	b.ReportMetric(ms(got.sent), "ms-gap-of-sender")
 	b.ReportMetric(float64(got.lost), "lost")
 }

@@ -58,6 +58,14 @@ type peerFlow struct {
 	Zero  uint8
 }
 
+type peerHeard struct {
+	_      structs.HostLayout
+	Local  peerEndpoint
+	Client peerEndpoint
+	Seen   uint64
+	Turn   uint64
+}
+
 type peerLink struct {
 	_      structs.HostLayout
 	Local  peerEndpoint
@@ -85,11 +93,13 @@ const (
 	peerMapClients         = "clients"
 	peerMapCounters        = "counters"
 	peerMapHandshakes      = "handshakes"
+	peerMapHeards          = "heards"
 	peerMapLinks           = "links"
 	peerMapMappings        = "mappings"
 	peerMapNoticed         = "noticed"
 	peerMapReplies         = "replies"
 	peerMapTrust           = "trust"
+	peerMapTurns           = "turns"
 	peerProgFnatrsConnect4 = "fnatrs_connect4"
 	peerProgFnatrsConnect6 = "fnatrs_connect6"
 	peerProgFnatrsIcmp     = "fnatrs_icmp"
@@ -176,11 +186,13 @@ type peerMapSpecs struct {
 	Clients    *ebpf.MapSpec `ebpf:"clients"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Handshakes *ebpf.MapSpec `ebpf:"handshakes"`
+	Heards     *ebpf.MapSpec `ebpf:"heards"`
 	Links      *ebpf.MapSpec `ebpf:"links"`
 	Mappings   *ebpf.MapSpec `ebpf:"mappings"`
 	Noticed    *ebpf.MapSpec `ebpf:"noticed"`
 	Replies    *ebpf.MapSpec `ebpf:"replies"`
 	Trust      *ebpf.MapSpec `ebpf:"trust"`
+	Turns      *ebpf.MapSpec `ebpf:"turns"`
 }
 
 // peerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -217,11 +229,13 @@ type peerMaps struct {
 	Clients    *ebpf.Map `ebpf:"clients"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Handshakes *ebpf.Map `ebpf:"handshakes"`
+	Heards     *ebpf.Map `ebpf:"heards"`
 	Links      *ebpf.Map `ebpf:"links"`
 	Mappings   *ebpf.Map `ebpf:"mappings"`
 	Noticed    *ebpf.Map `ebpf:"noticed"`
 	Replies    *ebpf.Map `ebpf:"replies"`
 	Trust      *ebpf.Map `ebpf:"trust"`
+	Turns      *ebpf.Map `ebpf:"turns"`
 }
 
 func (m *peerMaps) Close() error {
@@ -229,11 +243,13 @@ func (m *peerMaps) Close() error {
 		m.Clients,
 		m.Counters,
 		m.Handshakes,
+		m.Heards,
 		m.Links,
 		m.Mappings,
 		m.Noticed,
 		m.Replies,
 		m.Trust,
+		m.Turns,
 	)
 }
 

@@ -137,8 +137,9 @@ func (p *programs) loadFeature(spec *ebpf.CollectionSpec, f feature) error {
 // shared returns the maps by the names that they have in the programs.
 func (p *programs) shared() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		"clients": p.maps.Clients, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "links": p.maps.Links,
-		"mappings": p.maps.Mappings, "noticed": p.maps.Noticed, "replies": p.maps.Replies, "trust": p.maps.Trust,
+		"clients": p.maps.Clients, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
+		"links": p.maps.Links, "mappings": p.maps.Mappings, "noticed": p.maps.Noticed, "replies": p.maps.Replies,
+		"trust": p.maps.Trust, "turns": p.maps.Turns,
 	}
 }
 

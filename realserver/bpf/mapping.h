@@ -46,6 +46,18 @@ struct { FLOWS(struct mapping); } mappings SEC(".maps");
 struct { FLOWS(struct endpoint); } replies SEC(".maps");
 struct { FLOWS(struct mapping); } handshakes SEC(".maps"); /* TCP */
 
+/*
+ * By UDP port of this host, in host order: 0 until a notice has come for it, so
+ * that sockets of other ports are left alone at once. Then it goes up with each
+ * notice, and whenever answers to a client are to go another way; see heard.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << 16);
+	__type(key, __u32);
+	__type(value, __u64);
+} turns SEC(".maps");
+
 /* Nanoseconds that a mapping lasts unused. */
 const volatile __s64 tcp_timeout;
 const volatile __s64 udp_timeout;
@@ -66,6 +78,24 @@ static __always_inline struct mapping *live(struct mapping *m, __u64 now, __s64 
 static __always_inline bool stale(const struct mapping *m, __u64 now)
 {
 	return (__s64)(now - m->seen) > REFRESH;
+}
+
+/* turn_of returns the turn of a port, 0 if no notice has come for it. */
+static __always_inline __u64 turn_of(__u32 port)
+{
+	__u64 *turn = bpf_map_lookup_elem(&turns, &port);
+
+	return turn ? *turn : 0;
+}
+
+/* turn_over has sockets look again at what they were told of a port's flows. */
+static __always_inline void turn_over(__be16 rport)
+{
+	__u32 port = bpf_ntohs(rport);
+	__u64 *turn = bpf_map_lookup_elem(&turns, &port);
+
+	if (turn)
+		__sync_fetch_and_add(turn, 1);
 }
 
 /* find returns what is known of a UDP flow, NULL if nothing is. */
@@ -103,4 +133,5 @@ static __always_inline void learn_datagrams(struct flow *f, const struct endpoin
 			bpf_map_update_elem(&noticed, f, &told, BPF_ANY);
 		f->rip[0] = f->rip[1] = f->rip[2] = f->rip[3] = 0;
 	}
+	turn_over(f->rport);
 }

@@ -22,6 +22,32 @@ struct {
 	__type(value, struct link);
 } links SEC(".maps");
 
+/*
+ * The flow that a socket has received from last, which is that of most answers:
+ * so sendmsg and recvmsg need not look for it in the maps. It counts only for
+ * REFRESH, then the mapping is to be touched again, and only in its turn.
+ */
+struct heard {
+	struct endpoint local;
+	struct endpoint client;
+	__u64 seen; /* of the mapping */
+	__u64 turn; /* of the port, before the mapping was read */
+};
+
+/* The calls that run the programs which use it hold the socket's lock. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct heard);
+} heards SEC(".maps");
+
+/* fresh reports whether a flow need not be looked for. */
+static __always_inline bool fresh(const struct heard *h, __u64 now, __u64 turn)
+{
+	return h && h->turn == turn && (__s64)(now - h->seen) < REFRESH;
+}
+
 /* flow_of makes the key of what a socket exchanges with a peer. */
 static __always_inline void flow_of(struct flow *f, struct bpf_sock *sk, const struct endpoint *peer)
 {
@@ -57,6 +83,7 @@ static __always_inline void unlead(const struct flow *f, const struct endpoint *
 	m = bpf_map_lookup_elem(&mappings, &local);
 	if (m)
 		m->replied = 0;
+	turn_over(f->rport);
 }
 
 /* lead has what is sent to a client go to local, where it was heard of last. */
@@ -83,12 +110,22 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 	bool replied = false;
 	struct flow f = {};
 	struct mapping *m;
+	struct heard *h;
 	struct link *l;
-	__u64 now;
+	__u64 now, turn, seen = 0;
 
 	if (!sk)
 		return false;
+	turn = turn_of(sk->src_port);
+	if (!turn)
+		return false;
 	now = clock();
+	h = bpf_sk_storage_get(&heards, sk, NULL, 0);
+	if (fresh(h, now, turn) && same(&h->local, from)) {
+		*from = h->client;
+		count(COUNTER_SHOWN);
+		return true;
+	}
 	flow_of(&f, sk, from);
 	m = live(bpf_map_lookup_elem(&mappings, &f), now, udp_timeout);
 	if (!m && (m = live(bpf_map_lookup_elem(&noticed, &f), now, udp_timeout))) {
@@ -103,6 +140,7 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 			m->seen = now;
 			m->replied = 1;
 		}
+		seen = m->seen;
 	} else if ((l = link_of(sk)) && same(&l->local, from)) {
 		client = l->client;
 	} else {
@@ -127,6 +165,14 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 	}
 	if (!replied)
 		lead(&f, &client, from);
+	if (!h)
+		h = bpf_sk_storage_get(&heards, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (h && seen) {
+		h->local = *from;
+		h->client = client;
+		h->seen = seen;
+		h->turn = turn;
+	}
 	*from = client;
 	count(COUNTER_SHOWN);
 	return true;
@@ -138,15 +184,25 @@ static __always_inline bool sent(struct bpf_sock *sk, struct endpoint *to)
 	struct endpoint *reply;
 	struct flow f = {};
 	struct mapping *m;
+	struct heard *h;
 	struct link *l;
-	__u64 now;
+	__u64 now, turn;
 
 	if (!sk)
 		return false;
+	turn = turn_of(sk->src_port);
+	if (!turn)
+		return false;
+	now = clock();
+	h = bpf_sk_storage_get(&heards, sk, NULL, 0);
+	if (fresh(h, now, turn) && same(&h->client, to)) {
+		*to = h->local;
+		count(COUNTER_REDIRECTED);
+		return true;
+	}
 	flow_of(&f, sk, to);
 	reply = bpf_map_lookup_elem(&replies, &f);
 	if (reply) {
-		now = clock();
 		f.peer = *reply;
 		m = find(&f, now);
 		if (m && same(&m->client, to)) {
@@ -189,7 +245,7 @@ static __always_inline bool peer_of(struct bpf_sock *sk, struct endpoint *peer)
 	struct mapping *m;
 	struct link *l;
 
-	if (!sk)
+	if (!sk || !turn_of(sk->src_port))
 		return false;
 	flow_of(&f, sk, peer);
 	m = find(&f, clock());

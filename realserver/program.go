@@ -98,6 +98,9 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	for _, name := range []string{"noticed", "mappings", "replies", "handshakes"} {
 		spec.Maps[name].MaxEntries = o.MaxMappings
 	}
+	if o.older != nil {
+		o.older(spec)
+	}
 	return spec, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/unit"
 )
@@ -45,6 +47,9 @@ type Options struct {
 	Log                    *slog.Logger
 	// Beside lets another fnatrs serve the cgroup, too, as a self-test has to.
 	Beside bool
+
+	// older takes from the programs what an older kernel would refuse; only tests set it.
+	older func(*ebpf.CollectionSpec)
 }
 
 // Check is an error if the options contradict themselves.

@@ -226,7 +226,10 @@ func TestFnatrsFollowsLocalPorts(t *testing.T) {
 	heard("by the balancer once more", local, first)
 	said("and back", first, local)
 
+	before := r.count(realserver.Noticed)
 	w.notice(notice{local: local, client: second})
+	r.eventually("the notice has come", func() bool { return r.count(realserver.Noticed) > before })
+	said("an answer to the first one, of whom it has heard last, goes to no other", first, first)
 	heard("the port is another client's", local, second)
 	said("its answer", second, local)
 	said("a late answer to the first one goes to no other", first, first)

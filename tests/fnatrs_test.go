@@ -185,6 +185,9 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	r.attach("--trust", trustLIPs)
 	check("while fnatrs runs", true)
 	r.checkMetrics()
+	if short, answered := r.count(realserver.ShortBuffer), r.count(realserver.Answered); short != 1 || answered != 3 {
+		t.Errorf("short_buffer, answered: got %d, %d, want 1, 3", short, answered)
+	}
 
 	mappings := r.run(r.host, bin+"/fnatrs", "mappings", "--socket", r.rs.Socket())
 	if want := fmt.Sprintf(" %s  %s:", r.rip(0, portRecvfrom), r.clientAddr()); !strings.Contains(mappings, want) || !strings.Contains(mappings, "  used") {

@@ -237,7 +237,7 @@ func TestFnatrsTestsItself(t *testing.T) {
 	r := newRealServer(t)
 	r.attach("--trust", trustLIPs)
 	out := r.run(r.host, bin+"/fnatrs", "selftest")
-	if strings.Count(out, "pass  ") < 30 || strings.Contains(out, "FAIL") {
+	if strings.Count(out, "pass  ") < 60 || strings.Contains(out, "FAIL") {
 		t.Errorf("got\n%s", out)
 	}
 	if left, _ := filepath.Glob(filepath.Dir(r.cgroup.Path) + "/fnatrs-selftest-*"); len(left) > 0 {

@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 }
 
 // unsafeFiles are the files, or the packages, that may import unsafe.
-var unsafeFiles = []string{"dataplane/xsk", "conntrack/arena.go", "internal/prefetch", "internal/state/map.go"}
+var unsafeFiles = []string{"dataplane/xsk", "conntrack/arena.go", "internal/prefetch", "internal/state/map.go", "realserver/selftest/mapping.go"}
 
 // testOnly are the modules that serve tests and tools; no program contains them.
 var testOnly = []string{"github.com/asavie/xdp", "github.com/gopacket/gopacket", "github.com/google/go-cmp", "golang.org/x/perf"}

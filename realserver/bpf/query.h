@@ -119,12 +119,13 @@ int fnatrs_sockopt(struct bpf_sockopt *ctx)
 const volatile __u32 optval_register;
 
 /* look_up answers a question, and reports whether it could. */
-static __always_inline bool look_up(struct dpvs_mapping *q)
+static __always_inline bool look_up(struct dpvs_mapping *q, struct bpf_sock *sk)
 {
 	struct flow f = { .peer.port = q->lport, .rport = q->rport, .proto = IPPROTO_UDP };
 	__u64 now = bpf_ktime_get_ns(); /* getsockopt has no coarse clock */
 	struct endpoint *local;
 	struct endpoint asked;
+	struct flow own = {};
 	struct mapping *m;
 
 	if (q->family == FAMILY_IPV4) {
@@ -140,6 +141,12 @@ static __always_inline bool look_up(struct dpvs_mapping *q)
 	/* recvfrom may have told the client already, and that is then asked for. */
 	asked = f.peer;
 	local = bpf_map_lookup_elem(&replies, &f);
+	if (!local && sk) {
+		/* The way back is kept for the address that the socket is bound to, or for none. */
+		flow_of(&own, sk, &asked);
+		own.rport = f.rport;
+		local = bpf_map_lookup_elem(&replies, &own);
+	}
 	if (local)
 		f.peer = *local;
 	m = find(&f, now);
@@ -173,7 +180,7 @@ int fnatrs_mapping(struct bpf_sockopt *ctx)
 	}
 	regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	from = *(void **)(regs + optval_register);
-	if (bpf_probe_read_user(&q, sizeof(q), from) || !look_up(&q))
+	if (bpf_probe_read_user(&q, sizeof(q), from) || !look_up(&q, ctx->sk))
 		return leave(ctx);
 	__builtin_memcpy(buf, &q, sizeof(q));
 	return answered(ctx, sizeof(q));

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/realserver"
 )
 
 // Numbers of the servers of the checks, and of an option that has none published.
@@ -54,9 +55,12 @@ func (k *kit) checks() []check {
 			}
 			return k.tcp("tcp4", lip4, client4, client4, handshake{})()
 		}},
-		{"accept: untrusted, ignored", k.tcp("tcp4", stranger, netip.AddrPort{}, netip.AddrPort{}, handshake{ack: option(toa, client4)})},
-		{"accept: two clients, ignored", k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{},
-			handshake{ack: append(option(toa, client4), option(toa, netip.MustParseAddrPort("192.0.2.67:6666"))...)})},
+		{"accept: untrusted, ignored and counted", k.counted(realserver.Untrusted,
+			k.tcp("tcp4", stranger, netip.AddrPort{}, netip.AddrPort{}, handshake{ack: option(toa, client4)}))},
+		{"accept: two clients, ignored and counted", k.counted(realserver.Contradiction,
+			k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{},
+				handshake{ack: append(option(toa, client4), option(toa, netip.MustParseAddrPort("192.0.2.67:6666"))...)}))},
+		{"a second fnatrs is refused by name", k.refused},
 	}
 	return append(all, k.noticeChecks()...)
 }
@@ -69,6 +73,12 @@ func (k *kit) noticeChecks() []check {
 		{"recvmsg, sendmsg: IPv4, socket for both versions", k.udp("udp", lip4, server4, client4, client4, packet.NoticePacked)},
 		{"recvmsg, sendmsg: IPv6", k.udp("udp6", lip6, server6, client6, client6, packet.NoticePacked)},
 		{"recvmsg, sendmsg: 6to4: LIP", k.udp("udp4", lip4, server4, client6, netip.AddrPort{}, packet.NoticePacked)},
+		{"recvmsg, sendmsg: two clients of one socket", k.several},
+		{"recvmsg: untrusted, ignored and counted", k.counted(realserver.NoticeUntrusted,
+			k.udp("udp4", stranger, server4, client4, netip.AddrPort{}, packet.NoticePacked))},
+		{"getsockopt 2048: IPv4", k.mapping("udp4", lip4, server4, client4)},
+		{"getsockopt 2048: IPv6", k.mapping("udp6", lip6, server6, client6)},
+		{"getsockopt 2048: 6to4", k.mapping("udp4", lip4, server4, client6)},
 		{"connect, getpeername: IPv4", k.connected("udp4", lip4, server4, client4)},
 		{"connect, getpeername: IPv6", k.connected("udp6", lip6, server6, client6)},
 	}
@@ -166,6 +176,21 @@ func (k *kit) udp(network string, lip, server netip.Addr, client, told netip.Add
 // receive opens a UDP socket, announces a client and has the socket receive a
 // datagram from there.
 func (k *kit) receive(network string, lip, server netip.Addr, client netip.AddrPort, length int) (c *net.UDPConn, peer, local netip.AddrPort, err error) {
+	if c, err = k.listenUDP(network); err != nil {
+		return nil, peer, local, err
+	}
+	local = netip.AddrPortFrom(lip, k.port)
+	if err = k.announce(lip, server, client, packet.ProtoUDP, length); err == nil {
+		peer, err = k.hear(c, local, server)
+	}
+	if err != nil {
+		return nil, peer, local, errors.Join(err, c.Close())
+	}
+	return c, peer, local, nil
+}
+
+// listenUDP opens a UDP socket of the server.
+func (k *kit) listenUDP(network string) (c *net.UDPConn, err error) {
 	err = k.inGroup(func() error {
 		config := net.ListenConfig{Control: reuseAddress}
 		p, err := config.ListenPacket(context.Background(), network, fmt.Sprintf(":%d", port))
@@ -174,22 +199,7 @@ func (k *kit) receive(network string, lip, server netip.Addr, client netip.AddrP
 		}
 		return err
 	})
-	if err != nil {
-		return nil, peer, local, err
-	}
-	local = netip.AddrPortFrom(lip, k.port)
-	err = errors.Join(
-		k.announce(lip, server, client, packet.ProtoUDP, length),
-		k.balancer.sendUDP(local, netip.AddrPortFrom(server, port), "question"),
-		c.SetReadDeadline(time.Now().Add(patience)),
-	)
-	if err == nil {
-		_, peer, err = c.ReadFromUDPAddrPort(make([]byte, 64))
-	}
-	if err != nil {
-		return nil, peer, local, errors.Join(err, c.Close())
-	}
-	return c, peer, local, nil
+	return c, err
 }
 
 // expect waits for a datagram to local.

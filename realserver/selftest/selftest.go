@@ -17,6 +17,7 @@ import (
 
 	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/netns"
+	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/realserver"
 )
 
@@ -57,10 +58,25 @@ func Run(report func(Result)) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	k := &kit{group: group, dir: dir}
-	if err := k.run("", trust, nil, report); err != nil {
-		return err
+	for _, p := range []phase{
+		{checks: (*kit).checks, features: true},
+		{way: "tcx: ", checks: (*kit).noticeChecks, set: func(o *realserver.Options) { o.Interfaces = []string{ifname} }},
+		{way: "timeouts: ", checks: (*kit).timeoutChecks, set: func(o *realserver.Options) { o.TCPTimeout, o.UDPTimeout = shortTimeout, shortTimeout }},
+		{way: "flood: ", checks: (*kit).floodChecks, set: func(o *realserver.Options) { o.MaxMappings = fewMappings }},
+	} {
+		if err := k.run(p, trust, report); err != nil {
+			return err
+		}
 	}
-	return k.run("tcx: ", trust, []string{ifname}, report)
+	return nil
+}
+
+// A phase is the checks of one start of fnatrs.
+type phase struct {
+	way      string // ahead of the checks' names
+	features bool   // report what the kernel has
+	checks   func(*kit) []check
+	set      func(*realserver.Options) // nil: the defaults
 }
 
 // A kit is a running fnatrs and the two ends of its wire.
@@ -73,9 +89,8 @@ type kit struct {
 	port     uint16 // of the LIP, another one for each check
 }
 
-// run makes the checks, or with interfaces those of notices, which are then
-// read there.
-func (k *kit) run(way, trust string, interfaces []string, report func(Result)) (err error) {
+// run makes the checks of a phase.
+func (k *kit) run(p phase, trust string, report func(Result)) (err error) {
 	rig, err := netns.Bare(netns.Topology{})
 	if err != nil {
 		return err
@@ -83,10 +98,13 @@ func (k *kit) run(way, trust string, interfaces []string, report func(Result)) (
 	defer func() { err = errors.Join(err, rig.Close()) }()
 	k.options = realserver.Options{
 		Kinds: realserver.DefaultKinds, TTM: realserver.TTM{Kind: ttmKind, Length: realserver.DefaultTTM},
-		Cgroup: k.group.Path, Interfaces: interfaces, Beside: true,
+		Cgroup: k.group.Path, Beside: true,
 		TCPTimeout: realserver.DefaultTCPTimeout, UDPTimeout: realserver.DefaultUDPTimeout,
 		MaxMappings: realserver.DefaultMaxMappings, Socket: filepath.Join(k.dir, "fnatrs.sock"),
 		Log: slog.New(slog.DiscardHandler),
+	}
+	if p.set != nil {
+		p.set(&k.options)
 	}
 	if err := errors.Join(k.options.Trust.Set(trust), k.wire(rig)); err != nil {
 		return err
@@ -94,21 +112,22 @@ func (k *kit) run(way, trust string, interfaces []string, report func(Result)) (
 	defer k.balancer.Close()
 	stop, err := k.start()
 	if err != nil {
-		report(Result{Name: way + "fnatrs starts", Reason: err.Error()})
+		report(Result{Name: p.way + "fnatrs starts", Reason: err.Error()})
 		return nil
 	}
-	report(Result{Name: way + "fnatrs starts", Passed: true})
-	checks := k.checks()
-	if interfaces != nil {
-		checks = k.noticeChecks()
-	} else if err := k.reportFeatures(report); err != nil {
-		return err
+	report(Result{Name: p.way + "fnatrs starts", Passed: true})
+	if p.features {
+		if err := k.reportFeatures(report); err != nil {
+			return err
+		}
 	}
-	for _, c := range checks {
+	for _, c := range p.checks(k) {
 		k.port++
-		report(result(way+c.name, c.run()))
+		report(result(p.way+c.name, c.run()))
 	}
-	report(result(way+"fnatrs stops", stop()))
+	report(result(p.way+"fnatrs stops", stop()))
+	k.port++
+	report(result(p.way+"accept: LIP after that", k.afterStop()))
 	return nil
 }
 
@@ -141,6 +160,11 @@ func (k *kit) wire(rig *netns.Rig) (err error) {
 	k.port = 40000
 	k.balancer, err = newWire(balancer, k.server)
 	return err
+}
+
+// afterStop is a check: the server goes on, and nobody tells it a client.
+func (k *kit) afterStop() error {
+	return k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{}, handshake{ack: option(packet.TOA(packet.DefaultTOAKind), client4)})()
 }
 
 // start runs fnatrs on the real server until stop is called.

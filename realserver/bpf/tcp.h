@@ -72,26 +72,17 @@ static __always_inline void told_ahead(const struct flow *f, struct search *s)
 	bpf_map_delete_elem(&handshakes, f);
 }
 
-/*
- * The callback comes before accept can return the socket, with the segment
- * that completed the handshake, whichever that is: the third ACK, the first
- * data if that was lost, the ACK of a SYN cookie. It always returns 1 and leaves
- * the reply alone, which is another program's.
- */
-SEC("sockops")
-int fnatrs_sockops(struct bpf_sock_ops *ctx)
+/* established reads the client of a connection whose handshake is complete, and keeps it with its socket. */
+static __always_inline void established(struct bpf_sock_ops *ctx)
 {
 	struct search s = { .verdict = COUNTER_NO_OPTION };
+	struct bpf_sock *sk = ctx->sk;
 	struct endpoint *kept;
 	__u32 off = TCP_FIXED;
 	struct flow f = {};
-	struct bpf_sock *sk;
 
-	if (ctx->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		return 1;
-	sk = ctx->sk;
 	if (!sk)
-		return 1;
+		return;
 	for (int i = 0; i < MAX_OPTIONS && off; i++)
 		off = step(ctx, off, &s);
 	handshake_of(&f, ctx);
@@ -107,6 +98,20 @@ int fnatrs_sockops(struct bpf_sock_ops *ctx)
 			s.verdict = COUNTER_NO_MEMORY;
 	}
 	count(s.verdict);
+}
+
+/*
+ * The callback comes before accept can return the socket, with the segment
+ * that completed the handshake, whichever that is: the third ACK, the first
+ * data if that was lost, the ACK of a SYN cookie. There are three others for each
+ * connection, which end at once. It always returns 1 and leaves the reply alone,
+ * which is another program's.
+ */
+SEC("sockops")
+int fnatrs_sockops(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		established(ctx);
 	return 1;
 }
 
@@ -120,33 +125,20 @@ __noinline int syn_step(struct __sk_buff *skb, __u32 off, __u32 limit, struct se
 }
 
 /*
- * Every packet to a socket of the cgroup passes here, so what is no SYN leaves
- * first. A SYN without a client takes away what another had told of the same ports.
+ * opening keeps the client that a SYN's option names. A SYN without one takes away
+ * what another had told of the same ports. Its TCP header is at bytes from data.
  */
-SEC("cgroup_skb/ingress")
-int fnatrs_syn(struct __sk_buff *skb)
+static __always_inline void opening(struct __sk_buff *skb, __u32 at)
 {
 	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct mapping told = { .by_syn = 1 }, *before;
 	struct search s = { .verdict = COUNTER_NO_OPTION };
 	struct flow f = { .proto = IPPROTO_TCP };
-	__u32 at, off;
-	__u8 *tcp;
+	__u8 *tcp = data + at;
+	__u32 off;
 
-	if (data + IPV4_FIXED > end)
-		return 1;
-	if (data[0] >> 4 == 4) {
-		if (data[9] != IPPROTO_TCP)
-			return 1;
-		at = (data[0] & 15) * 4;
-	} else {
-		if (data[6] != IPPROTO_TCP)
-			return 1;
-		at = IPV6_FIXED;
-	}
-	tcp = data + at;
-	if (tcp + TCP_FIXED > end || (tcp[TCP_FLAGS] & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return 1;
+	if (data + IPV4_FIXED > end || tcp + TCP_FIXED > end)
+		return;
 	if (at == IPV6_FIXED && data + IPV6_FIXED <= end && data[0] >> 4 == 6) {
 		load_addr(f.peer.addr, data + 8);
 		load_addr(f.rip, data + 24);
@@ -162,19 +154,44 @@ int fnatrs_syn(struct __sk_buff *skb)
 		off = syn_step(skb, off, at, &s);
 	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr)) {
 		count(COUNTER_UNTRUSTED);
-		return 1;
+		return;
 	}
 	if (s.verdict == COUNTER_LEARNED) {
 		told.seen = clock();
 		told.client = s.found;
 		bpf_map_update_elem(&handshakes, &f, &told, BPF_ANY);
-		return 1;
+		return;
 	}
 	before = bpf_map_lookup_elem(&handshakes, &f);
 	if (before && before->by_syn)
 		bpf_map_delete_elem(&handshakes, &f);
 	if (s.verdict != COUNTER_NO_OPTION)
 		count(s.verdict);
+}
+
+/* Every packet to a socket of the cgroup passes here, so what is no SYN leaves first. */
+SEC("cgroup_skb/ingress")
+int fnatrs_syn(struct __sk_buff *skb)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u8 *tcp;
+	__u32 at;
+
+	if (data + IPV4_FIXED > end)
+		return 1;
+	if (data[0] >> 4 == 4) {
+		if (data[9] != IPPROTO_TCP)
+			return 1;
+		at = (data[0] & 15) * 4;
+	} else {
+		if (data[6] != IPPROTO_TCP)
+			return 1;
+		at = IPV6_FIXED;
+	}
+	tcp = data + at;
+	if (tcp + TCP_FIXED > end || (tcp[TCP_FLAGS] & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return 1;
+	opening(skb, at);
 	return 1;
 }
 

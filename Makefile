@@ -4,6 +4,7 @@
 # make check      lint, test, and generated files that match their source
 # make bench      measure it beside its rivals (root); about an hour
 # make guard      has the packet path become slower than in the parent commit?
+# make profile    tell the compiler anew where fnatd spends its time
 # make generate   compile the BPF programs again (clang 14)
 # make man        manual pages in bin/man, from what --help prints
 # make install    into $(DESTDIR)$(PREFIX), with manual and completion
@@ -54,6 +55,17 @@ bench: build
 .PHONY: guard
 guard:
 	$(GO) run -buildvcs=false ./tests/guard
+
+# go build takes default.pgo for fnatd by itself. An old one does no harm: what it does
+# not know is compiled as without. The program lies elsewhere because its path is noted.
+.PHONY: profile
+profile:
+	dir=$$(mktemp -d); trap 'rm -r "$$dir"' EXIT; \
+	for bench in '^BenchmarkPipeline$$/^conns=1000000$$/^workers=1$$' '^BenchmarkNewConnections$$/^workers=1$$'; do \
+		$(GO) test -trimpath -run '^$$' -bench "$$bench" -benchtime 4000000x \
+			-o "$$dir/test" -cpuprofile "$$dir/$${bench//[^A-Za-z]}" ./dataplane; \
+	done; \
+	$(GO) tool pprof -proto -output cmd/fnatd/default.pgo "$$dir"/*Benchmark*
 
 .PHONY: lint
 lint:

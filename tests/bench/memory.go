@@ -24,13 +24,16 @@ const pipelineNote = `The way of a packet without rings: parse, look up, track, 
 connections at random, both directions mixed; making them is not counted. A new connection is seven packets. Processor time of
 the worker's thread. By the last column the machine can be judged: idle, it takes 10 ns for a SipHash of its last result.`
 
+// profile is what fnatd is compiled by.
+const profile = "cmd/fnatd/default.pgo"
+
 // runPipeline runs the in-memory benchmarks of package dataplane.
 func (r *run) runPipeline() error {
 	t := r.report.table("In memory", pipelineNote, pipelineColumns...)
 	for round := range r.count {
 		fmt.Fprintf(os.Stderr, "round %d of %d: in memory\n", round+1, r.count)
 		cmd := exec.CommandContext(r.ctx, "go", "test", "-run", "^$", "-bench", "^(BenchmarkPipeline|BenchmarkNewConnections)$",
-			"-benchtime", "1000000x", "./dataplane")
+			"-benchtime", "1000000x", "-pgo", profile, "./dataplane")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", cmd, err, out)

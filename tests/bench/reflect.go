@@ -107,44 +107,51 @@ func reflect(rings string) error {
 // batchSize is as fnatd's.
 const batchSize = 64
 
-// reflectOwn carries what comes by wan to lan, with dataplane/xsk.
-func reflectOwn(ctx context.Context, kit *traffic.Kit, wan, lan int) (err error) {
+// redirected has what comes by an interface go to a socket of dataplane/xsk, while run runs.
+func redirected(kit *traffic.Kit, ifindex int, run func(*xsk.UMEM, *xsk.Socket) error) (err error) {
 	umem, err := xsk.NewUMEM(xsk.Config{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, umem.Close()) }()
-	in, err := xsk.Open(umem, wan, 0, xsk.Options{})
+	s, err := xsk.Open(umem, ifindex, 0, xsk.Options{})
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := xsk.Open(umem, lan, 0, xsk.Options{})
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	link, err := kit.Redirect(wan, in.FD())
+	defer s.Close()
+	link, err := kit.Redirect(ifindex, s.FD())
 	if err != nil {
 		return err
 	}
 	defer link.Close()
-	fmt.Println(ready)
-	var d [batchSize]xsk.Desc
-	for ctx.Err() == nil {
-		out.Complete()
-		n := in.Recv(d[:])
-		in.Refill()
-		for _, desc := range d[:n] {
-			swapMACs(umem.Chunk(desc.Addr)[umem.Offset(desc.Addr):])
+	return run(umem, s)
+}
+
+// reflectOwn carries what comes by wan to lan, with dataplane/xsk.
+func reflectOwn(ctx context.Context, kit *traffic.Kit, wan, lan int) error {
+	return redirected(kit, wan, func(umem *xsk.UMEM, in *xsk.Socket) error {
+		out, err := xsk.Open(umem, lan, 0, xsk.Options{})
+		if err != nil {
+			return err
 		}
-		sent := out.Send(d[:n])
-		out.Kick()
-		for _, desc := range d[sent:n] {
-			umem.Free(desc.Addr)
+		defer out.Close()
+		fmt.Println(ready)
+		var d [batchSize]xsk.Desc
+		for ctx.Err() == nil {
+			out.Complete()
+			n := in.Recv(d[:])
+			in.Refill()
+			for _, desc := range d[:n] {
+				swapMACs(umem.Chunk(desc.Addr)[umem.Offset(desc.Addr):])
+			}
+			sent := out.Send(d[:n])
+			out.Kick()
+			for _, desc := range d[sent:n] {
+				umem.Free(desc.Addr)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // reflectAsavie sends back what comes by an interface, as asavie/xdp's own example
@@ -185,43 +192,30 @@ func reflectAsavie(ctx context.Context, kit *traffic.Kit, ifindex int) error {
 
 // bounceSYNs sends SYNs back as SYN-ACKs by dataplane/xsk, and drops all else: what an
 // answer from user space costs but for thinking of one.
-func bounceSYNs(ctx context.Context, kit *traffic.Kit, ifindex int) (err error) {
-	umem, err := xsk.NewUMEM(xsk.Config{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, umem.Close()) }()
-	s, err := xsk.Open(umem, ifindex, 0, xsk.Options{})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	link, err := kit.Redirect(ifindex, s.FD())
-	if err != nil {
-		return err
-	}
-	defer link.Close()
-	fmt.Println(ready)
-	var d [batchSize]xsk.Desc
-	for ctx.Err() == nil {
-		s.Complete()
-		n := s.Recv(d[:])
-		s.Refill()
-		syns := d[:0]
-		for _, desc := range d[:n] {
-			if bounceSYN(umem.Chunk(desc.Addr)[umem.Offset(desc.Addr):][:desc.Len]) {
-				syns = append(syns, desc)
-			} else {
+func bounceSYNs(ctx context.Context, kit *traffic.Kit, ifindex int) error {
+	return redirected(kit, ifindex, func(umem *xsk.UMEM, s *xsk.Socket) error {
+		fmt.Println(ready)
+		var d [batchSize]xsk.Desc
+		for ctx.Err() == nil {
+			s.Complete()
+			n := s.Recv(d[:])
+			s.Refill()
+			syns := d[:0]
+			for _, desc := range d[:n] {
+				if bounceSYN(umem.Chunk(desc.Addr)[umem.Offset(desc.Addr):][:desc.Len]) {
+					syns = append(syns, desc)
+				} else {
+					umem.Free(desc.Addr)
+				}
+			}
+			sent := s.Send(syns)
+			s.Kick()
+			for _, desc := range syns[sent:] {
 				umem.Free(desc.Addr)
 			}
 		}
-		sent := s.Send(syns)
-		s.Kick()
-		for _, desc := range syns[sent:] {
-			umem.Free(desc.Addr)
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // bounceSYN makes a SYN over IPv4 a SYN-ACK of sorts: ends exchanged, ACK set, and

@@ -30,24 +30,31 @@ const (
 // frame: the longest headers of a plain packet.
 const PlainRoom = plainStamps
 
-// Read makes p the packet in the first size bytes of what begins with head, which may
-// be padded, and reports whether it is a plain one. If it is, Parse keeps it too, and
-// says the same of it.
-func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
+// plainIPv4 returns where the packet ends whose link and IP headers these are, and its
+// protocol. It is ok if it is untagged IPv4 without options, whole, and may go on.
+func plainIPv4(head *[plainL4]byte) (end int, proto uint8, ok bool) {
 	// EtherType, version, header length, total length; what tells a fragment, TTL, protocol.
 	first, second := binary.BigEndian.Uint64(head[ethType:]), binary.BigEndian.Uint64(head[plainIP+6:])
 	const (
 		moreOrOffset = 0x3fff << 48
 		ttlAbove1    = 0xfe << 40
 	)
-	end := plainIP + int(first>>16&0xffff)
-	if first>>40 != EtherTypeIPv4<<8|0x45 || second&moreOrOffset != 0 || second&ttlAbove1 == 0 || end > size {
+	ok = first>>40 == EtherTypeIPv4<<8|0x45 && second&moreOrOffset == 0 && second&ttlAbove1 != 0
+	return plainIP + int(first>>16&0xffff), uint8(second >> 32), ok
+}
+
+// Read makes p the packet in the first size bytes of what begins with head, which may
+// be padded, and reports whether it is a plain one. If it is, Parse keeps it too, and
+// says the same of it.
+func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
+	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
+	if !ok || end > size {
 		return false
 	}
 	p.head, p.size = head, int32(end)
 	p.Addrs = binary.BigEndian.Uint64(head[plainIP+ipv4Src:])
 	p.Ports = binary.BigEndian.Uint32(head[plainL4:])
-	p.Proto = uint8(second >> 32)
+	p.Proto = proto
 	if p.Proto != ProtoTCP {
 		p.header = udpLen
 		n := int(binary.BigEndian.Uint16(head[plainL4+udpSize:]))

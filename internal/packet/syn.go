@@ -35,17 +35,11 @@ const (
 // be padded, and reports whether it is such a SYN. If it is, Parse keeps it too, and
 // says the same of it.
 func (s *PlainSYN) Read(head *[SYNRoom]byte, size int) bool {
-	first, second := binary.BigEndian.Uint64(head[ethType:]), binary.BigEndian.Uint64(head[plainIP+6:])
-	const (
-		moreOrOffset = 0x3fff << 48
-		ttlAbove1    = 0xfe << 40
-	)
-	end := plainIP + int(first>>16&0xffff)
+	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
 	// Offset, flags and window are one word.
 	third := binary.BigEndian.Uint32(head[plainL4+tcpOffset:])
 	header := int(third >> 28 * 4)
-	if first>>40 != EtherTypeIPv4<<8|0x45 || second&moreOrOffset != 0 || second&ttlAbove1 == 0 || end > size ||
-		second>>32&0xff != ProtoTCP || TCPFlags(third>>16)&(SYN|FIN|RST|ACK) != SYN ||
+	if !ok || end > size || proto != ProtoTCP || TCPFlags(third>>16)&(SYN|FIN|RST|ACK) != SYN ||
 		header < tcpMinLen || end < plainL4+header {
 		return false
 	}

@@ -26,7 +26,7 @@ type Batch struct {
 // A Hint is where a connection was seen; the zero Hint is nowhere.
 type Hint uint32
 
-// SetPlain makes the i-th packet a plain one.
+// SetPlain makes the i-th packet a plain one of IPv4.
 func (b *Batch) SetPlain(i int, p *packet.Plain, isOutbound bool) {
 	b.addrs[i] = bits.RotateLeft64(bits.ReverseBytes64(p.Addrs), 32)
 	b.rest[i] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))

@@ -92,15 +92,15 @@ func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
 		return nil, nil
 	}
 	b := &t.bindings[bound].Binding
-	src, dst := uint32(p.Addrs>>32), uint32(p.Addrs)
-	var ports uint32
-	var ours bool
+	src, dst := &c.Client, &b.Virtual.Addr
+	ports := uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
 	if k.kind == outbound {
+		src, dst = &b.Real.Addr, &t.locals[c.Local].Addr
 		ports = uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
-		ours = b.Real.Addr.Equal4(src) && t.locals[c.Local].Addr.Equal4(dst)
-	} else {
-		ports = uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
-		ours = c.Client.Equal4(src) && b.Virtual.Addr.Equal4(dst)
+	}
+	ours := src.Equal4(uint32(p.Addrs>>32)) && dst.Equal4(uint32(p.Addrs))
+	if p.Is6() {
+		ours = *src == *p.Src6() && *dst == *p.Dst6()
 	}
 	if !ours || ports != p.Ports || b.Proto != p.Proto || c.State == Template {
 		c.Release()

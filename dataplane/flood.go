@@ -99,13 +99,13 @@ func (w *Worker) answerAll(port int) int {
 	return n
 }
 
-// doubt looks which of these jobs are plain segments that belong to no connection that
+// doubt looks which of these jobs are plain segments of IPv4 that belong to no connection that
 // was seen, and bring no good cookie.
 func (w *Worker) doubt(order []uint8) {
 	f := &w.flood
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
-		if !j.short || j.plain.Proto != packet.ProtoTCP {
+		if !j.short || j.plain.Proto != packet.ProtoTCP || j.plain.Is6() {
 			continue
 		}
 		if _, hint := w.lookups.At(int(i % batchSize)); hint != 0 {

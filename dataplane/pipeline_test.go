@@ -69,6 +69,7 @@ type mill struct {
 	belts  [2]*belt
 	clock  time.Time
 
+	ends       *beltEnds
 	hash       uint64
 	next, step int        // number of the next connection, and how far apart they are
 	lines      []beltLine // connections that are established
@@ -87,33 +88,92 @@ type beltLine struct {
 	lport  uint16
 }
 
+// beltEnds is a pipeline's world in one family. Of addresses the last byte tells which
+// client, LIP or real server it is.
+type beltEnds struct {
+	vip               packet.Endpoint
+	client, lip, real netip.Addr // the first of each
+	atSource          int        // offset in a frame of the last byte of its source
+	atDestination     int        // likewise
+	atPorts           int
+	frames            beltFrames
+}
+
+// beltFrames are the packets of a connection, of any client's.
+type beltFrames struct{ syn, synAck, ack, request, reply, finReal, fin []byte }
+
+var (
+	belt4 = newBeltEnds(vip, "198.18.1.0", "198.19.0.10", "198.19.0.101", 14+12+3, 14+16+3, 14+20)
+	belt6 = newBeltEnds(vip6, "2001:db8:18:1::", "2001:db8:19::20", "2001:db8:19::80", 14+8+15, 14+24+15, 14+40)
+)
+
+// newBeltEnds returns a world with frames of 64 bytes with the check sequence, or of IPv6
+// 84. Their checksums are those of no connection; nobody here verifies them.
+func newBeltEnds(vip packet.Endpoint, client, lip, real string, atSource, atDestination, atPorts int) *beltEnds {
+	e := &beltEnds{
+		vip: vip, client: netip.MustParseAddr(client), lip: netip.MustParseAddr(lip), real: netip.MustParseAddr(real),
+		atSource: atSource, atDestination: atDestination, atPorts: atPorts,
+	}
+	fromClient := packettest.TCP{
+		Src: packet.EndpointFrom(netip.AddrPortFrom(e.client, 1)), Dst: vip, Seq: 1001, Ack: 5007, Payload: make([]byte, 6),
+	}
+	fromReal := packettest.TCP{
+		Src: packet.EndpointFrom(netip.AddrPortFrom(e.real, 8080)), Dst: packet.EndpointFrom(netip.AddrPortFrom(e.lip, 1)),
+		Seq: 5001, Ack: 1007, Payload: make([]byte, 6),
+	}
+	e.frames = beltFrames{
+		syn:     shape(fromClient, packet.SYN),
+		synAck:  shape(fromReal, packet.SYN|packet.ACK),
+		ack:     shape(fromClient, packet.ACK),
+		request: shape(fromClient, packet.ACK|packet.PSH),
+		reply:   shape(fromReal, packet.ACK),
+		finReal: shape(fromReal, packet.FIN|packet.ACK),
+		fin:     shape(fromClient, packet.FIN|packet.ACK),
+	}
+	return e
+}
+
+// nth returns the address that is n behind a in its last byte.
+func nth(a netip.Addr, n int) netip.Addr {
+	b := a.AsSlice()
+	b[len(b)-1] += byte(n)
+	n4, _ := netip.AddrFromSlice(b)
+	return n4
+}
+
 // newMills returns so many workers on one table for n connections.
-func newMills(b *testing.B, workers, n int) []*mill {
-	services := "[[service]]\nname = \"web\"\nprotocol = \"tcp\"\naddress = \"198.18.0.100:80\"\ninterface = \"wan0\"\nscheduler = \"rr\"\nlocal_pool = \"lan\"\nclient_address = \"toa\"\n"
+func newMills(b *testing.B, ends *beltEnds, workers, n int) []*mill {
+	services := fmt.Sprintf("[[service]]\nname = \"web\"\nprotocol = \"tcp\"\naddress = %q\ninterface = \"wan0\"\nscheduler = \"rr\"\nlocal_pool = \"lan\"\nclient_address = \"toa\"\n", ends.vip)
 	lans := map[netip.Addr][6]byte{}
 	for i := range beltReals {
-		a := netip.AddrFrom4([4]byte{198, 19, 0, byte(101 + i)})
-		services += fmt.Sprintf("[[service.real_server]]\naddress = \"%v:8080\"\n", a)
+		a := nth(ends.real, i)
+		services += fmt.Sprintf("[[service.real_server]]\naddress = %q\n", netip.AddrPortFrom(a, 8080))
 		lans[a] = realMAC
 	}
 	wans := map[netip.Addr][6]byte{}
 	for i := range beltClients {
-		wans[netip.AddrFrom4([4]byte{198, 18, 1, byte(i)})] = clientMAC
+		wans[nth(ends.client, i)] = clientMAC
+	}
+	networks := func(all ...string) (p []netip.Prefix) {
+		for _, s := range all {
+			p = append(p, netip.MustParsePrefix(s))
+		}
+		return p
 	}
 	mills := make([]*mill, workers)
 	w := newWorld(b, services, maxConnections(n), func(w *world, _ *Config, _ *conntrack.Config) {
 		w.sides = make([]side, workers)
 		w.frames = batchSize * beltBatches
-		w.pool = fmt.Sprintf("198.19.0.10-198.19.0.%d", 10+beltLIPs-1)
+		w.pool = fmt.Sprintf("%v-%v", ends.lip, nth(ends.lip, beltLIPs-1))
 		w.router.table = route.Static(1, []route.StaticPort{{
-			MAC: wanMAC, MTU: 1500, Neighbours: wans, Networks: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/23")},
+			MAC: wanMAC, MTU: 1500, Neighbours: wans, Networks: networks("198.18.0.0/23", "2001:db8:18::/48"),
 		}, {
-			MAC: lanMAC, MTU: 1500, Neighbours: lans, Networks: []netip.Prefix{netip.MustParsePrefix("198.19.0.0/24")},
+			MAC: lanMAC, MTU: 1500, Neighbours: lans, Networks: networks("198.19.0.0/24", "2001:db8:19::/48"),
 		}})
 	})
 	for i, side := range w.sides {
 		m := &mill{
-			worker: side.worker, umem: side.umem, clock: w.clock,
+			worker: side.worker, umem: side.umem, clock: w.clock, ends: ends,
 			next: i, step: workers, rng: rand.New(rand.NewPCG(1, uint64(i))),
 		}
 		for port := range m.belts {
@@ -125,19 +185,6 @@ func newMills(b *testing.B, workers, n int) []*mill {
 	return mills
 }
 
-// Frames of 60 bytes, 64 with the check sequence. Their checksums are those of no
-// connection; nobody here verifies them.
-var (
-	fromClient = packettest.TCP{
-		Src: packettest.Endpoint("198.18.1.0:1"), Dst: vip, Flags: packet.ACK, Seq: 1001, Ack: 5007,
-		Payload: make([]byte, 6),
-	}
-	fromReal = packettest.TCP{
-		Src: packettest.Endpoint("198.19.0.101:8080"), Dst: packettest.Endpoint("198.19.0.10:1"),
-		Flags: packet.ACK, Seq: 5001, Ack: 1007, Payload: make([]byte, 6),
-	}
-)
-
 // shape returns a frame with other flags, and with an empty payload of such length
 // that it is of 60 bytes all the same.
 func shape(s packettest.TCP, flags packet.TCPFlags) []byte {
@@ -148,25 +195,18 @@ func shape(s packettest.TCP, flags packet.TCPFlags) []byte {
 	return s.Frame().Bytes()
 }
 
-// Offsets in such a frame.
-const (
-	atSource      = 14 + 12
-	atDestination = 14 + 16
-	atPorts       = 14 + 20
-)
-
 // inbound lays a frame of l's client on the belt, outbound one of its real server.
 func (m *mill) inbound(l *beltLine, frame []byte) {
 	f := m.lay(frame)
-	f[atSource+3] = byte(l.number % beltClients)
-	binary.BigEndian.PutUint16(f[atPorts:], uint16(1+l.number/beltClients))
+	f[m.ends.atSource] = byte(l.number % beltClients)
+	binary.BigEndian.PutUint16(f[m.ends.atPorts:], uint16(1+l.number/beltClients))
 }
 
 func (m *mill) outbound(l *beltLine, frame []byte) {
 	f := m.lay(frame)
-	f[atSource+3] = l.real
-	f[atDestination+3] = l.lip
-	binary.BigEndian.PutUint16(f[atPorts+2:], l.lport)
+	f[m.ends.atSource] = l.real
+	f[m.ends.atDestination] = l.lip
+	binary.BigEndian.PutUint16(f[m.ends.atPorts+2:], l.lport)
 }
 
 func (m *mill) lay(frame []byte) []byte {
@@ -233,32 +273,22 @@ func (m *mill) clear() {
 	m.taken(lan, nil)
 }
 
-var (
-	syn     = shape(fromClient, packet.SYN)
-	synAck  = shape(fromReal, packet.SYN|packet.ACK)
-	ack     = shape(fromClient, packet.ACK)
-	request = shape(fromClient, packet.ACK|packet.PSH)
-	reply   = shape(fromReal, packet.ACK)
-	finReal = shape(fromReal, packet.FIN|packet.ACK)
-	fin     = shape(fromClient, packet.FIN|packet.ACK)
-)
-
 // open makes up to so many connections, as many as there are frames.
 func (m *mill) open(n int) []beltLine {
 	begun := len(m.lines)
 	for range min(n, batchSize*beltBatches) {
 		m.lines = append(m.lines, beltLine{number: uint32(m.next)})
 		m.next += m.step
-		m.inbound(&m.lines[len(m.lines)-1], syn)
+		m.inbound(&m.lines[len(m.lines)-1], m.ends.frames.syn)
 	}
 	fresh := m.lines[begun:]
 	m.run()
 	m.taken(lan, func(i int, frame []byte) { // in the order in which they came
-		fresh[i].lip, fresh[i].real = frame[atSource+3], frame[atDestination+3]
-		fresh[i].lport = binary.BigEndian.Uint16(frame[atPorts:])
+		fresh[i].lip, fresh[i].real = frame[m.ends.atSource], frame[m.ends.atDestination]
+		fresh[i].lport = binary.BigEndian.Uint16(frame[m.ends.atPorts:])
 	})
-	m.all(fresh, (*mill).outbound, synAck)
-	m.all(fresh, (*mill).inbound, ack)
+	m.all(fresh, (*mill).outbound, m.ends.frames.synAck)
+	m.all(fresh, (*mill).inbound, m.ends.frames.ack)
 	return fresh
 }
 
@@ -277,9 +307,9 @@ func (m *mill) mix() {
 		r := m.rng.Uint64()
 		l := &m.lines[r>>32*uint64(len(m.lines))>>32]
 		if r&1 == 0 {
-			m.inbound(l, request)
+			m.inbound(l, m.ends.frames.request)
 		} else {
-			m.outbound(l, reply)
+			m.outbound(l, m.ends.frames.reply)
 		}
 	}
 	m.run()
@@ -339,11 +369,16 @@ func each(mills []*mill, f func(*mill)) {
 
 // BenchmarkPipeline is a packet of an established connection, connections visited
 // at random and both directions mixed.
-func BenchmarkPipeline(b *testing.B) {
-	for _, conns := range []int{10_000, 1_000_000, 10_000_000} {
+func BenchmarkPipeline(b *testing.B) { benchmarkPipeline(b, belt4, 10_000, 1_000_000, 10_000_000) }
+
+// BenchmarkPipeline6 is the same of IPv6.
+func BenchmarkPipeline6(b *testing.B) { benchmarkPipeline(b, belt6, 10_000, 1_000_000) }
+
+func benchmarkPipeline(b *testing.B, ends *beltEnds, sizes ...int) {
+	for _, conns := range sizes {
 		for _, workers := range []int{1, 2} {
 			b.Run(fmt.Sprintf("conns=%d/workers=%d", conns, workers), func(b *testing.B) {
-				mills := newMills(b, workers, conns+1024)
+				mills := newMills(b, ends, workers, conns+1024)
 				each(mills, func(m *mill) {
 					for len(m.lines) < conns/workers {
 						m.open(conns/workers - len(m.lines))
@@ -368,14 +403,14 @@ func BenchmarkPipeline(b *testing.B) {
 func BenchmarkNewConnections(b *testing.B) {
 	for _, workers := range []int{1, 2} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			mills := newMills(b, workers, workers*1_500_000)
+			mills := newMills(b, belt4, workers, workers*1_500_000)
 			connect := func(m *mill) {
 				m.lines = m.lines[:0]
 				fresh := m.open(batchSize * beltBatches)
-				m.all(fresh, (*mill).inbound, request)
-				m.all(fresh, (*mill).outbound, finReal)
-				m.all(fresh, (*mill).inbound, fin)
-				m.all(fresh, (*mill).outbound, reply)
+				m.all(fresh, (*mill).inbound, m.ends.frames.request)
+				m.all(fresh, (*mill).outbound, m.ends.frames.finReal)
+				m.all(fresh, (*mill).inbound, m.ends.frames.fin)
+				m.all(fresh, (*mill).outbound, m.ends.frames.reply)
 				// 7 s later they will have left, at some 120,000 a second and worker.
 				m.clock = m.clock.Add(beltBatches * time.Second / 2000)
 				m.lap(batchSize * beltBatches)

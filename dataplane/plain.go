@@ -41,15 +41,15 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 	id := c.Binding()
 	t := w.view.targets[id]
 	hop := w.shortHop(c.ToReal, p)
-	local, _ := w.conns.Local(c.Local).Addr.Number4()
-	real, ok := b.Real.Addr.Number4()
-	if hop == nil || !ok || c.State != t.carried || route.HopID(c.ToClient).Reflected() {
+	if hop == nil || c.State != t.carried || route.HopID(c.ToClient).Reflected() {
 		return false
 	}
-	course := packet.Course{
-		Addrs: uint64(local)<<32 | uint64(real),
-		Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
+	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
+	addrs, ok := p.Between(src, dst)
+	if !ok {
+		return false
 	}
+	course := packet.Course{Addrs: addrs, Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port)}
 	if p.Proto == packet.ProtoTCP {
 		if c.Flags&clientTold == 0 && t.Service.inserts {
 			return false
@@ -67,6 +67,9 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 	row.InBytes += uint64(p.IPLen())
 	w.visit(c)
 	w.usedHops[c.ToReal] = true
+	if p.Is6() {
+		course.Addrs = p.SetAddrs6(src, dst)
+	}
 	p.Forward(&hop.Dst, &hop.Src, course)
 	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})
 	return true
@@ -78,15 +81,12 @@ func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, p *packe
 	id := c.Binding()
 	t := w.view.targets[id]
 	hop := w.shortHop(c.ToClient, p)
-	virtual, _ := b.Virtual.Addr.Number4()
-	client, ok := c.Client.Number4()
+	src, dst := &b.Virtual.Addr, &c.Client
+	addrs, ok := p.Between(src, dst)
 	if hop == nil || !ok || c.State != t.carried || !c.Extend(t.silence, w.now) {
 		return false
 	}
-	course := packet.Course{
-		Addrs: uint64(virtual)<<32 | uint64(client),
-		Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort),
-	}
+	course := packet.Course{Addrs: addrs, Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort)}
 	if p.Proto == packet.ProtoTCP {
 		_, next, ack := p.Numbers()
 		if packet.SeqLess(c.RealSeq, next) {
@@ -102,6 +102,9 @@ func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, p *packe
 	row.OutBytes += uint64(p.IPLen())
 	w.greet(c)
 	w.usedHops[c.ToClient] = true
+	if p.Is6() {
+		course.Addrs = p.SetAddrs6(src, dst)
+	}
 	p.Forward(&hop.Dst, &hop.Src, course)
 	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})
 	return true

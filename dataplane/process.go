@@ -49,12 +49,15 @@ func (w *Worker) glance(j *job, i int, size uint32) bool {
 	if !j.plain.Read((*[packet.PlainRoom]byte)(w.umem.From(j.addr)), int(size)) {
 		return false
 	}
-	j.role = w.view.addrs.role4(uint32(j.plain.Addrs))
-	if j.role == foreign {
-		return false
+	p := &j.plain
+	if p.Is6() {
+		j.role = w.view.addrs.role(p.Dst6())
+		w.lookups.SetKey(i, w.conns.Key6(p, j.role == local))
+		return j.role != foreign
 	}
-	w.lookups.SetPlain(i, &j.plain, j.role == local)
-	return true
+	j.role = w.view.addrs.role4(uint32(p.Addrs))
+	w.lookups.SetPlain(i, p, j.role == local)
+	return j.role != foreign
 }
 
 // classify does everything about a frame that needs no connection, for the long way.

@@ -2,33 +2,35 @@ package packet
 
 import "encoding/binary"
 
-// A Plain is a packet of the kind that nearly all are: IPv4 without options or VLAN
-// tags, whole and in one buffer, with some way to go, and of TCP a segment that opens
-// and closes nothing and has no option but timestamps in their usual place. It knows
-// of its frame what finding a connection takes, and can change it in all the ways that
-// forwarding takes; a Packet, which knows more, costs more.
+// A Plain is a packet of the kind that nearly all are: IPv4 or IPv6 without options,
+// extension headers or VLAN tags, whole and in one buffer, with some way to go, and of TCP
+// a segment that opens and closes nothing and has no option but timestamps in their usual
+// place. It knows of its frame what finding a connection takes, and can change it in all
+// the ways that forwarding takes; a Packet, which knows more, costs more.
 //
 // The zero Plain is none; only what Read has filled has methods.
 type Plain struct {
 	head   *[PlainRoom]byte
-	Addrs  uint64 // IPv4 source and destination, as the header has them (big-endian)
-	Ports  uint32 // likewise
+	Addrs  uint64 // IPv4 source and destination, as the header has them (big-endian); of IPv6 nothing
+	Ports  uint32 // likewise, of either
 	size   int32  // bytes of the frame, without padding
 	Proto  uint8  // TCP or UDP
 	header uint8  // bytes of the transport header
+	six    bool
 }
 
-// Offsets in such a frame.
+// Offsets in such a frame, and in what begins with its transport header.
 const (
 	plainIP     = ethLen
 	plainL4     = ethLen + ipv4MinLen
-	plainTCP    = plainL4 + tcpMinLen // behind the header
-	plainStamps = plainTCP + onlyTimestampsLen
+	plainL4of6  = ethLen + ipv6Len
+	plainStamps = tcpMinLen + onlyTimestampsLen // behind the timestamps
+	plainL4Room = plainStamps
 )
 
 // PlainRoom is how many bytes of a frame's buffer Read wants, whatever there is of the
 // frame: the longest headers of a plain packet.
-const PlainRoom = plainStamps
+const PlainRoom = plainL4of6 + plainL4Room
 
 // plainIPv4 returns where the packet ends whose link and IP headers these are, and its
 // protocol. It is ok if it is untagged IPv4 without options, whole, and may go on.
@@ -43,39 +45,91 @@ func plainIPv4(head *[plainL4]byte) (end int, proto uint8, ok bool) {
 	return plainIP + int(first>>16&0xffff), uint8(second >> 32), ok
 }
 
+// plainIPv6 returns where the packet ends whose link and IP headers these are, and its
+// protocol. It is ok if it is untagged IPv6, with the transport behind the fixed header,
+// and may go on. Addresses of which the upper half is zero, as that of IPv4-mapped ones
+// is, are for Parse to judge.
+func plainIPv6(head *[plainL4of6]byte) (end int, proto uint8, ok bool) {
+	// EtherType, version, class and label, payload length.
+	first := binary.BigEndian.Uint64(head[ethType:])
+	ok = first>>48 == EtherTypeIPv6 && first>>44&0xf == 6 && head[plainIP+ipv6HopLimit] > 1 &&
+		binary.BigEndian.Uint64(head[plainIP+ipv6Src:]) != 0 && binary.BigEndian.Uint64(head[plainIP+ipv6Dst:]) != 0
+	return plainL4of6 + int(first&0xffff), head[plainIP+ipv6NextHeader], ok
+}
+
 // Read makes p the packet in the first size bytes of what begins with head, which may
 // be padded, and reports whether it is a plain one. If it is, Parse keeps it too, and
 // says the same of it.
 func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
+	room, l4 := end-plainL4, (*[plainL4Room]byte)(head[plainL4:])
+	p.six = !ok
+	if !ok {
+		end, proto, ok = plainIPv6((*[plainL4of6]byte)(head[:]))
+		room, l4 = end-plainL4of6, (*[plainL4Room]byte)(head[plainL4of6:])
+	}
 	if !ok || end > size {
 		return false
 	}
-	p.head, p.size = head, int32(end)
 	p.Addrs = binary.BigEndian.Uint64(head[plainIP+ipv4Src:])
-	p.Ports = binary.BigEndian.Uint32(head[plainL4:])
+	p.head, p.size = head, int32(end)
+	p.Ports = binary.BigEndian.Uint32(l4[:])
 	p.Proto = proto
 	if p.Proto != ProtoTCP {
 		p.header = udpLen
-		n := int(binary.BigEndian.Uint16(head[plainL4+udpSize:]))
-		return p.Proto == ProtoUDP && end >= plainL4+udpLen && n >= udpLen && n <= end-plainL4
+		n := int(binary.BigEndian.Uint16(l4[udpSize:]))
+		return p.Proto == ProtoUDP && room >= udpLen && n >= udpLen && n <= room
 	}
-	p.header = head[plainL4+tcpOffset] >> 4 * 4
-	if end < plainL4+int(p.header) || TCPFlags(head[plainL4+tcpFlags])&(SYN|FIN|RST|ACK) != ACK {
+	p.header = l4[tcpOffset] >> 4 * 4
+	if room < int(p.header) || TCPFlags(l4[tcpFlags])&(SYN|FIN|RST|ACK) != ACK {
 		return false
 	}
 	return p.header == tcpMinLen ||
-		p.header == tcpMinLen+onlyTimestampsLen && binary.BigEndian.Uint32(head[plainTCP:]) == onlyTimestampsHead
+		p.header == tcpMinLen+onlyTimestampsLen && binary.BigEndian.Uint32(l4[tcpMinLen:]) == onlyTimestampsHead
+}
+
+// Is6 reports whether the packet is of IPv6.
+func (p *Plain) Is6() bool { return p.six }
+
+// l4 returns what begins with the transport header.
+func (p *Plain) l4() *[plainL4Room]byte {
+	if p.six {
+		return (*[plainL4Room]byte)(p.head[plainL4of6:])
+	}
+	return (*[plainL4Room]byte)(p.head[plainL4:])
+}
+
+// at returns where that is in the frame.
+func (p *Plain) at() int {
+	if p.six {
+		return plainL4of6
+	}
+	return plainL4
+}
+
+// Src6 and Dst6 return the addresses of a packet of IPv6, as its frame has them.
+func (p *Plain) Src6() *Addr { return (*Addr)(p.head[plainIP+ipv6Src:]) }
+func (p *Plain) Dst6() *Addr { return (*Addr)(p.head[plainIP+ipv6Dst:]) }
+
+// Between returns two addresses as Addrs has them, of IPv6 nothing, and reports whether the packet
+// can be one from src to dst, which are of one family: they have to be of its own.
+func (p *Plain) Between(src, dst *Addr) (addrs uint64, ok bool) {
+	from, _ := src.Number4()
+	to, is4 := dst.Number4()
+	return uint64(from)<<32 | uint64(to), is4 != p.six
 }
 
 // Packet makes q what Parse would make of the frame, which begins at buf[start].
 func (p *Plain) Packet(q *Packet, buf []byte, start int) {
 	q.Buf, q.Start, q.End, q.Tail = buf, start, start+int(p.size), 0
-	q.L3, q.L4, q.Payload = start+plainIP, start+plainL4, start+plainL4+int(p.header)
+	q.L3, q.L4, q.Payload = start+plainIP, start+p.at(), start+p.at()+int(p.header)
 	q.Flow.Set4(p.Addrs, p.Ports, p.Proto)
 	q.Version, q.Flags = 4, 0
+	if p.Is6() {
+		q.Version, q.Flow.Src, q.Flow.Dst = 6, *p.Src6(), *p.Dst6()
+	}
 	if p.Proto == ProtoTCP {
-		q.Flags = TCPFlags(p.head[plainL4+tcpFlags])
+		q.Flags = TCPFlags(p.l4()[tcpFlags])
 	}
 }
 
@@ -95,19 +149,26 @@ func (p *Plain) IPLen() int { return int(p.size) - plainIP }
 // Numbers returns a segment's sequence number, that of what follows it, and what it
 // acknowledges.
 func (p *Plain) Numbers() (seq, next, ack uint32) {
-	both := binary.BigEndian.Uint64(p.head[plainL4+tcpSeq:])
+	both := binary.BigEndian.Uint64(p.l4()[tcpSeq:])
 	seq = uint32(both >> 32)
-	return seq, seq + uint32(p.size) - plainL4 - uint32(p.header), uint32(both)
+	return seq, seq + uint32(p.size) - uint32(p.at()) - uint32(p.header), uint32(both)
 }
 
 // A Course is what Forward changes in the headers of IP and the transport. Where two
 // numbers are one field, the first is its upper half. What is added is added modulo
 // 2^32, and to TCP segments.
-type Course struct {
-	Addrs   uint64 // source and destination, as in a Plain
+type Course struct { // of four fields: more the compiler keeps in memory
+	Addrs   uint64 // source and destination, as in a Plain; of IPv6 what SetAddrs6 returned
 	Ports   uint32 // likewise
 	Numbers uint64 // added to the sequence number and to what is acknowledged
 	Stamps  uint64 // added to the sender's clock and to the echo, unless that is zero
+}
+
+// SetAddrs6 gives a packet of IPv6 its new addresses, and returns that change for the
+// Course by which it is forwarded next.
+func (p *Plain) SetAddrs6(src, dst *Addr) uint64 {
+	h := p.head
+	return uint64(delta(0).replaceAddr(h[plainIP+ipv6Src:], src).replaceAddr(h[plainIP+ipv6Dst:], dst))
 }
 
 // Forward changes the packet's frame in all the ways that DecrementTTL, AddSeq,
@@ -119,29 +180,35 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	copy(h[ethDst:], dstMAC[:])
 	copy(h[ethSrc:], srcMAC[:])
 
-	d := delta(0).replace(p.Addrs, c.Addrs)
-	binary.BigEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
-	// TTL, protocol and the sum are one word, of which the TTL is the top.
-	word := binary.BigEndian.Uint32(h[plainIP+ipv4TTL:]) - 1<<24
-	sum := Sum(word).amend(d.replace(1<<8, 0))
-	binary.BigEndian.PutUint32(h[plainIP+ipv4TTL:], word&^0xffff|uint32(sum))
+	d := delta(c.Addrs)
+	if p.six {
+		h[plainIP+ipv6HopLimit]--
+	} else {
+		d = delta(0).replace(p.Addrs, c.Addrs)
+		binary.BigEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
+		// TTL, protocol and the sum are one word, of which the TTL is the top.
+		word := binary.BigEndian.Uint32(h[plainIP+ipv4TTL:]) - 1<<24
+		sum := Sum(word).amend(d.replace(1<<8, 0))
+		binary.BigEndian.PutUint32(h[plainIP+ipv4TTL:], word&^0xffff|uint32(sum))
+	}
 
+	l4 := p.l4()
 	d = d.replace(uint64(p.Ports), uint64(c.Ports))
-	binary.BigEndian.PutUint32(h[plainL4:], c.Ports)
+	binary.BigEndian.PutUint32(l4[:], c.Ports)
 	if p.Proto == ProtoUDP {
-		UDP(h[plainL4:]).amend(d)
+		UDP(l4[:]).amend(d)
 		return
 	}
-	old := binary.BigEndian.Uint64(h[plainL4+tcpSeq:])
+	old := binary.BigEndian.Uint64(l4[tcpSeq:])
 	numbers := addHalves(old, c.Numbers)
-	binary.BigEndian.PutUint64(h[plainL4+tcpSeq:], numbers)
+	binary.BigEndian.PutUint64(l4[tcpSeq:], numbers)
 	d = d.replace(old, numbers)
 	if p.header > tcpMinLen {
-		stamps := shiftTimestamps(h[plainStamps-8:], uint32(c.Stamps>>32), uint32(c.Stamps))
+		stamps := shiftTimestamps(l4[plainStamps-8:], uint32(c.Stamps>>32), uint32(c.Stamps))
 		d = delta(onesAdd(uint64(d), uint64(stamps)))
 	}
-	sum = Sum(binary.BigEndian.Uint16(h[plainL4+tcpSum:])).amend(d)
-	binary.BigEndian.PutUint16(h[plainL4+tcpSum:], uint16(sum))
+	sum := Sum(binary.BigEndian.Uint16(l4[tcpSum:])).amend(d)
+	binary.BigEndian.PutUint16(l4[tcpSum:], uint16(sum))
 }
 
 // addHalves adds the two numbers of 32 bits in b to those in a.

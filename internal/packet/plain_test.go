@@ -18,8 +18,18 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 	addr := func() packet.Addr {
 		return packet.AddrFrom4([]byte{byte(number()), byte(number()), byte(number()), byte(number())})
 	}
-	end := func() packet.Endpoint { return packet.Endpoint{Addr: addr(), Port: uint16(number())} }
+	addr6 := func() (a packet.Addr) {
+		for i := range a {
+			a[i] = byte(number())
+		}
+		a[0] = 0x20 // of hosts, as both ends of a plain packet are
+		return a
+	}
 	for i := range 20_000 {
+		end := func() packet.Endpoint { return packet.Endpoint{Addr: addr(), Port: uint16(number())} }
+		if i%4 >= 2 {
+			end = func() packet.Endpoint { return packet.Endpoint{Addr: addr6(), Port: uint16(number())} }
+		}
 		link := packettest.Link{TTL: 2 + byte(rng.IntN(254))}
 		payload := make([]byte, rng.IntN(20))
 		for j := range payload {
@@ -32,7 +42,7 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 				Link: link, Src: end(), Dst: end(), Flags: packet.ACK, Seq: number(), Ack: number(), Options: options, Payload: payload,
 			}.Frame()
 		} else {
-			frame = packettest.UDP{Link: link, Src: end(), Dst: end(), Payload: payload, NoSum: rng.IntN(4) == 0}.Frame()
+			frame = packettest.UDP{Link: link, Src: end(), Dst: end(), Payload: payload, NoSum: i%4 < 2 && rng.IntN(4) == 0}.Frame()
 		}
 		want := packettest.NewFrame(frame.Bytes()).Parse(t)
 		var got packet.Plain
@@ -43,10 +53,14 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 		src, dst := end(), end()
 		dstMAC, srcMAC := [6]byte{1, 2, 3, 4, 5, 6}, [6]byte{7, 8, 9, 10, 11, 12}
 		seq, ack, val, ecr := number(), number(), number(), number()
-		got.Forward(&dstMAC, &srcMAC, packet.Course{
+		course := packet.Course{
 			Addrs: both(number4(src), number4(dst)), Ports: uint32(src.Port)<<16 | uint32(dst.Port),
 			Numbers: both(seq, ack), Stamps: both(val, ecr),
-		})
+		}
+		if got.Is6() {
+			course.Addrs = got.SetAddrs6(&src.Addr, &dst.Addr)
+		}
+		got.Forward(&dstMAC, &srcMAC, course)
 		want.DecrementTTL()
 		if want.Flow.Proto == packet.ProtoTCP {
 			want.AddSeq(seq)
@@ -67,20 +81,53 @@ func readPlain(p *packet.Plain, f packettest.Frame) bool {
 	return p.Read((*[packet.PlainRoom]byte)(f.Buf[f.Start:]), f.End-f.Start)
 }
 
-func both(a, b uint32) uint64 { return uint64(a)<<32 | uint64(b) }
-
 func number4(e packet.Endpoint) uint32 {
 	n, _ := e.Addr.Number4()
 	return n
 }
 
+func both(a, b uint32) uint64 { return uint64(a)<<32 | uint64(b) }
+
+func TestBetween(t *testing.T) {
+	four := packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK}.Frame()
+	six := packettest.TCP{Src: client6, Dst: virtual6, Flags: packet.ACK}.Frame()
+	for _, test := range []struct {
+		frame    packettest.Frame
+		src, dst packet.Endpoint
+		want     bool
+	}{
+		{four, client4, virtual4, true}, {four, client6, virtual6, false},
+		{six, client6, virtual6, true}, {six, client4, virtual4, false},
+	} {
+		var p packet.Plain
+		if !readPlain(&p, test.frame) {
+			t.Fatal("not plain")
+		}
+		addrs, got := p.Between(&test.src.Addr, &test.dst.Addr)
+		if got != test.want {
+			t.Errorf("IPv6 %v, %v to %v: got %v, want %v", p.Is6(), test.src, test.dst, got, test.want)
+		}
+		if !p.Is6() && got && addrs != p.Addrs {
+			t.Errorf("got %x, want %x", addrs, p.Addrs)
+		}
+	}
+}
+
 func TestPlain(t *testing.T) {
 	tcp := packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK}
+	six := packettest.TCP{Src: client6, Dst: virtual6, Flags: packet.ACK}
 	with := func(change func(*packettest.TCP)) packettest.Frame {
 		s := tcp
 		change(&s)
 		return s.Frame()
 	}
+	with6 := func(change func(*packettest.TCP)) packettest.Frame {
+		s := six
+		change(&s)
+		return s.Frame()
+	}
+	mapped := six.Frame()
+	copy(mapped.Bytes()[14+8:], client4.Addr[:])
 	for name, test := range map[string]struct {
 		frame packettest.Frame
 		want  bool
@@ -96,7 +143,15 @@ func TestPlain(t *testing.T) {
 		"timestamps_moved": {with(func(s *packettest.TCP) { s.Options = append(bytes.Clone(timestamps[2:]), 1, 1) }), false},
 		"sack":             {with(func(s *packettest.TCP) { s.Options = []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9} }), false},
 		"vlan":             {with(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), false},
-		"ipv6":             {packettest.TCP{Src: client6, Dst: virtual6, Flags: packet.ACK}.Frame(), false},
+		"ipv6":             {six.Frame(), true},
+		"ipv6_timestamps":  {with6(func(s *packettest.TCP) { s.Options = timestamps }), true},
+		"ipv6_udp":         {packettest.UDP{Src: client6, Dst: virtual6}.Frame(), true},
+		"ipv6_last_hop":    {with6(func(s *packettest.TCP) { s.TTL = 1 }), false},
+		"ipv6_extension":   {with6(func(s *packettest.TCP) { s.FirstExtension, s.Extensions = 60, []byte{0, 0, 1, 4, 0, 0, 0, 0} }), false},
+		"ipv6_syn":         {with6(func(s *packettest.TCP) { s.Flags = packet.SYN }), false},
+		"ipv6_vlan":        {with6(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), false},
+		"ipv6_mapped":      {mapped, false},
+		"ipv6_icmp":        {packettest.ICMP{Src: client6.Addr, Dst: virtual6.Addr, Type: packet.ICMPv6EchoRequest}.Frame(), false},
 		"icmp":             {packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPEchoRequest}.Frame(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,17 +168,20 @@ func TestPlain(t *testing.T) {
 // overwritten, cut off or padded.
 func TestPlainOfDamagedFrames(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
-	whole := [][]byte{
-		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK}.Frame().Bytes(),
-		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK | packet.PSH, Options: timestamps, Payload: []byte("odd")}.Frame().Bytes(),
-		packettest.UDP{Src: client4, Dst: virtual4, Payload: []byte("odd")}.Frame().Bytes(),
+	var whole [][]byte
+	for _, ends := range [][2]packet.Endpoint{{client4, virtual4}, {client6, virtual6}} {
+		src, dst := ends[0], ends[1]
+		whole = append(whole,
+			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK}.Frame().Bytes(),
+			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK | packet.PSH, Options: timestamps, Payload: []byte("odd")}.Frame().Bytes(),
+			packettest.UDP{Src: src, Dst: dst, Payload: []byte("odd")}.Frame().Bytes())
 	}
 	plain := 0
 	for range 200_000 {
 		frame := append(bytes.Clone(whole[rng.IntN(len(whole))]), make([]byte, rng.IntN(8))...)
 		frame = frame[:len(frame)-min(rng.IntN(12), rng.IntN(12))]
 		for range rng.IntN(4) {
-			if i := 12 + rng.IntN(55); i < len(frame) { // in the headers
+			if i := 12 + rng.IntN(75); i < len(frame) { // in the headers
 				frame[i] = byte(rng.Uint32()) >> rng.IntN(8)
 			}
 		}
@@ -168,7 +226,14 @@ func checkPlain(t *testing.T, frame []byte) {
 
 // isPlain is the definition of a plain packet, of one that Parse has kept.
 func isPlain(p *packet.Packet) bool {
-	if p.Version != 4 || p.L3 != p.Start+14 || p.L4 != p.L3+20 || p.TTL() <= 1 {
+	header := 20
+	if p.Version == 6 {
+		header = 40
+		if none := [8]byte{}; [8]byte(p.Flow.Src[:]) == none || [8]byte(p.Flow.Dst[:]) == none {
+			return false
+		}
+	}
+	if p.L3 != p.Start+14 || p.L4 != p.L3+header || p.TTL() <= 1 {
 		return false
 	}
 	if p.Flow.Proto == packet.ProtoTCP {

@@ -19,6 +19,9 @@ type PlainSYN struct {
 // frame: the longest headers of such a packet.
 const SYNRoom = plainL4 + tcpMaxLen
 
+// synOptionsAt is where a PlainSYN's options are.
+const synOptionsAt = plainL4 + tcpMinLen
+
 // The options of Linux's SYN: MSS, SACK permitted and timestamps, window scale.
 const (
 	linuxSYNLen   = 20
@@ -47,7 +50,7 @@ func (s *PlainSYN) Read(head *[SYNRoom]byte, size int) bool {
 	s.Addrs = binary.BigEndian.Uint64(head[plainIP+ipv4Src:])
 	s.Ports = binary.BigEndian.Uint32(head[plainL4:])
 	s.ISN = binary.BigEndian.Uint32(head[plainL4+tcpSeq:])
-	return s.readOptions(head[plainTCP : plainL4+header])
+	return s.readOptions(head[synOptionsAt : plainL4+header])
 }
 
 // readOptions reads o, and reports whether it is well-formed. It sets the options one by
@@ -78,7 +81,7 @@ func (s *PlainSYN) Answer(seq uint32, window uint16, o *SYNOptions) int {
 	binary.LittleEndian.PutUint32(h[ethDst+8:], uint32(low>>16))                // the rest of it
 
 	addrs, ports := s.Addrs<<32|s.Addrs>>32, s.Ports<<16|s.Ports>>16
-	size, sum := o.put(h[plainTCP:])
+	size, sum := o.put(h[synOptionsAt:])
 	size += tcpMinLen
 	bothAddrs := s.Addrs>>32 + s.Addrs&0xffff_ffff
 	first := uint32(4<<4|ipv4MinLen/4)<<24 | uint32(ipv4MinLen+size)

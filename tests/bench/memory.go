@@ -32,7 +32,7 @@ func (r *run) runPipeline() error {
 	t := r.report.table("In memory", pipelineNote, pipelineColumns...)
 	for round := range r.count {
 		fmt.Fprintf(os.Stderr, "round %d of %d: in memory\n", round+1, r.count)
-		cmd := exec.CommandContext(r.ctx, "go", "test", "-run", "^$", "-bench", "^(BenchmarkPipeline|BenchmarkNewConnections)$",
+		cmd := exec.CommandContext(r.ctx, "go", "test", "-run", "^$", "-bench", "^(BenchmarkPipeline6?|BenchmarkNewConnections)$",
 			"-benchtime", "1000000x", "-pgo", profile, "./dataplane")
 		out, err := cmd.CombinedOutput()
 		if err != nil {

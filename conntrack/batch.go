@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"sync/atomic"
 
@@ -17,10 +18,19 @@ const MaxBatch = prefetch.Max
 // passes over all packets, these misses overlap. Neither pass takes a lock. What they
 // find may be gone when the lock is taken, which costs time and nothing else.
 type Batch struct {
-	addrs, rest, hash [MaxBatch]uint64 // of a plain packet's flow, see Table.hash
+	addrs, rest, hash [MaxBatch]uint64 // of a plain packet of IPv4, see Table.hash
 	keys              [MaxBatch]Key
+	six               plain6
 	hints             [MaxBatch]Hint
 	lines             prefetch.Lines
+}
+
+// plain6 is the plain packets of IPv6.
+type plain6 struct {
+	n     int
+	of    [MaxBatch]uint8 // which packet of the batch each is
+	words [5][MaxBatch]uint64
+	hash  [MaxBatch]uint64
 }
 
 // A Hint is where a connection was seen; the zero Hint is nowhere.
@@ -32,6 +42,31 @@ func (b *Batch) SetPlain(i int, p *packet.Plain, isOutbound bool) {
 	b.rest[i] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))
 }
 
+// SetPlain6 makes the i-th packet a plain one of IPv6. What it is made then it stays.
+func (b *Batch) SetPlain6(i int, p *packet.Plain, isOutbound bool) {
+	b.SetKey(i, Key{}) // until Prefetch
+	s := &b.six
+	k := s.n % MaxBatch
+	src, dst := p.Src6(), p.Dst6()
+	s.of[k] = uint8(i)
+	s.words[0][k], s.words[1][k] = binary.LittleEndian.Uint64(src[0:]), binary.LittleEndian.Uint64(src[8:])
+	s.words[2][k], s.words[3][k] = binary.LittleEndian.Uint64(dst[0:]), binary.LittleEndian.Uint64(dst[8:])
+	s.words[4][k] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))
+	s.n++
+}
+
+// hash6 hashes the plain packets of IPv6.
+func (t *Table) hash6(b *Batch) {
+	s := &b.six
+	w := &s.words
+	t.key.Sums5(s.hash[:s.n], &[5][]uint64{w[0][:], w[1][:], w[2][:], w[3][:], w[4][:]})
+	for k, hash := range s.hash[:s.n] {
+		rest := w[4][k]
+		b.keys[s.of[k]] = t.flowKey(hash, kind(rest), uint16(rest>>32))
+	}
+	s.n = 0
+}
+
 // SetKey makes the i-th packet one that k was made for; the zero Key is for none.
 func (b *Batch) SetKey(i int, k Key) { b.keys[i], b.rest[i] = k, 0 }
 
@@ -40,9 +75,14 @@ func (b *Batch) At(i int) (Key, Hint) { return b.keys[i], b.hints[i] }
 
 // Prefetch begins to load the connections of the first n packets, which were set.
 func (t *Table) Prefetch(b *Batch, n int) {
-	t.key.Sums2(b.hash[:n], b.addrs[:n], b.rest[:n])
+	if b.six.n < n {
+		t.key.Sums2(b.hash[:n], b.addrs[:n], b.rest[:n])
+	}
+	if b.six.n > 0 {
+		t.hash6(b)
+	}
 	for i, k := range b.keys[:n] {
-		if rest := b.rest[i]; rest != 0 { // a plain packet's has its protocol
+		if rest := b.rest[i]; rest != 0 { // that of a plain packet of IPv4 has its protocol
 			k = t.flowKey(b.hash[i], kind(rest), uint16(rest>>32))
 			b.keys[i] = k
 		}

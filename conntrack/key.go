@@ -43,13 +43,6 @@ func (t *Table) FlowKey(f *packet.Flow, isOutbound bool) Key {
 	return t.flowKey(t.hash(f, d), d, f.DstPort)
 }
 
-// Key6 is FlowKey for a plain packet of IPv6.
-func (t *Table) Key6(p *packet.Plain, isOutbound bool) Key {
-	d := direction(isOutbound)
-	rest := uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(d)
-	return t.flowKey(t.hash6(p.Src6(), p.Dst6(), rest), d, uint16(p.Ports))
-}
-
 func direction(isOutbound bool) kind {
 	if isOutbound {
 		return outbound
@@ -82,13 +75,8 @@ func (t *Table) hash(f *packet.Flow, d kind) uint64 {
 		return t.key.Sum2(uint64(binary.LittleEndian.Uint32(f.Src[12:]))<<32|
 			uint64(binary.LittleEndian.Uint32(f.Dst[12:])), rest)
 	}
-	return t.hash6(&f.Src, &f.Dst, rest)
-}
-
-// hash6 is hash of what is not IPv4 on both ends.
-func (t *Table) hash6(src, dst *packet.Addr, rest uint64) uint64 {
 	return t.key.Sum5(
-		binary.LittleEndian.Uint64(src[0:]), binary.LittleEndian.Uint64(src[8:]),
-		binary.LittleEndian.Uint64(dst[0:]), binary.LittleEndian.Uint64(dst[8:]),
+		binary.LittleEndian.Uint64(f.Src[0:]), binary.LittleEndian.Uint64(f.Src[8:]),
+		binary.LittleEndian.Uint64(f.Dst[0:]), binary.LittleEndian.Uint64(f.Dst[8:]),
 		rest)
 }

@@ -51,8 +51,9 @@ func (w *Worker) glance(j *job, i int, size uint32) bool {
 	}
 	p := &j.plain
 	if p.Is6() {
-		j.role = w.view.addrs.role(p.Dst6())
-		w.lookups.SetKey(i, w.conns.Key6(p, j.role == local))
+		if j.role = w.view.addrs.role(p.Dst6()); j.role != foreign {
+			w.lookups.SetPlain6(i, p, j.role == local)
+		}
 		return j.role != foreign
 	}
 	j.role = w.view.addrs.role4(uint32(p.Addrs))

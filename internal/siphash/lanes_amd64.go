@@ -9,3 +9,8 @@ var inLanes = cpu.X86.HasAVX2
 //
 //go:noescape
 func sums2(k *Key, out, a, b *uint64, eights int)
+
+// sums5 sets out to Sum5 of each of a to e likewise.
+//
+//go:noescape
+func sums5(k *Key, out, a, b, c, d, e *uint64, eights int)

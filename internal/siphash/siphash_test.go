@@ -97,24 +97,32 @@ func TestSumsEqualReference(t *testing.T) {
 	}
 }
 
-// TestSums2AreSum2 has every number of pairs up to 40 hashed together.
-func TestSums2AreSum2(t *testing.T) {
+// TestSumsAreSum has every number of inputs up to 40 hashed together.
+func TestSumsAreSum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for n := range 41 {
 		k := Key{rng.Uint64(), rng.Uint64()}
-		a, b, out := make([]uint64, n), make([]uint64, n+1), make([]uint64, n+1)
-		for i := range a {
-			a[i], b[i] = rng.Uint64(), rng.Uint64()
-		}
-		out[n] = 42
-		k.Sums2(out[:n], a, b)
-		for i := range a {
-			if want := k.Sum2(a[i], b[i]); out[i] != want {
-				t.Errorf("%d of %d: got %#x, want %#x", i, n, out[i], want)
+		var w [5][]uint64
+		for j := range w {
+			w[j] = make([]uint64, n+j) // more is not looked at
+			for i := range w[j] {
+				w[j][i] = rng.Uint64()
 			}
 		}
-		if out[n] != 42 {
-			t.Errorf("%d pairs: wrote beyond their hashes", n)
+		two, five := make([]uint64, n+1), make([]uint64, n+1)
+		two[n], five[n] = 42, 42
+		k.Sums2(two[:n], w[0], w[1])
+		k.Sums5(five[:n], &w)
+		for i := range n {
+			if want := k.Sum2(w[0][i], w[1][i]); two[i] != want {
+				t.Errorf("Sums2, %d of %d: got %#x, want %#x", i, n, two[i], want)
+			}
+			if want := k.Sum5(w[0][i], w[1][i], w[2][i], w[3][i], w[4][i]); five[i] != want {
+				t.Errorf("Sums5, %d of %d: got %#x, want %#x", i, n, five[i], want)
+			}
+		}
+		if two[n] != 42 || five[n] != 42 {
+			t.Errorf("%d inputs: wrote beyond their hashes", n)
 		}
 	}
 }
@@ -141,6 +149,18 @@ func BenchmarkSums2(b *testing.B) {
 	var in [2][64]uint64
 	for b.Loop() {
 		paperKey.Sums2(in[0][:], in[0][:], in[1][:])
+	}
+}
+
+// BenchmarkSums5 is the time of 64 hashes.
+func BenchmarkSums5(b *testing.B) {
+	var out [64]uint64
+	var in [5][]uint64
+	for i := range in {
+		in[i] = make([]uint64, len(out))
+	}
+	for b.Loop() {
+		paperKey.Sums5(out[:], &in)
 	}
 }
 

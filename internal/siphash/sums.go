@@ -13,3 +13,17 @@ func (k *Key) Sums2(out, a, b []uint64) {
 		out[i] = k.Sum2(a[i], b[i])
 	}
 }
+
+// Sums5 sets out[i] to Sum5 of the i-th word of each of words, which are as long as out,
+// likewise.
+func (k *Key) Sums5(out []uint64, words *[5][]uint64) {
+	a, b, c, d, e := words[0][:len(out)], words[1][:len(out)], words[2][:len(out)], words[3][:len(out)], words[4][:len(out)]
+	done := 0
+	if eights := len(out) / 8; inLanes && eights > 0 {
+		sums5(k, &out[0], &a[0], &b[0], &c[0], &d[0], &e[0], eights)
+		done = eights * 8
+	}
+	for i := done; i < len(out); i++ {
+		out[i] = k.Sum5(a[i], b[i], c[i], d[i], e[i])
+	}
+}

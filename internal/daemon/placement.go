@@ -15,16 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slice is how long a worker asks the kernel to run at a time. A thread with a shorter
-// slice than the running one's takes the processor from it when it wakes; otherwise it
-// waits for the kernel's next tick, for up to 4 ms.
-const slice = 100 * time.Microsecond // the shortest that the kernel gives
+// What a worker asks of the kernel's scheduler. A thread with a shorter slice than the
+// running one's takes the processor from it when it wakes, if it has not used up its
+// share; otherwise it waits for the kernel's next tick, for up to 4 ms. Ten levels of
+// nice make the share nine times that of another thread.
+const (
+	slice = 100 * time.Microsecond // the shortest that the kernel gives
+	ahead = 10                     // levels of nice
+)
 
 // bind gives the calling goroutine a thread of its own on the given CPU, or on
 // any if cpu is negative.
 func bind(cpu int) error {
 	runtime.LockOSThread()
-	beBrief()
+	goFirst()
 	if cpu < 0 {
 		return nil
 	}
@@ -36,17 +40,24 @@ func bind(cpu int) error {
 	return nil
 }
 
-// beBrief gives the calling thread its slice. Only Linux 6.12 and newer know of one, and
-// it needs no privilege; a thread that the operator has given a real-time priority is
-// left alone. Where it fails, a worker waits as long as any other thread.
-func beBrief() {
+// goFirst has the calling thread run when there are packets, and not after whatever else
+// shares its processor. Slices are known since Linux 6.12, and a lower nice takes
+// CAP_SYS_NICE or a limit that allows it (RLIMIT_NICE); a thread that the operator has
+// given a real-time priority is left alone. Where it fails, a worker waits as long as any
+// other thread.
+func goFirst() {
 	attr, err := unix.SchedGetAttr(0, 0)
 	if err != nil || attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
 		return
 	}
+	nice := max(int(attr.Nice)-ahead, minNice)
 	attr.Size, attr.Runtime = unix.SizeofSchedAttr, uint64(slice)
 	_ = unix.SchedSetAttr(0, attr, 0) // of no use on older kernels
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice)
 }
+
+// minNice is the lowest nice value, that of who goes before all others (setpriority(2)).
+const minNice = -20
 
 // allowed returns the CPUs that this process may run on.
 func allowed() (cpus []int) {

@@ -122,33 +122,41 @@ func TestCheckCPUs(t *testing.T) {
 	}
 }
 
-func TestWorkerHasASliceOfItsOwn(t *testing.T) {
-	attrs := make(chan [2]*unix.SchedAttr)
-	go func() { // its thread ends with it
-		runtime.LockOSThread()
-		before, err := unix.SchedGetAttr(0, 0)
-		if err != nil {
-			t.Error(err)
+// TestWorkerGoesFirst sees that a worker's thread has a slice and a nice value of its own,
+// as far as the kernel gives them, and nothing else.
+func TestWorkerGoesFirst(t *testing.T) {
+	mayGoFirst := onThread(func() error { return unix.Setpriority(unix.PRIO_PROCESS, 0, minNice) }) == nil
+	var before, after *unix.SchedAttr
+	if err := onThread(func() (err error) {
+		if before, err = unix.SchedGetAttr(0, 0); err != nil {
+			return err
 		}
-		if err := bind(-1); err != nil {
-			t.Error(err)
+		if err = bind(-1); err != nil {
+			return err
 		}
-		after, err := unix.SchedGetAttr(0, 0)
-		if err != nil {
-			t.Error(err)
-		}
-		attrs <- [2]*unix.SchedAttr{before, after}
-	}()
-	a := <-attrs
-	before, after := a[0], a[1]
-	if before == nil || after == nil {
-		return
+		after, err = unix.SchedGetAttr(0, 0)
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 	want := *before
-	if before.Runtime != 0 { // since Linux 6.12 threads have slices; elsewhere nothing may change
+	if before.Runtime != 0 { // since Linux 6.12 threads have slices
 		want.Runtime = uint64(slice)
+	}
+	if mayGoFirst {
+		want.Nice = max(before.Nice-ahead, minNice)
 	}
 	if diff := cmp.Diff(want, *after); diff != "" {
 		t.Errorf("a worker's thread differs from any other, by want (-) and got (+):\n%s", diff)
 	}
+}
+
+// onThread calls f on a thread that ends with it.
+func onThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- f()
+	}()
+	return <-done
 }

@@ -1,0 +1,323 @@
+// Package bfd speaks BFD with the hosts of real servers: asynchronous mode without
+// authentication and without echoes (RFC 5880), over one hop (RFC 5881) or several
+// (RFC 5883). It says what it finds out; what that means for a server is lb/health's.
+//
+// All sessions of an IP version and a number of hops share a socket to receive by and one
+// to send from, and have no goroutine of their own.
+package bfd
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Our choices: the first packets of many sessions that begin together are sent within
+// firstWithin, and a port that could not be had is tried again every retryListen.
+const (
+	firstWithin = 100 * time.Millisecond
+	retryListen = time.Second
+)
+
+// A Speaker has sessions. Its methods are for any goroutine.
+type Speaker struct {
+	log    *slog.Logger
+	listen func(kind, func(datagram)) (link, error) // listenUDP, but for tests
+
+	mu     sync.Mutex
+	byKey  map[Key]*spoken
+	byID   map[uint32]*spoken // by local discriminator
+	links  map[kind]link
+	failed map[kind]error // why there is no link
+	retry  *time.Timer
+	silent bool // for good
+	closed bool
+	events []event
+	news   chan struct{}
+	done   chan struct{}
+}
+
+// A kind is what sessions have in common that share sockets.
+type kind struct{ v6, multihop bool }
+
+func (k Key) kind() kind { return kind{k.Neighbor.Is6(), k.Multihop} }
+
+// A link is a pair of sockets.
+type link interface {
+	// send sends a packet. from is the source, if it is valid.
+	send(b []byte, to, from netip.Addr, ttl uint8) error
+	// drain takes all that has come until now, and returns when that is dealt with.
+	drain()
+	close() error
+}
+
+// A datagram is what has come by a link.
+type datagram struct {
+	payload  []byte
+	from, to netip.Addr
+	ttl      uint8
+}
+
+// spoken is a session with what it needs to be spoken.
+type spoken struct {
+	session
+	holders   map[*Session]struct{}
+	transmit  *time.Timer // fires at next
+	lost      *time.Timer
+	lostAt    time.Time // when it fires; zero: it does not
+	dropped   string    // why the last packet that seemed to be the neighbor's was not taken
+	droppedAt time.Time
+	notSent   error // why the last packet was not sent
+	toldUp    bool  // that it is up was the last that was told
+	gone      bool
+}
+
+// An event is a change of a session's state, to be told.
+type event struct {
+	of       *spoken
+	neighbor netip.Addr
+	state    State
+	cause    string
+}
+
+// NewSpeaker returns a Speaker of no session.
+func NewSpeaker(log *slog.Logger) *Speaker { return newSpeaker(log, listenUDP) }
+
+func newSpeaker(log *slog.Logger, listen func(kind, func(datagram)) (link, error)) *Speaker {
+	sp := &Speaker{
+		log: log, listen: listen, byKey: map[Key]*spoken{}, byID: map[uint32]*spoken{},
+		links: map[kind]link{}, failed: map[kind]error{}, news: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go sp.tell()
+	return sp
+}
+
+// tell tells of changes. Who holds a session may take his time; those who send and
+// receive packets must not wait for him.
+func (sp *Speaker) tell() {
+	defer close(sp.done)
+	for range sp.news {
+		sp.mu.Lock()
+		events := sp.events
+		sp.events = nil
+		var tell []func()
+		for _, e := range events {
+			for h := range e.of.holders {
+				tell = append(tell, h.changed)
+			}
+		}
+		sp.mu.Unlock()
+		for _, e := range events {
+			if e.state == Up {
+				sp.log.Info("bfd session is up", "neighbor", e.neighbor)
+			} else {
+				sp.log.Info("bfd session is down", "neighbor", e.neighbor, "because", e.cause)
+			}
+		}
+		for _, f := range tell {
+			f()
+		}
+	}
+}
+
+// Listen opens the sockets that sessions with these Keys need. An error says what is
+// wrong with one and what to do.
+func (sp *Speaker) Listen(keys []Key) error {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for _, k := range keys {
+		if _, err := sp.link(k.kind()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link returns the sockets of a kind, which it opens if they are not.
+func (sp *Speaker) link(k kind) (link, error) {
+	if l := sp.links[k]; l != nil {
+		return l, nil
+	}
+	l, err := sp.listen(k, func(d datagram) { sp.receive(k, d) })
+	if err != nil {
+		return nil, err
+	}
+	sp.links[k] = l
+	delete(sp.failed, k)
+	return l, nil
+}
+
+// open opens the sockets of a kind, and tries that again and again if it fails.
+func (sp *Speaker) open(k kind) {
+	if sp.silent {
+		return
+	}
+	if _, err := sp.link(k); err != nil {
+		if sp.failed[k] == nil {
+			sp.log.Error("no bfd session can come up, this is tried again", "error", err)
+		}
+		sp.failed[k] = err
+		if sp.retry == nil {
+			sp.retry = time.AfterFunc(retryListen, sp.reopen)
+		}
+	}
+}
+
+func (sp *Speaker) reopen() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.retry = nil
+	for k := range sp.failed {
+		sp.open(k)
+	}
+}
+
+// A Session is one holder's share of a session with a neighbor.
+type Session struct {
+	sp      *Speaker
+	of      *spoken
+	changed func()
+}
+
+// Open returns a share of the session with c.Key, which begins if nobody else has one.
+// If somebody does, and c differs from what it is, it changes to that without going
+// down. changed is called after each change between up and not up, and may call
+// anything but Close of the Speaker.
+func (sp *Speaker) Open(c Config, changed func()) *Session {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	now := time.Now()
+	s := sp.byKey[c.Key]
+	switch {
+	case s == nil:
+		s = sp.begin(c, now)
+	case s.Config != c:
+		s.configure(c, now)
+		sp.settle(s, now)
+	}
+	if s.state == AdminDown { // it had been given up
+		s.turn(Down, NoDiag, "", now)
+		sp.settle(s, now)
+	}
+	h := &Session{sp, s, changed}
+	s.holders[h] = struct{}{}
+	return h
+}
+
+// begin makes a session.
+func (sp *Speaker) begin(c Config, now time.Time) *spoken {
+	id := rand.Uint32()
+	for id == 0 || sp.byID[id] != nil {
+		id = rand.Uint32()
+	}
+	s := &spoken{session: *newSession(c, id, now), holders: map[*Session]struct{}{}}
+	s.transmit, s.lost = stopped(func() { sp.periodic(s) }), stopped(func() { sp.missed(s) })
+	sp.byKey[c.Key], sp.byID[id] = s, s
+	sp.open(c.kind())
+	if !c.Passive {
+		sp.due(s, now.Add(rand.N(firstWithin)))
+	}
+	return s
+}
+
+// stopped returns a timer that fires when it is Reset.
+func stopped(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}
+
+// Close gives a share up. The session goes on until Sweep.
+func (h *Session) Close() {
+	h.sp.mu.Lock()
+	defer h.sp.mu.Unlock()
+	delete(h.of.holders, h)
+}
+
+// Sweep ends the sessions of which nobody has a share any more: their neighbors are told.
+func (sp *Speaker) Sweep() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	now := time.Now()
+	for _, s := range sp.byKey {
+		if len(s.holders) == 0 && s.state != AdminDown {
+			sp.end(s, now)
+		}
+	}
+	sp.closeIdle()
+}
+
+// end tells the neighbor that the session is given up, and forgets it when the
+// neighbor has had time to hear of that (RFC 5880, section 6.8.16).
+func (sp *Speaker) end(s *spoken, now time.Time) {
+	s.turn(AdminDown, AdminDownByUse, "", now)
+	if s.remote == 0 {
+		sp.forget(s)
+		return
+	}
+	sp.settle(s, now)
+}
+
+func (sp *Speaker) forget(s *spoken) {
+	s.gone = true
+	s.transmit.Stop()
+	s.lost.Stop()
+	delete(sp.byKey, s.Key)
+	delete(sp.byID, s.local)
+}
+
+// closeIdle closes the sockets that no session needs.
+func (sp *Speaker) closeIdle() {
+	used := map[kind]bool{}
+	for key := range sp.byKey {
+		used[key.kind()] = true
+	}
+	for k, l := range sp.links {
+		if !used[k] {
+			_ = l.close()
+			delete(sp.links, k)
+		}
+	}
+	for k := range sp.failed {
+		if !used[k] {
+			delete(sp.failed, k)
+		}
+	}
+}
+
+// Silence ends all sending and receiving for good, and tells no neighbor: another
+// process goes on in a moment. What is known of the sessions stays as it is.
+func (sp *Speaker) Silence() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.mute()
+}
+
+func (sp *Speaker) mute() {
+	sp.silent = true
+	for _, s := range sp.byKey {
+		sp.forget(s)
+	}
+	sp.closeIdle()
+	if sp.retry != nil {
+		sp.retry.Stop()
+	}
+}
+
+// Close ends all sessions, tells their neighbors, and returns when nothing more is told.
+func (sp *Speaker) Close() {
+	sp.mu.Lock()
+	now := time.Now()
+	for _, s := range sp.byKey {
+		sp.end(s, now)
+	}
+	sp.mute()
+	if !sp.closed {
+		sp.closed = true
+		close(sp.news)
+	}
+	sp.mu.Unlock()
+	<-sp.done
+}

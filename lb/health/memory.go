@@ -58,7 +58,7 @@ func (s *server) remember() {
 	}
 	for _, c := range s.checks {
 		c.passing, c.fresh = was.Up, false
-		c.last.Error = strings.TrimPrefix(was.Reason, c.Probe.String()+": ")
+		c.last.Error = strings.TrimPrefix(was.Reason, c.name()+": ")
 		if was.Weighted {
 			c.result.Weight, c.result.Weighted = was.Weight, true
 		}

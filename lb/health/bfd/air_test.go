@@ -39,7 +39,7 @@ type air struct {
 }
 
 type end struct {
-	kind
+	Kind
 	addr netip.Addr
 }
 
@@ -54,8 +54,8 @@ type flight struct {
 type ether struct {
 	end
 	air     *air
-	receive func(datagram)
-	waiting []datagram
+	receive func(Datagram)
+	waiting []Datagram
 }
 
 func newAir(t *testing.T) *air {
@@ -64,7 +64,7 @@ func newAir(t *testing.T) *air {
 
 // speaker returns a Speaker of an address.
 func (a *air) speaker(addr netip.Addr) *Speaker {
-	sp := newSpeaker(slog.New(slog.DiscardHandler), func(k kind, receive func(datagram)) (link, error) {
+	sp := NewSpeaker(slog.New(slog.DiscardHandler), func(k Kind, receive func(Datagram)) (Link, error) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if a.refuse != nil {
@@ -78,7 +78,7 @@ func (a *air) speaker(addr netip.Addr) *Speaker {
 	return sp
 }
 
-func (e *ether) send(b []byte, to, from netip.Addr, ttl uint8) error {
+func (e *ether) Send(b []byte, to, from netip.Addr, ttl uint8) error {
 	a := e.air
 	p, err := Parse(b)
 	if err != nil {
@@ -91,13 +91,13 @@ func (e *ether) send(b []byte, to, from netip.Addr, ttl uint8) error {
 	}
 	a.flown = append(a.flown, flight{time.Since(a.began), e.addr, to, p})
 	if !a.cut[to] {
-		a.deliver(end{e.kind, to}, datagram{slices.Clone(b), e.addr, to, ttl})
+		a.deliver(end{e.Kind, to}, Datagram{slices.Clone(b), e.addr, to, ttl})
 	}
 	return nil
 }
 
 // deliver brings a datagram to an end in a while.
-func (a *air) deliver(to end, d datagram) {
+func (a *air) deliver(to end, d Datagram) {
 	time.AfterFunc(latency, func() {
 		a.mu.Lock()
 		e := a.ends[to]
@@ -114,12 +114,12 @@ func (a *air) deliver(to end, d datagram) {
 
 // inject has a datagram come to A's single-hop port.
 func (a *air) inject(from netip.Addr, ttl uint8, b []byte) {
-	a.deliver(end{kind{}, addrA}, datagram{b, from, addrA, ttl})
+	a.deliver(end{Kind{}, addrA}, Datagram{b, from, addrA, ttl})
 	time.Sleep(latency)
 	synctest.Wait()
 }
 
-func (e *ether) drain() {
+func (e *ether) Drain() {
 	e.air.mu.Lock()
 	all := e.waiting
 	e.waiting = nil
@@ -129,7 +129,7 @@ func (e *ether) drain() {
 	}
 }
 
-func (e *ether) close() error {
+func (e *ether) Close() error {
 	e.air.mu.Lock()
 	defer e.air.mu.Unlock()
 	e.air.closed++

@@ -10,10 +10,12 @@ import (
 func TestPoll(t *testing.T) {
 	for name, run := range map[string]func(t *testing.T){
 		"a_longer_transmit_interval_waits_for_the_answer": func(t *testing.T) {
-			p := upPair(t, usual())
-			slower := usual()
+			c := usual()
+			c.Mult = 10
+			p := upPair(t, c)
+			slower := c
 			slower.MinTx = 400 * ms
-			p.disturb(p.cut, addrB, true) // for less than the detection time of 30 ms
+			p.disturb(p.cut, addrB, true) // for less than the detection time of 100 ms
 			from := p.now()
 			p.a.Open(slower, func() {})
 			p.sleep(20 * ms)
@@ -31,8 +33,8 @@ func TestPoll(t *testing.T) {
 			if got := p.ha.Status().Interval; got != 400*ms {
 				t.Errorf("interval after the answer: got %v, want 400ms", got)
 			}
-			if got := p.hb.Status().Detection; got != 1200*ms {
-				t.Errorf("B's detection time: got %v, want 1.2s", got)
+			if got := p.hb.Status().Detection; got != 4*time.Second {
+				t.Errorf("B's detection time: got %v, want 4s", got)
 			}
 			from = p.now()
 			p.sleep(5 * time.Second)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,13 +25,13 @@ const (
 // A Speaker has sessions. Its methods are for any goroutine.
 type Speaker struct {
 	log    *slog.Logger
-	listen func(kind, func(datagram)) (link, error) // listenUDP, but for tests
+	listen Listen
 
 	mu     sync.Mutex
 	byKey  map[Key]*spoken
 	byID   map[uint32]*spoken // by local discriminator
-	links  map[kind]link
-	failed map[kind]error // why there is no link
+	links  map[Kind]Link
+	failed map[Kind]error // why there is no link
 	retry  *time.Timer
 	silent bool // for good
 	closed bool
@@ -39,31 +40,38 @@ type Speaker struct {
 	done   chan struct{}
 }
 
-// A kind is what sessions have in common that share sockets.
-type kind struct{ v6, multihop bool }
+// A Kind is what sessions have in common that share sockets.
+type Kind struct{ V6, Multihop bool }
 
-func (k Key) kind() kind { return kind{k.Neighbor.Is6(), k.Multihop} }
+func (k Key) kind() Kind { return Kind{k.Neighbor.Is6(), k.Multihop} }
 
-// A link is a pair of sockets.
-type link interface {
-	// send sends a packet. from is the source, if it is valid.
-	send(b []byte, to, from netip.Addr, ttl uint8) error
-	// drain takes all that has come until now, and returns when that is dealt with.
-	drain()
-	close() error
+// Port returns the port that both ends receive by.
+func (k Key) Port() uint16 { return k.kind().port() }
+
+// A Link is a pair of sockets.
+type Link interface {
+	// Send sends a packet. from is the source, if it is valid.
+	Send(b []byte, to, from netip.Addr, ttl uint8) error
+	// Drain takes all that has come until now, and returns when that is dealt with.
+	Drain()
+	Close() error
 }
 
-// A datagram is what has come by a link.
-type datagram struct {
-	payload  []byte
-	from, to netip.Addr
-	ttl      uint8
+// Listen opens the Link of a Kind. What comes by it is given to receive, each Datagram
+// when the one before is dealt with.
+type Listen func(k Kind, receive func(Datagram)) (Link, error)
+
+// A Datagram is what has come by a link.
+type Datagram struct {
+	Payload  []byte
+	From, To netip.Addr
+	TTL      uint8
 }
 
 // spoken is a session with what it needs to be spoken.
 type spoken struct {
 	session
-	holders   map[*Session]struct{}
+	holders   []*Session
 	transmit  *time.Timer // fires at next
 	lost      *time.Timer
 	lostAt    time.Time // when it fires; zero: it does not
@@ -82,13 +90,11 @@ type event struct {
 	cause    string
 }
 
-// NewSpeaker returns a Speaker of no session.
-func NewSpeaker(log *slog.Logger) *Speaker { return newSpeaker(log, listenUDP) }
-
-func newSpeaker(log *slog.Logger, listen func(kind, func(datagram)) (link, error)) *Speaker {
+// NewSpeaker returns a Speaker of no session. listen is UDP, but for tests.
+func NewSpeaker(log *slog.Logger, listen Listen) *Speaker {
 	sp := &Speaker{
 		log: log, listen: listen, byKey: map[Key]*spoken{}, byID: map[uint32]*spoken{},
-		links: map[kind]link{}, failed: map[kind]error{}, news: make(chan struct{}, 1), done: make(chan struct{}),
+		links: map[Kind]Link{}, failed: map[Kind]error{}, news: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go sp.tell()
 	return sp
@@ -104,7 +110,7 @@ func (sp *Speaker) tell() {
 		sp.events = nil
 		var tell []func()
 		for _, e := range events {
-			for h := range e.of.holders {
+			for _, h := range e.of.holders {
 				tell = append(tell, h.changed)
 			}
 		}
@@ -136,11 +142,11 @@ func (sp *Speaker) Listen(keys []Key) error {
 }
 
 // link returns the sockets of a kind, which it opens if they are not.
-func (sp *Speaker) link(k kind) (link, error) {
+func (sp *Speaker) link(k Kind) (Link, error) {
 	if l := sp.links[k]; l != nil {
 		return l, nil
 	}
-	l, err := sp.listen(k, func(d datagram) { sp.receive(k, d) })
+	l, err := sp.listen(k, func(d Datagram) { sp.receive(k, d) })
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +156,7 @@ func (sp *Speaker) link(k kind) (link, error) {
 }
 
 // open opens the sockets of a kind, and tries that again and again if it fails.
-func (sp *Speaker) open(k kind) {
+func (sp *Speaker) open(k Kind) {
 	if sp.silent {
 		return
 	}
@@ -202,7 +208,7 @@ func (sp *Speaker) Open(c Config, changed func()) *Session {
 		sp.settle(s, now)
 	}
 	h := &Session{sp, s, changed}
-	s.holders[h] = struct{}{}
+	s.holders = append(s.holders, h)
 	return h
 }
 
@@ -212,7 +218,7 @@ func (sp *Speaker) begin(c Config, now time.Time) *spoken {
 	for id == 0 || sp.byID[id] != nil {
 		id = rand.Uint32()
 	}
-	s := &spoken{session: *newSession(c, id, now), holders: map[*Session]struct{}{}}
+	s := &spoken{session: *newSession(c, id, now)}
 	s.transmit, s.lost = stopped(func() { sp.periodic(s) }), stopped(func() { sp.missed(s) })
 	sp.byKey[c.Key], sp.byID[id] = s, s
 	sp.open(c.kind())
@@ -233,7 +239,7 @@ func stopped(f func()) *time.Timer {
 func (h *Session) Close() {
 	h.sp.mu.Lock()
 	defer h.sp.mu.Unlock()
-	delete(h.of.holders, h)
+	h.of.holders = slices.DeleteFunc(h.of.holders, func(o *Session) bool { return o == h })
 }
 
 // Sweep ends the sessions of which nobody has a share any more: their neighbors are told.
@@ -270,13 +276,13 @@ func (sp *Speaker) forget(s *spoken) {
 
 // closeIdle closes the sockets that no session needs.
 func (sp *Speaker) closeIdle() {
-	used := map[kind]bool{}
+	used := map[Kind]bool{}
 	for key := range sp.byKey {
 		used[key.kind()] = true
 	}
 	for k, l := range sp.links {
 		if !used[k] {
-			_ = l.close()
+			_ = l.Close()
 			delete(sp.links, k)
 		}
 	}

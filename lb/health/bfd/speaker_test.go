@@ -338,7 +338,7 @@ func TestMultihop(t *testing.T) {
 			{true, 252, "up"},
 			{true, 253, "down: the neighbor has taken it down: none"},
 		} {
-			p.deliver(end{kind{multihop: test.multihop}, addrA}, datagram{intruder.Append(nil), addrB, addrA, test.ttl})
+			p.deliver(end{Kind{Multihop: test.multihop}, addrA}, Datagram{intruder.Append(nil), addrB, addrA, test.ttl})
 			p.sleep(latency)
 			p.expect(p.ha, test.want)
 		}
@@ -358,7 +358,7 @@ func TestSources(t *testing.T) {
 		a.inject(addrB, 255, p.Append(nil))
 		a.expect(hAny, "down: no packet has come")
 		a.expect(hBound, "init: the neighbor is down")
-		a.deliver(end{kind{}, addrA}, datagram{p.Append(nil), addrB, netip.MustParseAddr("10.0.9.9"), 255})
+		a.deliver(end{Kind{}, addrA}, Datagram{p.Append(nil), addrB, netip.MustParseAddr("10.0.9.9"), 255})
 		a.sleep(latency)
 		a.expect(hAny, "init: the neighbor is down")
 	})

@@ -6,8 +6,8 @@ import (
 )
 
 // receive takes a datagram that has come by a link.
-func (sp *Speaker) receive(k kind, d datagram) {
-	p, err := Parse(d.payload)
+func (sp *Speaker) receive(k Kind, d Datagram) {
+	p, err := Parse(d.Payload)
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	now := time.Now()
@@ -23,8 +23,8 @@ func (sp *Speaker) receive(k kind, d datagram) {
 	case p.Auth: // RFC 5880, section 6.8.6: no authentication is in use
 		s.drop("it is authenticated, which fnatd is not able to check", now)
 		return
-	case int(d.ttl) < least: // RFC 5881, section 5: who is further away cannot send a TTL of 255
-		s.drop(fmt.Sprintf("it has come with a TTL of %d, want at least %d", d.ttl, least), now)
+	case int(d.TTL) < least: // RFC 5881, section 5: who is further away cannot send a TTL of 255
+		s.drop(fmt.Sprintf("it has come with a TTL of %d, want at least %d", d.TTL, least), now)
 		return
 	}
 	s.session.receive(&p, now)
@@ -37,17 +37,17 @@ func (sp *Speaker) receive(k kind, d datagram) {
 // addressee returns the session that a datagram is of: by our discriminator if it has
 // one, else by addresses (RFC 5880, section 6.3), which is also how one that is not
 // valid finds whoever is to be told of it.
-func (sp *Speaker) addressee(k kind, p *Packet, d *datagram, valid bool) *spoken {
+func (sp *Speaker) addressee(k Kind, p *Packet, d *Datagram, valid bool) *spoken {
 	if valid && p.Your != 0 {
 		if s := sp.byID[p.Your]; s != nil && s.kind() == k {
 			return s
 		}
 		return nil
 	}
-	if s := sp.byKey[Key{d.from, d.to, k.multihop}]; s != nil {
+	if s := sp.byKey[Key{d.From, d.To, k.Multihop}]; s != nil {
 		return s
 	}
-	return sp.byKey[Key{Neighbor: d.from, Multihop: k.multihop}]
+	return sp.byKey[Key{Neighbor: d.From, Multihop: k.Multihop}]
 }
 
 func (s *spoken) drop(why string, now time.Time) { s.dropped, s.droppedAt = why, now }
@@ -100,7 +100,7 @@ func (sp *Speaker) missed(s *spoken) {
 	l := sp.links[s.kind()]
 	sp.mu.Unlock()
 	if l != nil {
-		l.drain()
+		l.Drain()
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -143,6 +143,6 @@ func (sp *Speaker) send(s *spoken, final bool) {
 		s.sent, s.sentAt = p, time.Now()
 	}
 	if l := sp.links[s.kind()]; l != nil {
-		s.notSent = l.send(p.Append(nil), s.Neighbor, s.Source, s.TTL)
+		s.notSent = l.Send(p.Append(nil), s.Neighbor, s.Source, s.TTL)
 	}
 }

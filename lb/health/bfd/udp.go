@@ -33,15 +33,15 @@ const (
 	longest       = 256 // bytes of a datagram that can be a control packet: its length field has 8 bits
 )
 
-func (k kind) port() int {
-	if k.multihop {
+func (k Kind) port() uint16 {
+	if k.Multihop {
 		return portMultihop
 	}
 	return portSingleHop
 }
 
-func (k kind) network() string {
-	if k.v6 {
+func (k Kind) network() string {
+	if k.V6 {
 		return "udp6"
 	}
 	return "udp4"
@@ -49,10 +49,10 @@ func (k kind) network() string {
 
 // udp is the link of fnatd.
 type udp struct {
-	kind
+	Kind
 	in      *net.UDPConn
 	raw     syscall.RawConn // of in
-	receive func(datagram)
+	receive func(Datagram)
 
 	reading sync.Mutex // held from taking a datagram until it is dealt with
 	buf     [longest]byte
@@ -61,13 +61,13 @@ type udp struct {
 	out map[uint8]*net.UDPConn // by TTL; the Speaker's lock guards it
 }
 
-// listenUDP opens the port of a kind. It is not shared: another program that has it
+// UDP is the Listen of fnatd: the port of a kind on the host. It is not shared: another program that has it
 // would get some of the packets, or all.
-func listenUDP(k kind, receive func(datagram)) (link, error) {
+func UDP(k Kind, receive func(Datagram)) (Link, error) {
 	c := net.ListenConfig{Control: k.set(func(fd int) error {
 		// The size is a wish: what the host allows is what there is.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-		if k.v6 {
+		if k.V6 {
 			return errors.Join(
 				unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1),
 				unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1))
@@ -80,9 +80,9 @@ func listenUDP(k kind, receive func(datagram)) (link, error) {
 	if err != nil {
 		return nil, k.explain(err)
 	}
-	u := &udp{kind: k, in: conn.(*net.UDPConn), receive: receive, out: map[uint8]*net.UDPConn{}}
+	u := &udp{Kind: k, in: conn.(*net.UDPConn), receive: receive, out: map[uint8]*net.UDPConn{}}
 	if u.raw, err = u.in.SyscallConn(); err != nil {
-		_ = u.close()
+		_ = u.Close()
 		return nil, err
 	}
 	go u.read()
@@ -90,7 +90,7 @@ func listenUDP(k kind, receive func(datagram)) (link, error) {
 }
 
 // explain says what is to be done if the port cannot be had.
-func (k kind) explain(err error) error {
+func (k Kind) explain(err error) error {
 	if errors.Is(err, unix.EADDRINUSE) {
 		return fmt.Errorf("bfd: udp port %d is in use: another program on this host speaks BFD, as bird, FRR and keepalived do (switch BFD off there, or take the checks of type bfd out here)", k.port())
 	}
@@ -98,7 +98,7 @@ func (k kind) explain(err error) error {
 }
 
 // set returns what a net.ListenConfig does with a new socket.
-func (k kind) set(options func(fd int) error) func(_, _ string, raw syscall.RawConn) error {
+func (k Kind) set(options func(fd int) error) func(_, _ string, raw syscall.RawConn) error {
 	return func(_, _ string, raw syscall.RawConn) (err error) {
 		if controlled := raw.Control(func(fd uintptr) { err = options(int(fd)) }); controlled != nil {
 			return controlled
@@ -115,8 +115,8 @@ func (u *udp) read() {
 	})
 }
 
-// drain implements link. RawConn.Read would wait for read, which waits for packets.
-func (u *udp) drain() { _ = u.raw.Control(func(fd uintptr) { u.takeAll(int(fd)) }) }
+// Drain implements Link. RawConn.Read would wait for read, which waits for packets.
+func (u *udp) Drain() { _ = u.raw.Control(func(fd uintptr) { u.takeAll(int(fd)) }) }
 
 // takeAll deals with every datagram that has come.
 func (u *udp) takeAll(fd int) {
@@ -130,8 +130,8 @@ func (u *udp) takeAll(fd int) {
 		if err != nil { // EAGAIN: there is no more
 			return
 		}
-		d := datagram{payload: u.buf[:n], from: address(from)}
-		d.to, d.ttl = arrival(u.control[:oobn])
+		d := Datagram{Payload: u.buf[:n], From: address(from)}
+		d.To, d.TTL = arrival(u.control[:oobn])
 		u.receive(d)
 	}
 }
@@ -166,16 +166,16 @@ func arrival(control []byte) (to netip.Addr, ttl uint8) {
 	return to, ttl
 }
 
-// send implements link. A packet that cannot go out at once is lost, as others are.
-func (u *udp) send(b []byte, to, from netip.Addr, ttl uint8) error {
+// Send implements Link. A packet that cannot go out at once is lost, as others are.
+func (u *udp) Send(b []byte, to, from netip.Addr, ttl uint8) error {
 	out, err := u.sender(ttl)
 	if err != nil {
 		return err
 	}
 	var oob []byte
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: u.port()}
-	if u.v6 {
-		sa = &unix.SockaddrInet6{Port: u.port(), Addr: to.As16()}
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(u.port())}
+	if u.V6 {
+		sa = &unix.SockaddrInet6{Port: int(u.port()), Addr: to.As16()}
 		if from.IsValid() {
 			oob = unix.PktInfo6(&unix.Inet6Pktinfo{Addr: from.As16()})
 		}
@@ -211,7 +211,7 @@ func (u *udp) sender(ttl uint8) (*net.UDPConn, error) {
 	c := net.ListenConfig{Control: u.set(func(fd int) error {
 		const control = 0xc0 // DSCP CS6: network control (RFC 4594, section 3.2)
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, unreadBuffer)
-		if u.v6 {
+		if u.V6 {
 			return errors.Join(
 				unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, control),
 				unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, int(ttl)))
@@ -232,8 +232,8 @@ func (u *udp) sender(ttl uint8) (*net.UDPConn, error) {
 	}
 }
 
-// close implements link.
-func (u *udp) close() error {
+// Close implements Link.
+func (u *udp) Close() error {
 	errs := []error{u.in.Close()}
 	for _, out := range u.out {
 		errs = append(errs, out.Close())

@@ -55,6 +55,7 @@ type session struct {
 	since              time.Time // of state
 	ups, downs         uint64    // times that it came to be up, and ceased to be
 	cause              string    // why it is not up; "": it has not been yet
+	lastDiag           Diag      // why it last went down
 }
 
 func newSession(c Config, local uint32, now time.Time) *session {
@@ -202,6 +203,9 @@ func (s *session) expire(now time.Time) {
 
 // turn changes the state.
 func (s *session) turn(to State, diag Diag, cause string, now time.Time) {
+	if diag != NoDiag {
+		s.lastDiag = diag
+	}
 	switch {
 	case to == Up:
 		s.ups++

@@ -2,19 +2,23 @@ package bfd
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
 // A Status is what is known of a session.
 type Status struct {
+	Neighbor           netip.Addr
 	State, RemoteState State
-	Diag, RemoteDiag   Diag
-	Local, Remote      uint32 // discriminators; Remote is 0 while the neighbor is not heard
-	Since              time.Time
-	Ups, Downs         uint64        // times that it came to be up, and ceased to be
-	Interval           time.Duration // between packets that we send, at most; 0: we send none
-	Detection          time.Duration // without a packet after which the neighbor is lost; 0: it is not heard
-	Why                string        // it is not up
+
+	Diag          Diag   // why it last went down; NoDiag: it never did
+	RemoteDiag    Diag   // the neighbor's, in its last packet
+	Local, Remote uint32 // discriminators; Remote is 0 while the neighbor is not heard
+	Since         time.Time
+	Ups, Downs    uint64        // times that it came to be up, and ceased to be
+	Interval      time.Duration // between packets that we send, at most; 0: we send none
+	Detection     time.Duration // without a packet after which the neighbor is lost; 0: it is not heard
+	Why           string        // it is not up
 }
 
 // Status returns what is known of the session.
@@ -23,7 +27,7 @@ func (h *Session) Status() Status {
 	defer h.sp.mu.Unlock()
 	s := h.of
 	st := Status{
-		State: s.state, RemoteState: s.remoteState, Diag: s.diag, RemoteDiag: s.remoteDiag, Local: s.local, Remote: s.remote,
+		Neighbor: s.Neighbor, State: s.state, RemoteState: s.remoteState, Diag: s.lastDiag, RemoteDiag: s.remoteDiag, Local: s.local, Remote: s.remote,
 		Since: s.since, Ups: s.ups, Downs: s.downs, Interval: s.interval(),
 	}
 	if s.remote != 0 {

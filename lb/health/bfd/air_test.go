@@ -129,7 +129,9 @@ func (e *ether) Drain() {
 	}
 }
 
+// Close ends when whoever is receiving has, as that of a socket does.
 func (e *ether) Close() error {
+	e.receive(Datagram{From: addrB, To: addrA})
 	e.air.mu.Lock()
 	defer e.air.mu.Unlock()
 	e.air.closed++

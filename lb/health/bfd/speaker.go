@@ -245,14 +245,15 @@ func (h *Session) Close() {
 // Sweep ends the sessions of which nobody has a share any more: their neighbors are told.
 func (sp *Speaker) Sweep() {
 	sp.mu.Lock()
-	defer sp.mu.Unlock()
 	now := time.Now()
 	for _, s := range sp.byKey {
 		if len(s.holders) == 0 && s.state != AdminDown {
 			sp.end(s, now)
 		}
 	}
-	sp.closeIdle()
+	idle := sp.idle()
+	sp.mu.Unlock()
+	closeAll(idle)
 }
 
 // end tells the neighbor that the session is given up, and forgets it when the
@@ -274,15 +275,16 @@ func (sp *Speaker) forget(s *spoken) {
 	delete(sp.byID, s.local)
 }
 
-// closeIdle closes the sockets that no session needs.
-func (sp *Speaker) closeIdle() {
+// idle takes the sockets that no session needs away. They are to be closed without the
+// lock, which who is reading one of them may wait for.
+func (sp *Speaker) idle() (links []Link) {
 	used := map[Kind]bool{}
 	for key := range sp.byKey {
 		used[key.kind()] = true
 	}
 	for k, l := range sp.links {
 		if !used[k] {
-			_ = l.Close()
+			links = append(links, l)
 			delete(sp.links, k)
 		}
 	}
@@ -291,25 +293,34 @@ func (sp *Speaker) closeIdle() {
 			delete(sp.failed, k)
 		}
 	}
+	return links
+}
+
+func closeAll(links []Link) {
+	for _, l := range links {
+		_ = l.Close() // there is nobody who could do anything about it
+	}
 }
 
 // Silence ends all sending and receiving for good, and tells no neighbor: another
 // process goes on in a moment. What is known of the sessions stays as it is.
 func (sp *Speaker) Silence() {
 	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.mute()
+	links := sp.mute()
+	sp.mu.Unlock()
+	closeAll(links)
 }
 
-func (sp *Speaker) mute() {
+// mute forgets all sessions, and returns the sockets to be closed.
+func (sp *Speaker) mute() []Link {
 	sp.silent = true
 	for _, s := range sp.byKey {
 		sp.forget(s)
 	}
-	sp.closeIdle()
 	if sp.retry != nil {
 		sp.retry.Stop()
 	}
+	return sp.idle()
 }
 
 // Close ends all sessions, tells their neighbors, and returns when nothing more is told.
@@ -319,11 +330,12 @@ func (sp *Speaker) Close() {
 	for _, s := range sp.byKey {
 		sp.end(s, now)
 	}
-	sp.mute()
+	links := sp.mute()
 	if !sp.closed {
 		sp.closed = true
 		close(sp.news)
 	}
 	sp.mu.Unlock()
+	closeAll(links)
 	<-sp.done
 }

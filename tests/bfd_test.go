@@ -248,13 +248,19 @@ func bfdRestart(b *bed) {
 		b.Errorf("after a kill: got %s, want up down", got)
 	}
 	b.eventually("the session is up", func() bool { return b.checked()[0].Checks[0].BFD.State == "up" })
+	b.eventually("bird has it up", func() bool { return strings.Contains(birds[0].sessions(), "Up") })
+	before := b.checked()[0].Checks[0].BFD
 	if _, err := b.lb.Upgrade(""); err != nil {
 		b.Fatal(err)
 	}
 	if got := b.state("web"); got != "up down" {
 		b.Errorf("after an upgrade: got %s, want up down", got)
 	}
-	b.eventually("the session is up", func() bool { return b.checked()[0].Checks[0].BFD.State == "up" })
+	time.Sleep(time.Second)
+	after := b.checked()[0].Checks[0].BFD
+	if after.State != "up" || after.Downs != 0 || after.Discriminator != before.Discriminator || after.RemoteDiscriminator != before.RemoteDiscriminator || !strings.Contains(birds[0].sessions(), "Up") {
+		b.Errorf("after an upgrade: got %+v, before it was %+v, and bird says\n%s", after, before, birds[0].sessions())
+	}
 	birds[1].Signal(syscall.SIGCONT)
 	b.becomes("web", "up up")
 	if log := b.lb.Log(); strings.Contains(log, "real server is down") {

@@ -29,7 +29,8 @@ func (c *Check) session(real packet.Endpoint) bfd.Config {
 
 func (c *check) openSession() {
 	c.opened = time.Now()
-	c.session = c.m.speaker.Open(c.Check.session(c.server.spec.Real), c.told)
+	s := c.Check.session(c.server.spec.Real)
+	c.session = c.m.speaker.Open(s, c.server.recalled(s.Key), c.told)
 	c.downs = c.session.Status().Downs
 }
 
@@ -45,8 +46,8 @@ func (c *check) told() {
 // look takes the state of the session for a result.
 func (c *check) look(now time.Time) {
 	st := c.session.Status()
-	if patience := c.opened.Add(c.Timeout).Sub(now); st.State != bfd.Up && st.Ups == 0 && patience > 0 {
-		c.in(patience) // it may come up yet: that it is not says nothing
+	if patience := c.opened.Add(c.Timeout).Sub(now); st.Ups == 0 && patience > 0 {
+		c.in(patience) // it may come up yet: that it has not says nothing
 		return
 	}
 	c.begun, c.last.At, c.last.Error = now, now, ""

@@ -111,7 +111,7 @@ func (r *bfdRig) answer(on bool) {
 	if on {
 		c := bfd.Config(lively)
 		c.Neighbor = r.host
-		r.far = r.peer.Open(c, func() {})
+		r.far = r.peer.Open(c, nil, func() {})
 		return
 	}
 	r.far.Close()
@@ -270,6 +270,25 @@ func TestBFD(t *testing.T) {
 			r.expect()
 			r.until(5 * second)
 			r.expect("5s server 1 down: bfd: no packet has come", "5s quorum down: weight 0 is left, quorum is 1")
+		},
+		"a_session_goes_on_where_another_process_has_ended": func(r *bfdRig) {
+			r.answer(true)
+			r.Set([]Service{told(lively, bySession, 1)})
+			r.until(8 * second)
+			m, _ := r.Memory(web, real(1))
+			if len(m.Sessions) != 1 {
+				r.Fatalf("got %+v, want a session in it", m)
+			}
+			r.speaker.Silence()
+			w := newWatchBy(r.watch.T, nil, r.listen(r.host))
+			w.Recall(func(ID, packet.Endpoint) *Memory { return &m })
+			w.Set([]Service{told(lively, bySession, 1)})
+			r.until(20 * second)
+			w.expect()
+			here, there := w.Services()[0].Servers[0].Checks[0].BFD, r.far.Status()
+			if here.Local != m.Sessions[0].Local || here.Downs != 0 || there.Downs != 0 || there.State != bfd.Up {
+				r.Errorf("got %+v and %+v", here, there)
+			}
 		},
 		"what_is_remembered_as_down_holds_until_the_session_is_up": func(r *bfdRig) {
 			r.Recall(func(ID, packet.Endpoint) *Memory {

@@ -203,13 +203,13 @@ type pair struct {
 func newPair(t *testing.T, a, b Config) *pair {
 	p := &pair{air: newAir(t)}
 	p.a, p.b = p.speaker(addrA), p.speaker(addrB)
-	p.ha = p.a.Open(a, func() {
+	p.ha = p.a.Open(a, nil, func() {
 		st := p.ha.Status()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.told = append(p.told, fmt.Sprintf("%v", st.State))
 	})
-	p.hb = p.b.Open(b, func() {})
+	p.hb = p.b.Open(b, nil, func() {})
 	return p
 }
 

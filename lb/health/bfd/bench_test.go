@@ -28,7 +28,7 @@ func manySessions(b *testing.B, n int) {
 	for i := range n {
 		addr := netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)})
 		c := Config{Key: Key{Neighbor: addr, Source: addr}, MinTx: 100 * time.Millisecond, MinRx: 100 * time.Millisecond, IdleTx: time.Second, Mult: 3, TTL: 255}
-		all = append(all, sp.Open(c, func() {}))
+		all = append(all, sp.Open(c, nil, func() {}))
 	}
 	time.Sleep(4 * time.Second)
 	var before, after syscall.Rusage

@@ -163,6 +163,9 @@ func (s *session) receive(p *Packet, now time.Time) {
 	case p.State == Init && s.state == Down, p.State >= Init && s.state == Init:
 		s.turn(Up, NoDiag, "", now)
 	}
+	if s.state == Up && s.ups == 0 { // it was resumed, and the neighbor goes on with it
+		s.ups++
+	}
 	s.heard = now
 	s.expectBy(now)
 }

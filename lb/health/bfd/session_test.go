@@ -17,7 +17,7 @@ func TestPoll(t *testing.T) {
 			slower.MinTx = 400 * ms
 			p.disturb(p.cut, addrB, true) // for less than the detection time of 100 ms
 			from := p.now()
-			p.a.Open(slower, func() {})
+			p.a.Open(slower, nil, func() {})
 			p.sleep(20 * ms)
 			p.disturb(p.cut, addrB, false)
 			sent := p.sentBy(addrA, from)
@@ -53,7 +53,7 @@ func TestPoll(t *testing.T) {
 			p := upPair(t, slow)
 			p.disturb(p.cut, addrB, true)
 			from := p.now()
-			p.a.Open(usual(), func() {})
+			p.a.Open(usual(), nil, func() {})
 			p.sleep(100 * ms)
 			if n := len(p.sentBy(addrA, from)); n < 10 {
 				t.Errorf("%d packets in 100 ms", n)
@@ -65,7 +65,7 @@ func TestPoll(t *testing.T) {
 			p := newPair(t, slow, mirrored(usual(), addrA))
 			p.sleep(5 * time.Second)
 			p.disturb(p.cut, addrB, true)
-			p.a.Open(usual(), func() {})
+			p.a.Open(usual(), nil, func() {})
 			if got := p.ha.Status().Detection; got != 900*ms {
 				t.Errorf("before the answer: got %v, want 900ms", got)
 			}
@@ -83,10 +83,10 @@ func TestPoll(t *testing.T) {
 			p := upPair(t, usual())
 			c := usual()
 			c.MinTx = 300 * ms
-			p.a.Open(c, func() {})
+			p.a.Open(c, nil, func() {})
 			p.sleep(latency / 2) // the first Poll is under way
 			c.MinTx = 600 * ms
-			p.a.Open(c, func() {})
+			p.a.Open(c, nil, func() {})
 			p.sleep(2*latency - latency/2) // the first answer has come
 			if got := p.ha.Status().Interval; got != 10*ms {
 				t.Errorf("after the first answer: got %v, want 10ms still", got)
@@ -101,7 +101,7 @@ func TestPoll(t *testing.T) {
 			c := usual()
 			c.Mult, c.MaxHops = 9, 3
 			from := p.now()
-			p.a.Open(c, func() {})
+			p.a.Open(c, nil, func() {})
 			p.sleep(time.Second)
 			for _, f := range p.sentBy(addrA, from) {
 				if f.Poll {
@@ -125,7 +125,7 @@ func TestPoll(t *testing.T) {
 		},
 		"a_neighbor_in_demand_mode_gets_answers_alone": func(t *testing.T) {
 			a := newAir(t)
-			h := a.speaker(addrA).Open(usual(), func() {})
+			h := a.speaker(addrA).Open(usual(), nil, func() {})
 			a.sleep(time.Second)
 			say := func(p Packet) {
 				p.Mult, p.My, p.Your, p.MinTx, p.MinRx = 255, 9, h.Status().Local, 1_000_000, 10_000
@@ -153,7 +153,7 @@ func TestPoll(t *testing.T) {
 		},
 		"a_neighbor_that_wants_no_packets_gets_none": func(t *testing.T) {
 			a := newAir(t)
-			h := a.speaker(addrA).Open(usual(), func() {})
+			h := a.speaker(addrA).Open(usual(), nil, func() {})
 			a.sleep(time.Second)
 			p := Packet{State: Down, Mult: 3, My: 9, Your: h.Status().Local, MinTx: 1_000_000}
 			a.inject(addrB, 255, p.Append(nil))

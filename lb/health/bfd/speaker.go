@@ -191,14 +191,15 @@ type Session struct {
 // If somebody does, and c differs from what it is, it changes to that without going
 // down. changed is called after each change between up and not up, and may call
 // anything but Close of the Speaker.
-func (sp *Speaker) Open(c Config, changed func()) *Session {
+// If m is not nil, a session that begins goes on where that of another process has ended.
+func (sp *Speaker) Open(c Config, m *Memory, changed func()) *Session {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	now := time.Now()
 	s := sp.byKey[c.Key]
 	switch {
 	case s == nil:
-		s = sp.begin(c, now)
+		s = sp.begin(c, m, now)
 	case s.Config != c:
 		s.configure(c, now)
 		sp.settle(s, now)
@@ -212,9 +213,13 @@ func (sp *Speaker) Open(c Config, changed func()) *Session {
 	return h
 }
 
-// begin makes a session.
-func (sp *Speaker) begin(c Config, now time.Time) *spoken {
-	id := rand.Uint32()
+// begin makes a session, or resumes it.
+func (sp *Speaker) begin(c Config, m *Memory, now time.Time) *spoken {
+	resumed := m != nil && m.Local != 0 && m.Remote != 0 && sp.byID[m.Local] == nil
+	var id uint32
+	if resumed {
+		id = m.Local
+	}
 	for id == 0 || sp.byID[id] != nil {
 		id = rand.Uint32()
 	}
@@ -222,7 +227,11 @@ func (sp *Speaker) begin(c Config, now time.Time) *spoken {
 	s.transmit, s.lost = stopped(func() { sp.periodic(s) }), stopped(func() { sp.missed(s) })
 	sp.byKey[c.Key], sp.byID[id] = s, s
 	sp.open(c.kind())
-	if !c.Passive {
+	switch {
+	case resumed:
+		s.resume(m, now)
+		sp.settle(s, now)
+	case !c.Passive:
 		sp.due(s, now.Add(rand.N(firstWithin)))
 	}
 	return s

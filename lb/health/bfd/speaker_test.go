@@ -103,7 +103,7 @@ func TestSpeaker(t *testing.T) {
 			if n := len(p.sentBy(addrB, p.now()-time.Second)); n != 0 {
 				t.Errorf("%d packets of a session that has ended", n)
 			}
-			p.hb = p.b.Open(mirrored(usual(), addrA), func() {})
+			p.hb = p.b.Open(mirrored(usual(), addrA), nil, func() {})
 			p.sleep(3 * time.Second)
 			p.expect(p.ha, "up")
 		},
@@ -112,7 +112,7 @@ func TestSpeaker(t *testing.T) {
 			p.hb.Close()
 			p.b.Sweep()
 			p.sleep(latency)
-			p.hb = p.b.Open(mirrored(usual(), addrA), func() {})
+			p.hb = p.b.Open(mirrored(usual(), addrA), nil, func() {})
 			p.sleep(3 * time.Second)
 			p.expect(p.ha, "up")
 			p.expect(p.hb, "up")
@@ -160,10 +160,60 @@ func TestSpeaker(t *testing.T) {
 			p.sleep(2 * 30 * ms) // the last ones count from when they were read
 			p.expect(p.ha, "down: no packet for 30ms")
 		},
+		"another_process_goes_on_and_the_neighbor_notices_nothing": func(t *testing.T) {
+			p := upPair(t, usual())
+			m, up := p.ha.Memory()
+			if !up {
+				t.Fatal("nothing to remember")
+			}
+			p.a.Silence()
+			p.sleep(10 * ms)
+			told := 0
+			h := p.speaker(addrA).Open(usual(), &m, func() { told++ })
+			if st := h.Status(); st.State != Up || st.Ups != 0 {
+				t.Errorf("before a packet has come: %+v", st)
+			}
+			p.sleep(5 * time.Second)
+			a, b := h.Status(), p.hb.Status()
+			if a.State != Up || a.Ups != 1 || a.Local != m.Local || told != 1 || b.Downs != 0 || b.Remote != m.Local {
+				t.Errorf("told %d times, got %+v and %+v", told, a, b)
+			}
+		},
+		"another_process_comes_too_late": func(t *testing.T) {
+			p := upPair(t, usual())
+			m, _ := p.ha.Memory()
+			p.a.Silence()
+			p.sleep(time.Minute)
+			p.expect(p.hb, "down: no packet for 30ms")
+			h := p.speaker(addrA).Open(usual(), &m, func() {})
+			p.sleep(4 * time.Second)
+			p.expect(h, "up")
+			p.expect(p.hb, "up")
+		},
+		"another_process_and_the_neighbor_is_gone": func(t *testing.T) {
+			p := upPair(t, usual())
+			m, _ := p.ha.Memory()
+			p.a.Silence()
+			p.b.Silence()
+			h := p.speaker(addrA).Open(usual(), &m, func() {})
+			p.sleep(time.Second)
+			p.expect(h, "down: no packet for 30ms")
+		},
+		"a_session_that_is_not_up_is_not_remembered": func(t *testing.T) {
+			a := newAir(t)
+			h := a.speaker(addrA).Open(usual(), nil, func() {})
+			if m, up := h.Memory(); up {
+				t.Errorf("got %+v", m)
+			}
+			h = a.speaker(addrB).Open(mirrored(usual(), addrA), &Memory{Local: 7}, func() {})
+			if st := h.Status(); st.State != Down || st.Local == 7 {
+				t.Errorf("of a memory without a neighbor: %+v", st)
+			}
+		},
 		"one_session_for_all_who_want_it": func(t *testing.T) {
 			p := upPair(t, usual())
 			told := 0
-			other := p.a.Open(usual(), func() { told++ })
+			other := p.a.Open(usual(), nil, func() { told++ })
 			p.expect(other, "up")
 			p.ha.Close()
 			p.a.Sweep()
@@ -192,11 +242,11 @@ func TestSpeaker(t *testing.T) {
 			if err := sp.Listen([]Key{usual().Key}); err == nil || err.Error() != "taken" {
 				t.Errorf("got %v, want taken", err)
 			}
-			h := sp.Open(usual(), func() {})
+			h := sp.Open(usual(), nil, func() {})
 			a.sleep(5 * time.Second)
 			a.expect(h, "down: taken")
 			a.refuse = nil
-			other.Open(mirrored(usual(), addrA), func() {})
+			other.Open(mirrored(usual(), addrA), nil, func() {})
 			a.sleep(4 * time.Second)
 			a.expect(h, "up")
 		},
@@ -204,7 +254,7 @@ func TestSpeaker(t *testing.T) {
 			a := newAir(t)
 			c := usual()
 			c.Neighbor = netip.MustParseAddr("10.255.0.1")
-			h := a.speaker(addrA).Open(c, func() {})
+			h := a.speaker(addrA).Open(c, nil, func() {})
 			a.sleep(time.Second)
 			a.expect(h, "down: cannot send: network is unreachable")
 		},
@@ -216,10 +266,10 @@ func TestSpeaker(t *testing.T) {
 			c.MinTx, c.MinRx = time.Second, time.Second
 			for i := range 2000 {
 				addr := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
-				a.speaker(addr).Open(mirrored(c, addrA), func() {})
+				a.speaker(addr).Open(mirrored(c, addrA), nil, func() {})
 				one := c
 				one.Neighbor = addr
-				all = append(all, hub.Open(one, func() {}))
+				all = append(all, hub.Open(one, nil, func() {}))
 			}
 			a.sleep(5 * time.Second)
 			for _, h := range all {
@@ -282,7 +332,7 @@ func TestReception(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAir(t)
-				h := a.speaker(addrA).Open(usual(), func() {})
+				h := a.speaker(addrA).Open(usual(), nil, func() {})
 				a.sleep(time.Second)
 				p := Packet{State: Down, Mult: 3, My: 9, MinTx: 1_000_000, MinRx: 1_000_000}
 				b := p.Append(nil)
@@ -352,7 +402,7 @@ func TestSources(t *testing.T) {
 		sp := a.speaker(addrA)
 		any, bound := usual(), usual()
 		bound.Source = addrA
-		hAny, hBound := sp.Open(any, func() {}), sp.Open(bound, func() {})
+		hAny, hBound := sp.Open(any, nil, func() {}), sp.Open(bound, nil, func() {})
 		a.sleep(time.Second)
 		p := Packet{State: Down, Mult: 3, My: 9, MinTx: 1_000_000, MinRx: 1_000_000}
 		a.inject(addrB, 255, p.Append(nil))

@@ -54,7 +54,7 @@ func (s *spoken) drop(why string, now time.Time) { s.dropped, s.droppedAt = why,
 
 // settle does what is to be done after something has changed.
 func (sp *Speaker) settle(s *spoken, now time.Time) {
-	if up := s.state == Up; up != s.toldUp {
+	if up := s.state == Up && s.ups > 0; up != s.toldUp {
 		s.toldUp = up
 		sp.report(s)
 	}

@@ -50,18 +50,26 @@ func (c *check) look(now time.Time) {
 		c.in(patience) // it may come up yet: that it has not says nothing
 		return
 	}
-	c.begun, c.last.At, c.last.Error = now, now, ""
+	c.begun, c.last.At = now, now
 	if st.Downs != c.downs && st.State == bfd.Up {
-		c.conclude(Result{}, errors.New("the session was down for a moment"))
+		c.find("the session was down for a moment")
 	}
 	c.downs = st.Downs
+	if st.State == bfd.Up {
+		c.find("")
+	} else {
+		c.find(c.whyNot(&st))
+	}
+	c.in(c.Interval)
+}
+
+// find counts a result; wrong says what is, if anything.
+func (c *check) find(wrong string) {
 	var err error
-	if st.State != bfd.Up {
-		err = errors.New(c.whyNot(&st))
-		c.last.Error = err.Error()
+	if c.last.Error = wrong; wrong != "" {
+		err = errors.New(wrong)
 	}
 	c.conclude(Result{}, err)
-	c.in(c.Interval)
 }
 
 // whyNot says why the session is not up. It may be fnatd's own doing.

@@ -21,7 +21,10 @@ const ms = time.Millisecond
 type wire struct {
 	host, neighbor netip.Addr
 
+	delivery sync.Mutex // held until a packet is dealt with: none overtakes another
+
 	mu   sync.Mutex
+	sent []bfd.Datagram
 	ends map[netip.Addr]func(bfd.Datagram)
 	last time.Time // that the host was reached
 	cut  bool
@@ -42,14 +45,20 @@ func (w *wire) listen(at netip.Addr) bfd.Listen {
 }
 
 func (e *wireEnd) Send(b []byte, to, _ netip.Addr, ttl uint8) error {
-	d := bfd.Datagram{Payload: slices.Clone(b), From: e.addr, To: to, TTL: ttl}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sent = append(e.sent, bfd.Datagram{Payload: slices.Clone(b), From: e.addr, To: to, TTL: ttl})
 	time.AfterFunc(0, func() {
+		e.delivery.Lock()
+		defer e.delivery.Unlock()
 		e.mu.Lock()
-		receive := e.ends[to]
+		d := e.sent[0]
+		e.sent = e.sent[1:]
+		receive := e.ends[d.To]
 		if e.cut {
 			receive = nil
 		}
-		if receive != nil && to == e.host {
+		if receive != nil && d.To == e.host {
 			e.last = time.Now()
 		}
 		e.mu.Unlock()
@@ -211,6 +220,23 @@ func TestBFD(t *testing.T) {
 				r.Errorf("got %+v, want it up after the damping", st)
 			}
 		},
+		"a_session_that_was_down_for_a_moment_counts": func(r *bfdRig) {
+			r.answer(true)
+			late := bfd.Config(lively)
+			late.Neighbor = r.neighbor
+			r.speaker.Open(late, nil, func() { time.Sleep(10 * second) }) // has the check wait to be told
+			r.Set([]Service{told(lively, bySession, 1)})
+			r.until(69 * second)
+			r.expect()
+			r.answer(false)
+			r.answer(true)
+			r.until(72 * second)
+			r.watch.mu.Lock()
+			defer r.watch.mu.Unlock()
+			if len(r.told) != 4 || !strings.HasSuffix(r.told[0], "server 1 down: bfd: the session was down for a moment") || !strings.HasSuffix(r.told[2], "server 1 up") {
+				r.Errorf("told %q", r.told)
+			}
+		},
 		"a_neighbor_that_ends_its_session_is_down_at_once": func(r *bfdRig) {
 			r.answer(true)
 			r.Set([]Service{told(lively, bySession, 1)})
@@ -287,6 +313,22 @@ func TestBFD(t *testing.T) {
 			w.expect()
 			here, there := w.Services()[0].Servers[0].Checks[0].BFD, r.far.Status()
 			if here.Local != m.Sessions[0].Local || here.Downs != 0 || there.Downs != 0 || there.State != bfd.Up {
+				r.Errorf("got %+v and %+v", here, there)
+			}
+		},
+		"a_session_whose_neighbor_has_given_up_meanwhile_takes_nothing_down": func(r *bfdRig) {
+			r.answer(true)
+			r.Set([]Service{told(lively, bySession, 1)})
+			r.until(8 * second)
+			m, _ := r.Memory(web, real(1))
+			r.speaker.Silence()
+			r.until(9 * second)
+			w := newWatchBy(r.watch.T, nil, r.listen(r.host))
+			w.Recall(func(ID, packet.Endpoint) *Memory { return &m })
+			w.Set([]Service{told(lively, bySession, 1)})
+			r.until(20 * second)
+			w.expect()
+			if here, there := w.Services()[0].Servers[0].Checks[0].BFD, r.far.Status(); here.State != bfd.Up || here.Downs != 0 || there.Downs != 1 {
 				r.Errorf("got %+v and %+v", here, there)
 			}
 		},

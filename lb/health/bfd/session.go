@@ -212,7 +212,7 @@ func (s *session) turn(to State, diag Diag, cause string, now time.Time) {
 	switch {
 	case to == Up:
 		s.ups++
-	case s.state == Up:
+	case s.state == Up && s.ups > 0: // else it was merely resumed
 		s.downs++
 	}
 	s.state, s.diag, s.cause, s.since = to, diag, cause, now

@@ -189,9 +189,9 @@ type Session struct {
 
 // Open returns a share of the session with c.Key, which begins if nobody else has one.
 // If somebody does, and c differs from what it is, it changes to that without going
-// down. changed is called after each change between up and not up, and may call
-// anything but Close of the Speaker.
-// If m is not nil, a session that begins goes on where that of another process has ended.
+// down. If m is not nil, a session that begins goes on where that of another process has
+// ended. changed is called after each change between up and not up, and may call anything
+// but Close of the Speaker.
 func (sp *Speaker) Open(c Config, m *Memory, changed func()) *Session {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

@@ -56,7 +56,9 @@ func (s *spoken) drop(why string, now time.Time) { s.dropped, s.droppedAt = why,
 func (sp *Speaker) settle(s *spoken, now time.Time) {
 	if up := s.state == Up && s.ups > 0; up != s.toldUp {
 		s.toldUp = up
-		sp.report(s)
+		if s.state != AdminDown { // which is our own doing, and nobody's concern any more
+			sp.report(s)
+		}
 	}
 	sp.watch(s, now)
 	interval := s.interval()

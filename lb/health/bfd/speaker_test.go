@@ -377,6 +377,9 @@ func TestMultihop(t *testing.T) {
 		c := usual()
 		c.Multihop, c.MaxHops = true, 2
 		p := upPair(t, c)
+		other := usual()
+		other.Neighbor = netip.MustParseAddr("10.0.2.99")
+		p.a.Open(other, nil, func() {}) // for its port
 		id := p.ha.Status().Local
 		intruder := Packet{State: AdminDown, Mult: 3, My: 7, Your: id, MinTx: 1_000_000, MinRx: 1_000_000}
 		for _, test := range []struct {

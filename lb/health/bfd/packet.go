@@ -27,7 +27,7 @@ const (
 	NoDiag         Diag = 0
 	TimeExpired    Diag = 1
 	NeighborDown   Diag = 3
-	AdminDownByUse Diag = 7
+	Administrative Diag = 7
 )
 
 func (d Diag) String() string {

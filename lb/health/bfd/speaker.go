@@ -268,7 +268,7 @@ func (sp *Speaker) Sweep() {
 // end tells the neighbor that the session is given up, and forgets it when the
 // neighbor has had time to hear of that (RFC 5880, section 6.8.16).
 func (sp *Speaker) end(s *spoken, now time.Time) {
-	s.turn(AdminDown, AdminDownByUse, "", now)
+	s.turn(AdminDown, Administrative, "", now)
 	if s.remote == 0 {
 		sp.forget(s)
 		return

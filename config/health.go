@@ -19,6 +19,7 @@ const (
 	CheckSMTP  CheckType = "smtp"
 	CheckExec  CheckType = "exec"
 	CheckFile  CheckType = "file"
+	CheckBFD   CheckType = "bfd"
 )
 
 // A Check is one [service.health]: a question that is asked a real server again
@@ -76,6 +77,8 @@ type Check struct {
 
 	File   string // file
 	Factor int
+
+	BFD BFD // bfd
 }
 
 // A StatusRange is an inclusive range of HTTP status codes.

@@ -19,6 +19,7 @@ var checkKeys = map[CheckType][]string{
 	CheckSMTP:  words(connection + " source_port port helo"),
 	CheckExec:  {"command", "user", "dynamic"},
 	CheckFile:  {"file", "dynamic", "factor"},
+	CheckBFD:   words("address source min_tx min_rx idle_tx multiplier passive multihop ttl max_hops"),
 }
 
 const connection = "address source interface mark"
@@ -55,9 +56,11 @@ const maxOffset = 1 << 20
 const maxChecks = 16
 
 func (c *Check) read(t *table) {
-	oneOf(t, "type", &c.Type, CheckTCP, CheckHTTP, CheckHTTPS, CheckUDP, CheckDNS, CheckPing, CheckSMTP, CheckExec, CheckFile)
+	oneOf(t, "type", &c.Type, CheckTCP, CheckHTTP, CheckHTTPS, CheckUDP, CheckDNS, CheckPing, CheckSMTP, CheckExec, CheckFile, CheckBFD)
 	t.require("type", `"tcp"`)
-	c.readTiming(t)
+	if c.Type != CheckBFD {
+		c.readTiming(t)
+	}
 	c.readConnection(t)
 	switch c.Type {
 	case CheckHTTP, CheckHTTPS:
@@ -83,6 +86,8 @@ func (c *Check) read(t *table) {
 		if t.where.has("factor") && !c.Dynamic {
 			t.fail("factor", "has no effect without dynamic = true (add that or remove this)")
 		}
+	case CheckBFD:
+		c.readBFD(t)
 	}
 	c.others(t)
 	t.finish()
@@ -137,6 +142,8 @@ func (c *Check) readConnection(t *table) {
 	if own("address") {
 		t.text("address", func(s string) (err error) { c.Address, err = parseAddress(s); return err })
 		t.text("source", func(s string) (err error) { c.Source, err = parseAddress(s); return err })
+	}
+	if own("interface") {
 		t.text("interface", func(s string) error { c.Interface = s; return checkInterface(s) })
 		integer(t, "mark", &c.Mark, 0, 1<<32-1)
 	}

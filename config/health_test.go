@@ -24,6 +24,16 @@ func with(kind CheckType, set func(*Check)) Check {
 	return c
 }
 
+// bfdCheck returns a check of type bfd with something of its own.
+func bfdCheck(set func(*Check)) Check {
+	c := Check{
+		Type: CheckBFD, Interval: 2 * time.Second, Timeout: 5 * time.Second, Rise: 1, Fall: 1,
+		BFD: BFD{MinTx: 10 * time.Millisecond, MinRx: 10 * time.Millisecond, IdleTx: time.Second, Multiplier: 5, TTL: 255},
+	}
+	set(&c)
+	return c
+}
+
 func TestChecks(t *testing.T) {
 	ok := []StatusRange{{200, 299}}
 	for name, test := range map[string]struct {
@@ -98,6 +108,20 @@ func TestChecks(t *testing.T) {
 		"file_of_weights": {
 			"type = \"file\"\nfile = \"/run/w\"\ndynamic = true\nfactor = -2",
 			with(CheckFile, func(c *Check) { c.File, c.Dynamic, c.Factor = "/run/w", true, -2 }),
+		},
+		"bfd": {`type = "bfd"`, bfdCheck(func(*Check) {})},
+		"bfd_of_its_own": {
+			"type = \"bfd\"\naddress = \"10.0.9.1\"\nsource = \"10.0.9.2\"\nmin_tx = \"3.312ms\"\nmin_rx = \"20ms\"\nidle_tx = \"3s\"\nmultiplier = 4\n" +
+				"passive = true\nttl = 64\nmax_hops = 2\ninterval = \"1s\"\nrise = 3\nalpha = true",
+			bfdCheck(func(c *Check) {
+				c.Interval, c.Timeout, c.Rise, c.Alpha = time.Second, 15*time.Second, 3, true
+				c.Address, c.Source = netip.MustParseAddr("10.0.9.1"), netip.MustParseAddr("10.0.9.2")
+				c.BFD = BFD{MinTx: 3312 * time.Microsecond, MinRx: 20 * time.Millisecond, IdleTx: 3 * time.Second, Multiplier: 4, Passive: true, TTL: 64, MaxHops: 2}
+			}),
+		},
+		"bfd_over_any_number_of_hops": {
+			"type = \"bfd\"\nmultihop = true\ntimeout = \"20s\"",
+			bfdCheck(func(c *Check) { c.BFD.Multihop, c.BFD.MaxHops, c.Timeout = true, 255, 20*time.Second }),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,6 +24,10 @@ func (v *validator) addresses() {
 			v.real(s, &s.Servers[j], vips, lips)
 		}
 	}
+	bfd := &sessions{v, vips, lips, map[bfdPair][]metSession{}}
+	for i := range v.config.Services {
+		bfd.service(&v.config.Services[i])
+	}
 }
 
 // A local is where a LIP was met.

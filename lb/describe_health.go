@@ -79,6 +79,7 @@ func describeCheck(c *config.Check) string {
 		value time.Duration
 	}{
 		{"interval", c.Interval}, {"timeout", c.Timeout}, {"retry_delay", c.RetryDelay}, {"warmup", c.Warmup}, {"jitter", c.Jitter},
+		{"min_tx", c.BFD.MinTx}, {"min_rx", c.BFD.MinRx}, {"idle_tx", c.BFD.IdleTx},
 	} {
 		add(d.key, span(d.value))
 	}
@@ -88,7 +89,7 @@ func describeCheck(c *config.Check) string {
 	}{
 		{"retry", c.Retry}, {"rise", c.Rise}, {"fall", c.Fall}, {"port", c.Port}, {"source_port", c.SourcePort},
 		{"mark", c.Mark}, {"min_reply", c.MinReply}, {"max_reply", c.MaxReply}, {"factor", c.Factor},
-		{"regex_min_offset", c.RegexMin},
+		{"regex_min_offset", c.RegexMin}, {"multiplier", c.BFD.Multiplier}, {"ttl", c.BFD.TTL}, {"max_hops", c.BFD.MaxHops},
 	} {
 		add(n.key, count(n.value))
 	}
@@ -97,6 +98,7 @@ func describeCheck(c *config.Check) string {
 		value bool
 	}{
 		{"alpha", c.Alpha}, {"regex_not", c.RegexNot}, {"tls_verify", c.TLSVerify}, {"require_reply", c.Answer}, {"dynamic", c.Dynamic},
+		{"passive", c.BFD.Passive}, {"multihop", c.BFD.Multihop},
 	} {
 		add(on.key, flag(on.value))
 	}

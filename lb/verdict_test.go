@@ -263,6 +263,7 @@ func TestEveryKeyOfACheckIsDescribed(t *testing.T) {
 		CA: config.PEMFile{Path: "x"}, Certificate: config.PEMFile{Path: "x"}, Key: config.PEMFile{Path: "x"},
 		Payload: "x", Reply: "x", Answer: true, MinReply: 1, MaxReply: 1, Query: "x", Name: "x", Transport: "x",
 		Command: []string{"x"}, User: "x", Dynamic: true, File: "x", Factor: 1,
+		BFD: config.BFD{MinTx: 1, MinRx: 1, IdleTx: 1, Multiplier: 1, Passive: true, Multihop: true, TTL: 1, MaxHops: 1},
 	}
 	fields := reflectFields(&full)
 	if len(fields) < 35 {
@@ -286,7 +287,13 @@ func reflectFields(c *config.Check) map[string]reflect.Value {
 	all := map[string]reflect.Value{}
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; name != "Where" {
+		switch name := v.Type().Field(i).Name; name {
+		case "Where":
+		case "BFD":
+			for j := range v.Field(i).NumField() {
+				all[name+"."+v.Field(i).Type().Field(j).Name] = v.Field(i).Field(j)
+			}
+		default:
 			all[name] = v.Field(i)
 		}
 	}

@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # package=program or file by which it is known to be there
 case "${1:-}" in
 test)
-	needs=(gcc=cc libc6-dev=/usr/include/stdio.h iproute2=ip iputils-ping=ping nftables=nft python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound)
+	needs=(gcc=cc libc6-dev=/usr/include/stdio.h iproute2=ip iputils-ping=ping nftables=nft python3=python3 curl=curl nginx-light=nginx iperf3=iperf3 dnsperf=dnsperf unbound=unbound bird2=bird)
 	;;
 bench)
 	needs=(iproute2=ip util-linux=unshare nftables=nft haproxy=haproxy nginx-light=nginx libnginx-mod-stream=/usr/lib/nginx/modules/ngx_stream_module.so)
@@ -37,7 +37,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 	exit 1
 fi
 
-# nginx and unbound bring services that would start at once and at every boot.
+# nginx, unbound and bird2 bring services that would start at once and at every boot.
 # The tests want the programs only: policy-rc.d keeps them from starting now,
 # disable from starting later.
 policy=/usr/sbin/policy-rc.d
@@ -56,6 +56,7 @@ for package in "${missing[@]}"; do
 	nftables) services=(nftables) ;;
 	iperf3) services=(iperf3) ;;
 	unbound) services=(unbound unbound-resolvconf) ;;
+	bird2) services=(bird) ;;
 	*) continue ;;
 	esac
 	if command -v systemctl >/dev/null; then

@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"cmd/fnatrs":  {"internal/cli", "realserver", "realserver/selftest"},
 	"internal/daemon": {
 		"config", "config/keepalived", "conntrack", "dataplane", "dataplane/bpf", "dataplane/route", "dataplane/xsk",
-		"internal/ctl", "internal/packet", "internal/siphash", "internal/state", "internal/unit", "lb", "lb/health", "lb/sched", "synproxy",
+		"internal/ctl", "internal/packet", "internal/siphash", "internal/state", "internal/unit", "lb", "lb/health", "lb/health/bfd", "lb/sched", "synproxy",
 	},
 	"internal/ctl":     {"internal/packet"},
 	"internal/ipvsadm": {"internal/ctl"},
@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"conntrack": {"internal/packet", "internal/prefetch", "internal/siphash"},
 	"synproxy":  {"internal/packet", "internal/siphash"},
 	"lb":        {"config", "internal/packet", "lb/sched"},
-	"lb/health": {"internal/packet"},
+	"lb/health": {"internal/packet", "lb/health/bfd"},
 	"lb/sched":  {"internal/packet"},
 	"config":    {"lb/sched"}, // the names of the schedulers
 

@@ -130,6 +130,20 @@ func (*fakeBackend) Health() []ctl.ServiceHealth {
 	}, {
 		Name: "dns", Protocol: "udp", Virtual: real("203.0.113.10:53"), Quorum: 1, Weight: 1, HasQuorum: true,
 		Servers: []ctl.ServerHealth{{Real: real("[2001:db8::11]:53"), State: ctl.HealthUnchecked, Weight: 1, Checks: []ctl.CheckHealth{}}},
+	}, {
+		Name: "bfd", Protocol: "tcp", Virtual: real("203.0.113.10:81"), Quorum: 1, Weight: 1, HasQuorum: true, Servers: []ctl.ServerHealth{
+			{Real: real("10.0.2.13:80"), State: ctl.HealthUp, Weight: 1, Checks: []ctl.CheckHealth{{
+				Name: "bfd", Passing: true, At: time.Unix(1, 0), Passed: 7, BFD: &ctl.BFD{
+					Neighbor: netip.MustParseAddr("10.0.2.13"), State: "up", RemoteState: "up", Diagnostic: "control detection time expired",
+					RemoteDiagnostic: "none", Discriminator: 0xabcd, RemoteDiscriminator: 0x12345678, IntervalSeconds: 0.01, DetectionSeconds: 0.05, Downs: 1,
+				},
+			}}},
+			{Real: real("10.0.2.14:80"), State: ctl.HealthDown, Reason: "bfd: no packet has come", Checks: []ctl.CheckHealth{{
+				Name: "bfd", At: time.Unix(1, 0), Failed: 2, Error: "no packet has come", BFD: &ctl.BFD{
+					Neighbor: netip.MustParseAddr("10.0.2.14"), State: "down", RemoteState: "down", Diagnostic: "none", RemoteDiagnostic: "none", Discriminator: 0x2, IntervalSeconds: 1,
+				},
+			}}},
+		},
 	}}
 }
 

@@ -30,6 +30,9 @@ func printHealth(w *bufio.Writer, services []ctl.ServiceHealth, checks bool, now
 				if checks {
 					fmt.Fprintf(w, "       %s\n", describeCheck(&c))
 				}
+				if checks && c.BFD != nil {
+					fmt.Fprintf(w, "         %s\n", describeSession(c.BFD))
+				}
 			}
 		}
 	}
@@ -71,6 +74,20 @@ func why(r *ctl.ServerHealth) string {
 	return text
 }
 
+// describeSession tells how a BFD session is.
+func describeSession(b *ctl.BFD) string {
+	text := fmt.Sprintf("session %08x with %s is %s, went down %d times, last diagnostic: %s", b.Discriminator, b.Neighbor, b.State, b.Downs, b.Diagnostic)
+	if b.RemoteDiscriminator == 0 {
+		return text + "; the neighbor is not heard"
+	}
+	return text + fmt.Sprintf("; the neighbor's %08x is %s, diagnostic: %s; sent each %s, lost after %s",
+		b.RemoteDiscriminator, b.RemoteState, b.RemoteDiagnostic, inFull(b.IntervalSeconds), inFull(b.DetectionSeconds))
+}
+
+func inFull(s float64) time.Duration {
+	return time.Duration(s * float64(time.Second)).Round(time.Microsecond)
+}
+
 func describeCheck(c *ctl.CheckHealth) string {
 	state := "passing"
 	if !c.Passing {
@@ -80,7 +97,11 @@ func describeCheck(c *ctl.CheckHealth) string {
 	if c.Streak > 0 {
 		text += fmt.Sprintf(", %d against it in a row", c.Streak)
 	}
-	switch took := time.Duration(c.TookSeconds * float64(time.Second)).Round(time.Microsecond); {
+	switch took := inFull(c.TookSeconds); {
+	case c.BFD != nil && c.Error == "": // a session is not asked
+		return text
+	case c.BFD != nil:
+		return text + "; " + c.Error
 	case c.At.IsZero():
 		return text + ", not asked yet"
 	case c.Error != "":

@@ -1,29 +1,43 @@
 package keepalived
 
 import (
-	"fmt"
-	"math"
+	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// fnatd does not speak BFD (RFC 5880). A BFD_CHECK is refused, with what to write for
-// the session that it names: a ping as often as BFD would have found out.
+// instanceKeys are the keywords of a bfd_instance.
+const instanceKeys = "neighbor_ip neighbour_ip source_ip min_rx min_tx idle_tx multiplier passive ttl hoplimit max_hops multihop weight vrrp checker"
 
-// Defaults of a bfd_instance, upstream's: how often the neighbor is heard, and how
-// many times it may be missed.
+// What keepalived does where fnatd does something else unless it is told.
 const (
-	bfdMinRx      = 10 // ms
-	bfdMultiplier = 5
+	hoplimit = "64" // TTL of IPv6
+	anyHops  = "255"
 )
 
-// shortestPing is the shortest interval of a check that config takes, in seconds.
-const shortestPing = 0.1
+// A session is a bfd_instance.
+type session struct {
+	*statement
+	level level // what is in it
+	used  bool
+}
 
-func (d *importer) bfdCheck(_ *service, s *statement) {
-	const context = "real_server: BFD_CHECK: "
-	named := levelOf(s.block)["name"]
+// session remembers a bfd_instance. Of two with a name keepalived takes the first.
+func (d *importer) session(s *statement) {
+	name := s.args()[0]
+	if first := d.sessions[name]; first != nil {
+		d.note(s.at, "bfd_instance %s: there is one at %v already, which counts", name, first.at)
+		return
+	}
+	d.sessions[name] = &session{statement: s, level: levelOf(s.block)}
+}
+
+// bfdCheck makes a check of the session that a bfd_instance block describes.
+func (d *importer) bfdCheck(r *server, s *statement, at levels) {
+	named := at[0]["name"]
 	if named == nil {
-		d.fail(s.at, context+"there is no name (fnatd does not speak BFD: write PING_CHECK { } in its place)")
+		d.fail(s.at, "real_server: BFD_CHECK: there is no name (write that of a bfd_instance)")
 		return
 	}
 	name, ok := d.arg(named, "the name of a bfd_instance")
@@ -32,39 +46,109 @@ func (d *importer) bfdCheck(_ *service, s *statement) {
 	}
 	b := d.sessions[name]
 	if b == nil {
-		d.fail(named.at, context+"name %q: there is no such bfd_instance (fnatd does not speak BFD: write PING_CHECK { } in its place)", name)
+		d.fail(named.at, "real_server: BFD_CHECK: name %q: there is no such bfd_instance (add it, or correct the name)", name)
 		return
 	}
-	d.fail(s.at, context+"fnatd does not speak BFD (write in its place, for bfd_instance %s at %v: %s)", name, b.at, b.ping())
-}
-
-// A session is a bfd_instance.
-type session struct {
-	at    pos
-	level level // what is in it
-}
-
-// ping returns a PING_CHECK that finds out about as soon as the session does, and no
-// sooner than that.
-func (b *session) ping() string {
-	to := ""
-	for _, k := range []struct{ from, to string }{{"neighbor_ip", "connect_ip"}, {"source_ip", "bindto"}} {
-		if s := b.level[k.from]; s != nil && len(s.args()) == 1 {
-			to += k.to + " " + s.args()[0] + ", "
+	if !b.used {
+		b.used = true
+		d.instance(b)
+	}
+	c := &table{at: s.at, source: s.key() + " " + name}
+	c.set("type", `"bfd"`, s.at)
+	if a := at.find("alpha"); a != nil && d.truth(a) {
+		c.set("alpha", "true", a.at)
+	}
+	d.neighbor(c, b, r)
+	d.text(c, b.level, "source_ip", "source", quote)
+	for _, key := range []string{"min_tx", "min_rx", "idle_tx"} {
+		if k := b.level[key]; k != nil {
+			if text, ok := d.arg(k, "a number of milliseconds"); ok {
+				c.set(key, quote(text+"ms"), k.at)
+			}
 		}
 	}
-	// RFC 5880, section 6.8.4: the neighbor is lost when nothing has come for so long.
-	detection := b.number("min_rx", bfdMinRx) * b.number("multiplier", bfdMultiplier) / 1000
-	seconds := strconv.FormatFloat(max(shortestPing, math.Ceil(detection*10)/10), 'f', -1, 64)
-	return fmt.Sprintf("PING_CHECK with %sdelay_loop %s, connect_timeout %[2]s and retry 0", to, seconds)
+	d.text(c, b.level, "multiplier", "multiplier", number)
+	if p := b.level["passive"]; p != nil {
+		c.set("passive", "true", p.at)
+	}
+	d.hops(c, b)
+	r.checks = append(r.checks, c)
 }
 
-// number returns what a keyword gives, or usual if that is no number that BFD knows.
-func (b *session) number(key string, usual float64) float64 {
-	if s := b.level[key]; s != nil && len(s.args()) == 1 {
-		if n, err := strconv.ParseUint(s.args()[0], 10, 16); err == nil && n > 0 {
-			return float64(n)
+// instance checks a bfd_instance that a check uses.
+func (d *importer) instance(b *session) {
+	context := "bfd_instance " + b.args()[0] + ": "
+	d.checkBlock(b.statement, context, instanceKeys)
+	if v := b.level["vrrp"]; v != nil && b.level["checker"] == nil {
+		d.fail(v.at, "%svrrp: it is VRRP's alone, and a BFD_CHECK names it (remove this, or add checker)", context)
+	}
+	if w := b.level["weight"]; w != nil {
+		d.note(w.at, "%sweight: of concern to VRRP only, passed over", context)
+	}
+}
+
+// last returns the last statement of keywords that mean the same, or nil.
+func (b *session) last(keys ...string) (last *statement) {
+	for _, s := range b.block {
+		if slices.Contains(keys, s.key()) {
+			last = s
 		}
 	}
-	return usual
+	return last
+}
+
+// peer returns the statement of the neighbor's address, or nil.
+func (b *session) peer() *statement { return b.last("neighbor_ip", "neighbour_ip") }
+
+// neighbor sets where the session goes, unless that is the real server.
+func (d *importer) neighbor(c *table, b *session, r *server) {
+	n := b.peer()
+	if n == nil {
+		d.fail(b.at, "bfd_instance %s: there is no neighbor_ip (write the address of the host that speaks BFD)", b.args()[0])
+		return
+	}
+	if text, ok := d.arg(n, "an address"); ok && !r.isAt(text) {
+		c.set("address", quote(text), n.at)
+	}
+}
+
+// isAt reports whether an address is that of r.
+func (r *server) isAt(text string) bool {
+	a, err := netip.ParseAddr(text)
+	i := slices.IndexFunc(r.settings, func(s setting) bool { return s.key == "address" })
+	if err != nil || i < 0 {
+		return false
+	}
+	unquoted, _ := strconv.Unquote(r.settings[i].value)
+	real, err := netip.ParseAddrPort(unquoted)
+	return err == nil && real.Addr() == a
+}
+
+// hops sets what concerns the way to the neighbor.
+func (d *importer) hops(c *table, b *session) {
+	multihop := b.level["multihop"]
+	if multihop != nil && !d.truth(multihop) {
+		multihop = nil
+	}
+	if multihop != nil {
+		c.set("multihop", "true", multihop.at)
+	}
+	switch t, n := b.last("ttl", "hoplimit"), b.peer(); {
+	case t != nil:
+		if text, ok := d.arg(t, "a number"); ok {
+			c.set("ttl", number(text), t.at)
+		}
+	case n != nil && strings.Contains(strings.Join(n.args(), " "), ":"):
+		c.set("ttl", hoplimit, b.at)
+	}
+	switch m := b.level["max_hops"]; {
+	case m != nil:
+		if text, ok := d.arg(m, "a number"); ok && text == "-1" {
+			c.set("max_hops", anyHops, m.at)
+		} else if ok {
+			c.set("max_hops", number(text), m.at)
+		}
+	case multihop != nil:
+		c.set("max_hops", "0", multihop.at)
+	}
 }

@@ -48,6 +48,7 @@ var checkers = map[string]checker{
 	"DNS_CHECK":  {"dns", connection + " type name", "3", ""},
 	"UDP_CHECK":  {"udp", connection + " payload require_reply min_reply_length max_reply_length", "1", "1"},
 	"MISC_CHECK": {"exec", "misc_path misc_timeout misc_dynamic user alpha log_all_failures " + timers, "0", "1"},
+	"BFD_CHECK":  {"bfd", "name alpha", "", ""},
 	"FILE_CHECK": {"file", "track_file dynamic weight alpha log_all_failures " + timers, "0", "1"},
 }
 
@@ -92,6 +93,8 @@ func (d *importer) makeChecks(r *server, s *statement, at levels) {
 		d.miscCheck(r, s, at)
 	case "file":
 		d.fileCheck(r, s, at)
+	case "bfd":
+		d.bfdCheck(r, s, at)
 	default:
 		d.plainCheck(r, s, at)
 	}

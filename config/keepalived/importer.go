@@ -47,7 +47,7 @@ func (d *importer) draft(blocks []*statement) *draft {
 			}
 		case "bfd_instance":
 			if len(s.args()) == 1 {
-				d.sessions[s.args()[0]] = &session{s.at, levelOf(s.block)}
+				d.session(s)
 			}
 		case "global_defs":
 			if u := levelOf(s.block)["script_user"]; u != nil {
@@ -67,6 +67,11 @@ func (d *importer) draft(blocks []*statement) *draft {
 	for _, f := range d.trackFiles {
 		if !f.used {
 			d.note(f.at, "%s: no FILE_CHECK uses it, passed over", strings.Join(f.words, " "))
+		}
+	}
+	for name, b := range d.sessions {
+		if !b.used {
+			d.note(b.at, "bfd_instance %s: no BFD_CHECK uses it, passed over", name)
 		}
 	}
 	before := len(d.errors)
@@ -91,7 +96,7 @@ func (d *importer) others(s *statement) {
 	case key == "virtual_server_group", key == "local_address_group":
 	case key == "deny_address_group", key == "allow_address_group", key == "tunnel_group":
 		d.note(s.at, "%s: not supported yet by this version, left out", key)
-	case (key == "track_file" || key == "vrrp_track_file") && len(s.args()) == 1: // told of when it is known whether it is used
+	case (key == "track_file" || key == "vrrp_track_file") && len(s.args()) == 1, key == "bfd_instance" && len(s.args()) == 1: // told of when it is known whether it is used
 	case key == "global_defs" && d.user != nil:
 		d.note(s.at, "global_defs: not a balancer's but for script_user, passed over")
 	case foreign(key):

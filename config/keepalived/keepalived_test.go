@@ -202,8 +202,9 @@ func TestIncludeIsRelativeToTheIncludingFile(t *testing.T) {
 // stands in line 7.
 func TestMessagesOfChecks(t *testing.T) {
 	for name, test := range map[string]struct{ fragment, want string }{
-		"bfd_without_name":      {"BFD_CHECK { }", "a.conf:7: real_server: BFD_CHECK: there is no name (fnatd does not speak BFD: write PING_CHECK { } in its place)"},
-		"bfd_without_instance":  {"BFD_CHECK { name x }", `a.conf:7: real_server: BFD_CHECK: name "x": there is no such bfd_instance (fnatd does not speak BFD: write PING_CHECK { } in its place)`},
+		"bfd_without_name":      {"BFD_CHECK { }", "a.conf:7: real_server: BFD_CHECK: there is no name (write that of a bfd_instance)"},
+		"bfd_without_instance":  {"BFD_CHECK { name x }", `a.conf:7: real_server: BFD_CHECK: name "x": there is no such bfd_instance (add it, or correct the name)`},
+		"bfd_misspelt":          {"BFD_CHECK { nmae x }", `a.conf:7: real_server: BFD_CHECK: "nmae": unknown keyword (did you mean name?)`},
 		"http_without_url":      {"HTTP_GET { connect_timeout 3 }", "a.conf:7: real_server: HTTP_GET: there is no url (write url { path / })"},
 		"misc_without_path":     {"MISC_CHECK { misc_timeout 3 }", "a.conf:7: real_server: MISC_CHECK: there is no misc_path (write the program to run)"},
 		"misc_of_nothing":       {`MISC_CHECK { misc_path "" }`, `a.conf:7: misc_path "": not a command (close the quotes, and name a program)`},

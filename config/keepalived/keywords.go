@@ -67,7 +67,6 @@ var serverRules = rules(map[string]rule{
 	"lb_kind":     {take: (*importer).kind, last: true},
 	"notify_up":   {take: (*importer).script, last: true},
 	"notify_down": {take: (*importer).script, last: true},
-	"BFD_CHECK":   {take: (*importer).bfdCheck},
 }, settings("alpha inhibit_on_failure virtualhost "+timers), others("smtp_alert snmp_name"), checkerRules())
 
 // settings returns rules that remember the last statement of each keyword.

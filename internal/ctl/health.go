@@ -47,6 +47,22 @@ type CheckHealth struct {
 	Error       string    `json:"error"` // of the last attempt; empty: it passed
 	Passed      uint64    `json:"passed"`
 	Failed      uint64    `json:"failed"`
+	BFD         *BFD      `json:"bfd,omitempty"` // null: it has no session
+}
+
+// A BFD is the session that tells a check how the server's host is (RFC 5880).
+type BFD struct {
+	Neighbor            netip.Addr `json:"neighbor"`
+	State               string     `json:"state"` // admin-down, down, init or up
+	RemoteState         string     `json:"remote_state"`
+	Since               time.Time  `json:"since"`      // of state
+	Diagnostic          string     `json:"diagnostic"` // why it last went down
+	RemoteDiagnostic    string     `json:"remote_diagnostic"`
+	Discriminator       uint32     `json:"discriminator"`
+	RemoteDiscriminator uint32     `json:"remote_discriminator"` // 0: the neighbor is not heard
+	IntervalSeconds     float64    `json:"interval_seconds"`     // between packets sent, at most; 0: none are
+	DetectionSeconds    float64    `json:"detection_seconds"`    // without a packet after which the neighbor is lost; 0: it is not heard
+	Downs               uint64     `json:"downs"`                // times that it was up and went down
 }
 
 type healthBody struct {

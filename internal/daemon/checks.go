@@ -8,6 +8,7 @@ import (
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // checked returns what is to be checked of a table: all of its services, as also
@@ -33,7 +34,7 @@ func checked(t *lb.Table, before map[*lb.Service]health.Service) (all []health.S
 			r := health.Server{Real: server.Real, Weight: server.Configured}
 			for _, c := range server.Checks {
 				p := probes[c.Check]
-				if p == nil {
+				if p == nil && c.Type != config.CheckBFD {
 					p = probe(c.Check)
 					probes[c.Check] = p
 				}
@@ -51,7 +52,7 @@ func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtua
 // oneCheck makes a check of its configuration, which is valid.
 func oneCheck(c lb.Check, p health.Probe) health.Check {
 	return health.Check{
-		Key: c.Text, Probe: p,
+		Key: c.Text, Probe: p, BFD: session(c.Check),
 		Via: health.Via{
 			Addr: c.Address, Port: uint16(c.Port), Source: c.Source, SrcPort: uint16(c.SourcePort),
 			Interface: c.Interface, Mark: uint32(c.Mark),
@@ -63,6 +64,37 @@ func oneCheck(c lb.Check, p health.Probe) health.Check {
 	}
 }
 
+// session returns the BFD session of a check, or nil if it has none.
+func session(c *config.Check) *health.BFD {
+	if c.Type != config.CheckBFD {
+		return nil
+	}
+	s := &c.BFD
+	return &health.BFD{
+		Key: bfd.Key{Multihop: s.Multihop}, MinTx: s.MinTx, MinRx: s.MinRx, IdleTx: s.IdleTx, Mult: uint8(s.Multiplier),
+		Passive: s.Passive, TTL: uint8(s.TTL), MaxHops: uint8(s.MaxHops),
+	}
+}
+
+// sessionKeys returns what tells the BFD sessions of a table apart.
+func sessionKeys(t *lb.Table) (keys []bfd.Key) {
+	for _, s := range t.Services {
+		for _, server := range s.Servers {
+			for _, c := range server.Checks {
+				if b := session(c.Check); b != nil {
+					k := bfd.Key{Neighbor: c.Address, Source: c.Source, Multihop: b.Multihop}
+					if !k.Neighbor.IsValid() {
+						k.Neighbor = server.Real.Netip().Addr()
+					}
+					keys = append(keys, k)
+				}
+			}
+		}
+	}
+	return keys
+}
+
+// probe returns the probe of a check, which is not of type bfd.
 func probe(c *config.Check) health.Probe {
 	switch c.Type {
 	case config.CheckHTTP, config.CheckHTTPS:

@@ -131,6 +131,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.listen(&undo); err != nil {
 		return err
 	}
+	if err := d.ward.listen(d, l.table, &undo); err != nil {
+		return err
+	}
 	if err := d.assemble(l.table, &undo); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // The health of real servers: what lb/health finds out is put in force here, by
@@ -20,6 +21,7 @@ import (
 
 // A ward looks after the health of the real servers.
 type ward struct {
+	speaker *bfd.Speaker
 	monitor *health.Monitor
 	checked map[*lb.Service]health.Service // the daemon's mu guards it
 	scripts *lanes
@@ -28,11 +30,22 @@ type ward struct {
 	closing sync.WaitGroup
 }
 
+// listen opens the sockets that BFD with the servers of a table takes, or none if another
+// fnatd has them yet: they are opened when it is gone.
+func (w *ward) listen(d *Daemon, t *lb.Table, undo *cleanup) error {
+	w.speaker = bfd.NewSpeaker(d.log, bfd.UDP)
+	undo.add(func() error { w.speaker.Close(); return nil })
+	if d.heir != nil {
+		return nil
+	}
+	return w.speaker.Listen(sessionKeys(t))
+}
+
 // open makes w ready for services.
 func (w *ward) open(d *Daemon) {
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.scripts = newLanes(d.log)
-	w.monitor = health.NewMonitor(d.checkFrom, d.judge)
+	w.monitor = health.NewMonitor(d.checkFrom, w.speaker, d.judge)
 	d.recallHealth()
 }
 
@@ -216,7 +229,7 @@ func (d *Daemon) closeLater(s *lb.Service, b conntrack.Binding) {
 // checkFrom says where a check of dst comes from. The kernel is right to choose,
 // but for a host that has no address towards dst except a local one of fnatd's:
 // replies to that, on a port of its range, are not the kernel's.
-func (d *Daemon) checkFrom(dst netip.Addr) (src netip.Addr, ports health.PortRange) {
+func (d *Daemon) checkFrom(dst netip.Addr) (src netip.Addr, taken health.PortRange) {
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, 9)))
 	if err != nil {
 		return // and so will the check
@@ -226,21 +239,9 @@ func (d *Daemon) checkFrom(dst netip.Addr) (src netip.Addr, ports health.PortRan
 	for _, p := range d.engine.View().Table.Pools {
 		for _, a := range p.Addrs {
 			if a == packet.AddrFromNetip(src) {
-				return src, outside(p.PortMin, p.PortMax)
+				return src, health.PortRange{Min: p.PortMin, Max: p.PortMax}
 			}
 		}
 	}
-	return netip.Addr{}, ports
-}
-
-// outside returns the larger of the ranges of ports below min and above max.
-func outside(min, max uint16) (r health.PortRange) {
-	const lowest = 512 // below are those that servers may have been given
-	if min > lowest {
-		r = health.PortRange{Min: lowest, Max: min - 1}
-	}
-	if 65535-max > r.Max-r.Min {
-		r = health.PortRange{Min: max + 1, Max: 65535}
-	}
-	return r
+	return netip.Addr{}, taken
 }

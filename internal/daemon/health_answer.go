@@ -6,6 +6,7 @@ import (
 	"github.com/fnatd/fnatd/internal/ctl"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // Health implements ctl.Backend.
@@ -40,10 +41,21 @@ func serverHealth(st *health.Status, now time.Time) ctl.ServerHealth {
 	for _, c := range st.Checks {
 		r.Checks = append(r.Checks, ctl.CheckHealth{
 			Name: c.Name, Passing: c.Passing, Streak: c.Streak,
-			At: c.At, TookSeconds: c.Took.Seconds(), Error: c.Error, Passed: c.Passed, Failed: c.Failed,
+			At: c.At, TookSeconds: c.Took.Seconds(), Error: c.Error, Passed: c.Passed, Failed: c.Failed, BFD: bfdHealth(c.BFD),
 		})
 	}
 	return r
+}
+
+func bfdHealth(st *bfd.Status) *ctl.BFD {
+	if st == nil {
+		return nil
+	}
+	return &ctl.BFD{
+		Neighbor: st.Neighbor, State: st.State.String(), RemoteState: st.RemoteState.String(), Since: st.Since,
+		Diagnostic: st.Diag.String(), RemoteDiagnostic: st.RemoteDiag.String(), Discriminator: st.Local, RemoteDiscriminator: st.Remote,
+		IntervalSeconds: st.Interval.Seconds(), DetectionSeconds: st.Detection.Seconds(), Downs: st.Downs,
+	}
 }
 
 func healthState(checked, up bool) string {

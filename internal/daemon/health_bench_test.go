@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // thousand is a configuration of 1,000 services with 10 real servers each, which
@@ -46,7 +48,7 @@ func BenchmarkReload1000Services(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m := health.NewMonitor(nil, func([]health.Change) {})
+	m := health.NewMonitor(nil, bfd.NewSpeaker(slog.Default(), bfd.UDP), func([]health.Change) {})
 	defer m.Close()
 	table := l.table
 	services, known := checked(table, nil)

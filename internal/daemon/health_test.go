@@ -2,30 +2,15 @@ package daemon
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/lb"
 	"github.com/fnatd/fnatd/lb/health"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
-
-func TestOutside(t *testing.T) {
-	for _, test := range []struct {
-		min, max uint16
-		want     health.PortRange
-	}{
-		{1024, 65535, health.PortRange{Min: 512, Max: 1023}},
-		{1024, 30000, health.PortRange{Min: 30001, Max: 65535}},
-		{20000, 65000, health.PortRange{Min: 512, Max: 19999}},
-		{1, 65535, health.PortRange{}}, // none is left: the kernel will have to choose
-		{512, 65534, health.PortRange{Min: 65535, Max: 65535}},
-	} {
-		if got := outside(test.min, test.max); got != test.want {
-			t.Errorf("%d-%d: got %v, want %v", test.min, test.max, got, test.want)
-		}
-	}
-}
 
 // TestChecked sees that the checks of a configuration reach lb/health whole.
 func TestChecked(t *testing.T) {
@@ -58,6 +43,17 @@ source = "10.0.9.1"
 [[service.health]]
 type = "file"
 file = "/run/n"
+[[service.health]]
+type = "bfd"
+address = "10.0.2.77"
+min_tx = "20ms"
+min_rx = "30ms"
+idle_tx = "2s"
+multiplier = 4
+passive = true
+multihop = true
+ttl = 64
+max_hops = 2
 [[service.real_server]]
 address = "10.0.2.1:80"
 weight = 3
@@ -81,8 +77,8 @@ health = []
 		t.Errorf("got %+v", s)
 	}
 	checks := s.Servers[0].Checks
-	if len(checks) != 3 {
-		t.Fatalf("got %d checks, want 3", len(checks))
+	if len(checks) != 4 {
+		t.Fatalf("got %d checks, want 4", len(checks))
 	}
 	h := checks[0].Probe.(*health.HTTP)
 	if h.Path != "/a" || h.Match.String() != "ok" || h.TLS == nil || h.TLS.ServerName != "www.example.com" {
@@ -93,6 +89,13 @@ health = []
 	}
 	if v := checks[1].Via; v.Port != 7 || v.Source.String() != "10.0.9.1" {
 		t.Errorf("udp: got it via %+v", v)
+	}
+	session := health.BFD{
+		Key: bfd.Key{Multihop: true}, MinTx: 20 * time.Millisecond, MinRx: 30 * time.Millisecond, IdleTx: 2 * time.Second,
+		Mult: 4, Passive: true, TTL: 64, MaxHops: 2,
+	}
+	if c := checks[3]; *c.BFD != session || c.Probe != nil || c.Via.Addr.String() != "10.0.2.77" || c.Timeout != 10*time.Second {
+		t.Errorf("bfd: got %+v of %+v", *c.BFD, c)
 	}
 	again, _ := checked(table, nil)
 	for i := range checks {

@@ -46,6 +46,7 @@ const (
 	checks
 	checkSeconds
 	checkPassing
+	bfdDowns
 	quorumMet
 	optionsInserted
 	optionsNotInserted
@@ -113,6 +114,7 @@ var families = [numFamilies]struct {
 	checks:       {counter, desc("checks_total", "Health checks made of a real server; one that was tried again counts once.", "service", "real", "check", "result")},
 	checkSeconds: {gauge, desc("check_duration_seconds", "How long the last attempt at a check took.", "service", "real", "check")},
 	checkPassing: {gauge, desc("check_passing", "1 while a real server passes a check.", "service", "real", "check")},
+	bfdDowns:     {counter, desc("bfd_session_downs_total", "Times that the BFD session of a check went down.", "service", "real", "check")},
 	quorumMet:    {gauge, desc("service_quorum", "1 while enough of a service's real servers are up.", "service")},
 
 	optionsInserted:    {counter, desc("client_address_inserted_total", "Segments that carried a client-address option to a real server.", "service")},
@@ -289,6 +291,9 @@ func (m metrics) health(s *ctl.ServiceHealth) {
 			m.put(checks, float64(c.Failed), s.Name, real, name, "failed")
 			m.put(checkSeconds, c.TookSeconds, s.Name, real, name)
 			m.put(checkPassing, truth(c.Passing), s.Name, real, name)
+			if c.BFD != nil {
+				m.put(bfdDowns, float64(c.BFD.Downs), s.Name, real, name)
+			}
 		}
 	}
 }

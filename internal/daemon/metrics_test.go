@@ -83,7 +83,7 @@ func (fixedBackend) Health() []ctl.ServiceHealth {
 			Real: netip.MustParseAddrPort("10.0.2.11:8080"), State: ctl.HealthDown, Since: time.Unix(1500, 0), Flaps: 2,
 			Checks: []ctl.CheckHealth{
 				{Name: "http /", Passing: true, TookSeconds: 0.25, Passed: 10, Failed: 2},
-				{Name: "http /", TookSeconds: 0.5, Failed: 3},
+				{Name: "http /", TookSeconds: 0.5, Failed: 3, BFD: &ctl.BFD{Downs: 5}},
 			},
 		}, {
 			Real: netip.MustParseAddrPort("[2001:db8::12]:8080"), State: ctl.HealthUnchecked,
@@ -96,6 +96,9 @@ func (fixedBackend) Reload(context.Context) (ctl.Reload, error) { return ctl.Rel
 // TestMetrics compares the metrics that an operator builds on, word for word.
 func TestMetrics(t *testing.T) {
 	const want = `
+# HELP fnatd_bfd_session_downs_total Times that the BFD session of a check went down.
+# TYPE fnatd_bfd_session_downs_total counter
+fnatd_bfd_session_downs_total{check="http / #2",real="10.0.2.11:8080",service="web"} 5
 # HELP fnatd_check_duration_seconds How long the last attempt at a check took.
 # TYPE fnatd_check_duration_seconds gauge
 fnatd_check_duration_seconds{check="http /",real="10.0.2.11:8080",service="web"} 0.25

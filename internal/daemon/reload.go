@@ -77,6 +77,9 @@ func (d *Daemon) put(cfg *config.Config) ([]lb.Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.ward.speaker.Listen(sessionKeys(table)); err != nil {
+		return nil, err
+	}
 	d.meet(old, table)
 	if err := d.engine.Apply(table); err != nil {
 		return nil, err

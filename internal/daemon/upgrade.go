@@ -264,6 +264,7 @@ func (d *Daemon) handOver(s *successor) (a ctl.Upgrade, err error) {
 		return a, s.end(err)
 	}
 	before := d.progress()
+	d.ward.speaker.Silence() // its sockets are for the other one to open; there is no way back from here
 	if err := s.wire.send(&message{Kind: kindEstate, Estate: e}, fds...); err != nil {
 		return a, d.beginAnew(s, err)
 	}

@@ -8,6 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // hastenedPerInterval is how often a check may be asked in one interval when
@@ -32,11 +35,17 @@ type check struct {
 	timer    *time.Timer
 	schedule uint64 // counts what the timer was set to, to know a stale one
 	last     CheckStatus
+	session  *bfd.Session // that it is told by; nil: it asks
+	opened   time.Time    // when session was
+	downs    uint64       // of session, that have been counted
 }
 
 // newCheck puts spec to work. Until there is a result, it counts as passing or not.
 func newCheck(s *server, spec Check, passing bool) *check {
 	c := &check{Check: spec, m: s.service.m, server: s, passing: passing, fresh: true}
+	if c.BFD != nil {
+		c.openSession()
+	}
 	c.in(upTo(c.Warmup))
 	return c
 }
@@ -54,6 +63,9 @@ func (c *check) stop() {
 		c.cancel()
 	}
 	c.timer.Stop()
+	if c.session != nil {
+		c.session.Close()
+	}
 }
 
 // in has the next attempt made after d.
@@ -68,7 +80,7 @@ func (c *check) in(d time.Duration) {
 
 // hasten has a check that waits for its time asked now, or as soon as it may be.
 func (c *check) hasten() {
-	if !c.busy {
+	if !c.busy && c.session == nil {
 		c.in(time.Until(c.begun.Add(c.Interval / hastenedPerInterval)))
 	}
 }
@@ -82,6 +94,11 @@ func (c *check) run(due uint64) {
 		return
 	}
 	began := time.Now()
+	if c.session != nil {
+		c.look(began)
+		m.mu.Unlock()
+		return
+	}
 	if !c.busy {
 		c.busy, c.begun, c.attempt = true, began, 0
 	}
@@ -173,17 +190,34 @@ func (c *check) needed(passed bool) int {
 
 func (c *check) status() CheckStatus {
 	s := c.last
-	s.Name, s.Passing, s.Streak = c.Probe.String(), c.passing, c.streak
+	s.Name, s.Passing, s.Streak = c.name(), c.passing, c.streak
+	if c.session != nil {
+		st := c.session.Status()
+		s.BFD = &st
+	}
 	return s
+}
+
+// name names the kind of check and what it asks for.
+func (c *Check) name() string {
+	if c.BFD != nil {
+		return c.BFD.String()
+	}
+	return c.Probe.String()
+}
+
+// address returns the host that is asked about a server.
+func (c *Check) address(real packet.Endpoint) netip.Addr {
+	if c.Via.Addr.IsValid() {
+		return c.Via.Addr
+	}
+	return real.Netip().Addr()
 }
 
 // endpoint returns where the check goes.
 func (c *check) endpoint() Endpoint {
 	real := c.server.spec.Real.Netip()
-	addr, port := c.Via.Addr, c.Via.Port
-	if !addr.IsValid() {
-		addr = real.Addr()
-	}
+	addr, port := c.address(c.server.spec.Real), c.Via.Port
 	if port == 0 {
 		port = real.Port()
 	}

@@ -37,11 +37,24 @@ func (e *Endpoint) source() (addr netip.Addr, ports PortRange) {
 	if e.Via.Source.IsValid() || e.choose == nil {
 		return e.Via.Source, ports
 	}
-	addr, chosen := e.choose(e.Addr())
-	if ports == (PortRange{}) {
-		ports = chosen
+	addr, taken := e.choose(e.Addr())
+	if ports == (PortRange{}) && taken != (PortRange{}) {
+		ports = outside(taken)
 	}
 	return addr, ports
+}
+
+// outside returns the larger of the ranges of ports below and above those that are
+// taken; the zero value if none is left.
+func outside(taken PortRange) (r PortRange) {
+	const lowest = 512 // below are those that servers may have been given
+	if taken.Min > lowest {
+		r = PortRange{Min: lowest, Max: taken.Min - 1}
+	}
+	if 65535-taken.Max > r.Max-r.Min {
+		r = PortRange{Min: taken.Max + 1, Max: 65535}
+	}
+	return r
 }
 
 // dial connects to e by "tcp" or "udp".

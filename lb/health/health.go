@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // An ID is what makes a service the same over reloads.
@@ -49,7 +50,8 @@ type Server struct {
 // it passes all of its checks; one without checks always is.
 type Check struct {
 	Key   string // says everything about it: checks with the same Key are the same
-	Probe Probe
+	Probe Probe  // nil: it is told by BFD
+	BFD   *BFD   // if there is no Probe
 	Via   Via
 	Timing
 }
@@ -117,6 +119,7 @@ type CheckStatus struct {
 	Error   string        // of the last attempt; "": it passed
 	Passed  uint64        // checks, since the beginning
 	Failed  uint64
+	BFD     *bfd.Status // of the session; nil: it has none
 }
 
 // A ServiceStatus is what is known of a service.

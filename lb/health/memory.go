@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // A Memory is what is known of a server, for a process that goes on where another one
@@ -17,6 +18,8 @@ type Memory struct {
 	Weighted bool      `json:",omitzero"` // Weight is a check's
 	Flaps    int       `json:",omitzero"`
 	Held     time.Time `json:",omitzero"` // until when it stays down
+
+	Sessions []bfd.Memory `json:",omitempty"` // of its checks, that are up
 }
 
 // Recall has servers that Set brings in begin with what recall returns for them, unless
@@ -35,9 +38,36 @@ func (m *Monitor) Memory(id ID, real packet.Endpoint) (_ Memory, ok bool) {
 	if r == nil || len(r.checks) == 0 {
 		return Memory{}, false
 	}
-	return Memory{
+	known := Memory{
 		Up: r.up, Since: r.since, Reason: r.reason, Weight: r.weight, Weighted: r.weighted, Flaps: r.flaps, Held: r.held,
-	}, true
+	}
+	for _, c := range r.checks {
+		if c.session == nil {
+			continue
+		}
+		if s, up := c.session.Memory(); up {
+			known.Sessions = append(known.Sessions, s)
+		}
+	}
+	return known, true
+}
+
+// recalled returns what is known of a session of s's, or nil.
+func (s *server) recalled(k bfd.Key) *bfd.Memory {
+	m := s.monitor()
+	if m.recall == nil {
+		return nil
+	}
+	was := m.recall(s.service.spec.ID, s.spec.Real)
+	if was == nil {
+		return nil
+	}
+	for i := range was.Sessions {
+		if was.Sessions[i].Key == k {
+			return &was.Sessions[i]
+		}
+	}
+	return nil
 }
 
 // remember makes s, which is new, what is known of it. All its checks then agree with
@@ -58,7 +88,7 @@ func (s *server) remember() {
 	}
 	for _, c := range s.checks {
 		c.passing, c.fresh = was.Up, false
-		c.last.Error = strings.TrimPrefix(was.Reason, c.Probe.String()+": ")
+		c.last.Error = strings.TrimPrefix(was.Reason, c.name()+": ")
 		if was.Weighted {
 			c.result.Weight, c.result.Weighted = was.Weight, true
 		}

@@ -7,21 +7,23 @@ import (
 	"time"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
-// A Source says by which of the host's own addresses and ports a check goes to
-// dst. The zero values leave them to the kernel.
-type Source func(dst netip.Addr) (src netip.Addr, ports PortRange)
+// A Source says by which of the host's own addresses a check goes to dst, and which
+// ports of that are not the kernel's. The zero values leave all to the kernel.
+type Source func(dst netip.Addr) (src netip.Addr, taken PortRange)
 
 // A PortRange is an inclusive range of ports; the zero value is any.
 type PortRange struct{ Min, Max uint16 }
 
 // A Monitor checks the servers of services. Its methods are for any goroutine.
 type Monitor struct {
-	source Source
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the last changes are told
+	source  Source
+	speaker *bfd.Speaker
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the last changes are told
 
 	mu       sync.Mutex
 	services map[ID]*service
@@ -33,9 +35,10 @@ type Monitor struct {
 
 // NewMonitor returns a Monitor of no service. It calls tell with transitions, in
 // the order in which they came about: in one goroutine, so that those that come
-// meanwhile are told together next. source may be nil.
-func NewMonitor(source Source, tell func([]Change)) *Monitor {
-	m := &Monitor{source: source, services: map[ID]*service{}, done: make(chan struct{}), news: make(chan struct{}, 1)}
+// meanwhile are told together next. source may be nil. The Monitor closes speaker, with
+// which it speaks BFD.
+func NewMonitor(source Source, speaker *bfd.Speaker, tell func([]Change)) *Monitor {
+	m := &Monitor{source: source, speaker: speaker, services: map[ID]*service{}, done: make(chan struct{}), news: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	go m.tell(tell)
 	return m
@@ -87,6 +90,7 @@ func (m *Monitor) Set(services []Service) {
 	for _, gone := range before {
 		gone.stop()
 	}
+	m.speaker.Sweep()
 }
 
 // Hasten has the checks of a server made at once, or as soon as their intervals
@@ -186,14 +190,15 @@ func (m *Monitor) server(id ID, real packet.Endpoint) *server {
 	return nil
 }
 
-// Close ends all checks; those under way are broken off. It returns when nothing
-// more is told.
+// Close ends all checks; those under way are broken off, and neighbors are told that
+// BFD ends. It returns when nothing more is told.
 func (m *Monitor) Close() {
 	m.mu.Lock()
 	for _, s := range m.order {
 		s.stop()
 	}
 	m.mu.Unlock()
+	m.speaker.Close()
 	m.cancel()
 	<-m.done
 }

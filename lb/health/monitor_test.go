@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/lb/health/bfd"
 )
 
 // A dial is a probe whose answers a test sets.
@@ -56,9 +58,11 @@ type watch struct {
 	told  []string // "2.5s real up"
 }
 
-func newWatch(t *testing.T) *watch {
+func newWatch(t *testing.T) *watch { return newWatchBy(t, nil, bfd.UDP) }
+
+func newWatchBy(t *testing.T, source Source, listen bfd.Listen) *watch {
 	w := &watch{T: t, began: time.Now()}
-	w.Monitor = NewMonitor(nil, func(changes []Change) {
+	w.Monitor = NewMonitor(source, bfd.NewSpeaker(slog.New(slog.DiscardHandler), listen), func(changes []Change) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, c := range changes {

@@ -85,11 +85,11 @@ func (s *server) failing() *check {
 func (c *check) reason() string {
 	switch {
 	case c.fresh:
-		return c.Probe.String() + ": not passed yet"
+		return c.name() + ": not passed yet"
 	case c.last.Error == "":
-		return c.Probe.String() + ": has not passed often enough yet"
+		return c.name() + ": has not passed often enough yet"
 	}
-	return c.Probe.String() + ": " + c.last.Error
+	return c.name() + ": " + c.last.Error
 }
 
 // weigh returns the weight in force: the lowest that a check gives, or else the

@@ -229,8 +229,7 @@ func TestSpeaker(t *testing.T) {
 			p := upPair(t, usual())
 			p.ha.Close()
 			p.a.Sweep()
-			p.sleep(5 * time.Second)
-			p.a.Sweep()
+			p.sleep(5 * time.Second) // until the neighbor has heard of it
 			if p.closed != 1 {
 				t.Errorf("%d sockets are closed, want 1", p.closed)
 			}

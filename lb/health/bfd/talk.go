@@ -105,20 +105,26 @@ func (sp *Speaker) missed(s *spoken) {
 		l.Drain()
 	}
 	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	now := time.Now()
+	idle := sp.judge(s, time.Now())
+	sp.mu.Unlock()
+	closeAll(idle)
+}
+
+// judge takes s for lost if it is, and returns the sockets that nobody needs then.
+func (sp *Speaker) judge(s *spoken, now time.Time) (idle []Link) {
 	if s.lostAt = (time.Time{}); s.gone || s.deadline.IsZero() {
-		return
+		return nil
 	}
 	if now.Before(s.deadline) {
 		sp.watch(s, now)
-		return
+		return nil
 	}
 	if s.expire(now); s.state == AdminDown {
 		sp.forget(s)
-		return
+		return sp.idle()
 	}
 	sp.settle(s, now)
+	return nil
 }
 
 // due has the next periodic packet sent at a time.

@@ -26,6 +26,7 @@ enum __attribute__((packed)) guard_flag {
 	GUARD_ANSWER = 1, /* on the spot, where it can be done */
 	GUARD_SACK = 2,   /* what is offered */
 	GUARD_TIMESTAMPS = 4,
+	GUARD_KNOWN = 8, /* its connections are counted, see known.h */
 };
 
 /*
@@ -46,6 +47,8 @@ struct guard_counters {
 	__u64 answered; /* of them: on the spot */
 	__u64 limited;  /* ... dropped: their source sends too many */
 	__u64 shed;     /* ... dropped: too many wait in the ring */
+	__u64 bad_acks; /* dropped: of no connection, and without a good cookie */
+	__u64 sampled;  /* ns of clock when one of these last went up */
 };
 
 /* Index 0 is that of no guard. */

@@ -20,7 +20,6 @@
 #define MAX_PROVEN 65536
 #define PROVEN_TIME (SECOND / 2)
 #define SAMPLE_TIME (SECOND / 1000)
-#define MAX_L4 0x7ff /* a transport header further behind is left to user space */
 
 /*
  * How many connections there are whose client's flow hashes to a place; package

@@ -132,7 +132,7 @@ func (p *Program) another(flags uint32) (*ebpf.Program, error) {
 	}
 	var objs xdpPrograms
 	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		xdpMapBudgets: p.objs.Budgets, xdpMapCounters: p.objs.Counters, xdpMapGuardCounts: p.objs.GuardCounts,
+		xdpMapAgain: p.objs.Again, xdpMapBudgets: p.objs.Budgets, xdpMapCounters: p.objs.Counters, xdpMapGuardCounts: p.objs.GuardCounts,
 		xdpMapGuards: p.objs.Guards, xdpMapKnown: p.objs.Known, xdpMapLocals: p.objs.Locals, xdpMapOrphans: p.objs.Orphans, xdpMapPorts: p.objs.Ports,
 		xdpMapProven: p.objs.Proven, xdpMapSecrets: p.objs.Secrets, xdpMapServices: p.objs.Services, xdpMapSources: p.objs.Sources,
 		xdpMapXsks: p.objs.Xsks,

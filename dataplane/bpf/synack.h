@@ -25,6 +25,7 @@
 
 /* Our choices. */
 #define TTL 64
+#define MAX_L4 0x7ff /* a transport header further behind is left to user space */
 #define CLOCK_SHIFT 20 /* from nanoseconds to timestamps: synproxy.ClockShift */
 
 /* What cookies are made with, as synproxy.Keys; user space keeps it up to date. */

@@ -262,7 +262,7 @@ int fnatd_xdp(struct xdp_md *ctx)
 		if (verdict != XDP_REDIRECT)
 			why = is_orphaned() ? COUNTER_ORPHANED : COUNTER_UNSERVED;
 		else if (d.guard)
-			why = d.syn ? meet_syn(ctx, d.guard, d.l3, socket) : meet_ack(ctx, d.guard, d.l3, d.l4);
+			why = d.syn ? meet_syn(ctx, d.guard, d.l3, d.l4, socket) : meet_ack(ctx, d.guard, d.l3, d.l4);
 		if (why == COUNTER_ANSWERED)
 			verdict = XDP_TX;
 		else if (why == COUNTER_ORPHANED)

@@ -121,6 +121,7 @@ type xdpSource struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	xdpMapAgain       = "again"
 	xdpMapBudgets     = "budgets"
 	xdpMapCounters    = "counters"
 	xdpMapGuardCounts = "guard_counts"
@@ -188,6 +189,7 @@ type xdpProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpMapSpecs struct {
+	Again       *ebpf.MapSpec `ebpf:"again"`
 	Budgets     *ebpf.MapSpec `ebpf:"budgets"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	GuardCounts *ebpf.MapSpec `ebpf:"guard_counts"`
@@ -231,6 +233,7 @@ func (o *xdpObjects) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpMaps struct {
+	Again       *ebpf.Map `ebpf:"again"`
 	Budgets     *ebpf.Map `ebpf:"budgets"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	GuardCounts *ebpf.Map `ebpf:"guard_counts"`
@@ -248,6 +251,7 @@ type xdpMaps struct {
 
 func (m *xdpMaps) Close() error {
 	return _XdpClose(
+		m.Again,
 		m.Budgets,
 		m.Counters,
 		m.GuardCounts,

@@ -74,6 +74,9 @@ func (d *Daemon) countFlows(v *dataplane.View) {
 		return
 	}
 	d.guards.countsTried = true
+	if err := d.program.RememberShed(); err != nil {
+		d.log.Warn("SYN cookies: clients whose SYN is shed come again in vain", "error", err)
+	}
 	counts, err := d.program.CountFlows(bpf.FlowHash{Key: d.conns.HashKey(), Shards: d.conns.Shards()}, d.conns.KnownPlaces())
 	if err != nil {
 		d.log.Warn("SYN cookies: bad ACKs are left to the workers", "error", err)

@@ -30,7 +30,7 @@ func (t *Table) Check() error {
 
 func (s *Shard) check() error {
 	for _, part := range []func() error{
-		s.checkSlots, s.checkIndex, s.checkWheel, s.checkHalfOpen, s.checkPorts,
+		s.checkSlots, s.checkIndex, s.checkWheel, s.checkHalfOpen, s.checkPorts, s.checkKnown,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -144,6 +144,22 @@ func (s *Shard) checkIndex() error {
 	}
 	if entries != 0 {
 		return fmt.Errorf("index: %d entries that lead to no connection", -entries)
+	}
+	return nil
+}
+
+// checkKnown compares the counts of flows with the connections.
+func (s *Shard) checkKnown() error {
+	want := make([]int, len(s.known.counts))
+	for i := range s.conns[:s.fresh] {
+		if c := &s.conns[i]; c.State != None && c.State != Template && s.counts(c.Binding()) {
+			want[s.inboundHash(c)>>s.known.shift]++
+		}
+	}
+	for place, n := range s.known.counts {
+		if int(n) != want[place] && n != stuck {
+			return fmt.Errorf("place %d: %d connections have flows there, but counted %d", place, want[place], n)
+		}
 	}
 	return nil
 }

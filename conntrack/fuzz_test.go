@@ -31,6 +31,7 @@ type model struct {
 	conns    map[modelKey]*modelConn
 	now      uint32
 	orders   int
+	counts   []uint8 // of Know; nil until it was called
 }
 
 const (
@@ -99,7 +100,20 @@ func (m *model) step(op, who, what, howLong byte) {
 	case 7:
 		other := packet.Endpoint{Addr: real2.Addr, Port: uint16(who % 4)}
 		m.tb.Unbind(mustBind(m, m.tb, packet.ProtoTCP, virtual, other))
+		if howLong%4 == 0 {
+			m.know(b)
+		}
 	}
+}
+
+// know has the connections of b counted as well, which Check looks at.
+func (m *model) know(b BindingID) {
+	var set BindingSet
+	set.Add(b)
+	if m.counts == nil {
+		m.counts = make([]uint8, m.tb.KnownPlaces())
+	}
+	m.tb.Know(m.counts, &set)
 }
 
 // reserve reserves a place and sees that what is evicted for it is the oldest

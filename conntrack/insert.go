@@ -25,9 +25,16 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 	if s.full() {
 		return nil, packet.TableFull
 	}
+	counted := s.counts(b)
+	if counted {
+		prefetch.Line(s.place(k.hash))
+	}
 	out, local, ok := s.claim(b, locals, aim)
 	if !ok {
 		return nil, packet.NoLocalPort
+	}
+	if counted {
+		s.raise(k.hash)
 	}
 	hash := s.t.hash(&out, outbound)
 	prefetch.Line(&s.index[s.index.home(hash)]) // alone, it would be waited for
@@ -96,6 +103,7 @@ func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.
 	}
 	slot := s.slot(c)
 	s.disclaim(c, slot)
+	s.moved(c, c.Binding(), b)
 	s.refs[c.Binding()]--
 	c.LocalPort, c.Local = out.DstPort, local
 	atomic.StoreUint32(&c.bound, uint32(b)|latchBit)

@@ -111,6 +111,7 @@ func (s *Shard) read() {
 	counted := len(s.everUsed())
 	hashes := a.takeScratch(len(s.conns))
 	found := s.adopt(a.now, hashes)
+	s.raiseAll(s.known.of)
 	s.unread.Store(false)
 	s.t.used.Add(int64(found.Kept - counted))
 	if a.whenRead != nil {

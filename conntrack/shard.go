@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/prefetch"
 )
 
 // A Shard is a whole connection table: connections, their index, their timers
@@ -35,6 +36,7 @@ type Shard struct {
 	turn   uint32     // which of a pool's local addresses is tried first
 	ports  []*portSet // by LocalID
 	refs   []uint32   // by BindingID: connections of this shard that refer to it
+	known  known
 
 	live      int // connections and templates
 	halfOpen  int
@@ -159,9 +161,15 @@ func (s *Shard) drop(c *Conn) Ended {
 		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
 		s.templates--
 	} else {
-		in := s.t.InboundFlow(c)
-		s.index.remove(s.t.hash(&in, inbound), slot)
+		hash, counted := s.inboundHash(c), s.counts(c.Binding())
+		if counted {
+			prefetch.Line(s.place(hash))
+		}
+		s.index.remove(hash, slot)
 		s.disclaim(c, slot)
+		if counted {
+			s.lower(hash)
+		}
 	}
 	s.refs[c.Binding()]--
 	s.nodes.unlink(wheelNode(slot))

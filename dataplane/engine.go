@@ -67,6 +67,7 @@ type Engine struct {
 	serving int                  // of all, the first so many have queues
 	guards  int                  // that there have ever been
 	nics    []*xsk.RSS           // by interface
+	known   []uint8              // see Know
 }
 
 // New makes an engine for the services of t, with its workers at rest.
@@ -111,6 +112,7 @@ func (e *Engine) Apply(t *lb.Table) error {
 	}
 	e.retire(ids)
 	v := e.compose(t, ids, old)
+	e.count(v)
 	if old != nil {
 		e.introduce(v, old)
 	}

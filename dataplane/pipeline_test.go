@@ -400,10 +400,27 @@ func benchmarkPipeline(b *testing.B, ends *beltEnds, sizes ...int) {
 
 // BenchmarkNewConnections is a connection from its SYN to the last ACK, seven
 // packets, while the ones before wait for their end: some 850,000 a worker.
-func BenchmarkNewConnections(b *testing.B) {
+func BenchmarkNewConnections(b *testing.B) { benchmarkNew(b, func(*Worker) {}) }
+
+// BenchmarkNewKnownConnections is the same of a service whose connections are counted
+// for the XDP program.
+func BenchmarkNewKnownConnections(b *testing.B) {
+	benchmarkNew(b, func(w *Worker) {
+		var all conntrack.BindingSet
+		for id, t := range w.shared.View().targets {
+			if t != nil {
+				all.Add(conntrack.BindingID(id))
+			}
+		}
+		w.conns.Know(make([]uint8, w.conns.KnownPlaces()), &all)
+	})
+}
+
+func benchmarkNew(b *testing.B, prepare func(*Worker)) {
 	for _, workers := range []int{1, 2} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			mills := newMills(b, belt4, workers, workers*1_500_000)
+			prepare(mills[0].worker)
 			connect := func(m *mill) {
 				m.lines = m.lines[:0]
 				fresh := m.open(batchSize * beltBatches)

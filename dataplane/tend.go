@@ -179,3 +179,39 @@ func (g *Guard) settle(now time.Time) {
 	}
 	g.accepts.Store(!g.lastOn.IsZero() && now.Sub(g.lastOn) <= synproxy.Lifetime)
 }
+
+// Know has the connections of services that may answer by cookies counted, in counts, by
+// the hash of their clients' flows; see conntrack.Table.Know. It is called once, and
+// counts stays the caller's, to be there as long as workers run.
+func (e *Engine) Know(counts []uint8) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known = counts
+	e.count(e.view.Load())
+}
+
+// Knows reports whether all connections of s, which is in force, are counted.
+func (e *Engine) Knows(s *Service) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.known != nil && s.SYNProxy.Mode != lb.Off
+}
+
+// count has the connections of v's services counted, also those of real servers that
+// have left. What was counted once is so for good: whoever goes by the counts may not
+// have been told yet that a service has left.
+func (e *Engine) count(v *View) {
+	if e.known == nil {
+		return
+	}
+	var set conntrack.BindingSet
+	for id, t := range v.targets {
+		if t == nil {
+			continue
+		}
+		if s := v.service(t.Service.Proto, t.Service.Virtual); s != nil && s.SYNProxy.Mode != lb.Off {
+			set.Add(conntrack.BindingID(id))
+		}
+	}
+	e.cfg.Conns.Know(e.known, &set)
+}

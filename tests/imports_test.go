@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"realserver/selftest": {"internal/cgroup", "internal/netns", "internal/packet", "realserver"},
 
 	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/prefetch", "internal/siphash", "lb", "synproxy"},
-	"dataplane/bpf":   {"internal/packet", "synproxy"},
+	"dataplane/bpf":   {"internal/packet", "internal/siphash", "synproxy"},
 	"dataplane/route": {"internal/packet"},
 
 	"conntrack": {"internal/packet", "internal/prefetch", "internal/siphash"},

@@ -41,6 +41,7 @@ func TestSYNProxy(t *testing.T) {
 				{"client_that_lost_its_connection_returns", clientReturns},
 				{"modes_change_under_connections", modesChange},
 				{"syns_leave_nothing_behind", synsLeaveNothing},
+				{"bad_acks_end_in_the_xdp_program", badACKsEndInXDP},
 				{"balancers_of_one_secret_accept_each_others_cookies", sharedSecret},
 			} {
 				t.Run(s.name, func(t *testing.T) { s.run(newBed(t, v, 2)) })

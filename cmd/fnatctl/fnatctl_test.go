@@ -87,10 +87,10 @@ func (*fakeBackend) Stats() ctl.Stats {
 		},
 		Guards: []ctl.Guard{
 			{
-				Service: "web", Mode: "adaptive", On: true, Answer: "xdp",
+				Service: "web", Mode: "adaptive", On: true, Answer: "xdp", BadACKs: "xdp",
 				Offer: ctl.Offer{MSS: 1452, Window: 64240, WindowScale: 7, SACK: true, Timestamps: true},
 				Events: []ctl.Event{
-					{Name: "syn", Count: 4000000}, {Name: "cookie_sent", Count: 4000000}, {Name: "good_ack", Count: 210}, {Name: "bad_ack", Count: 7},
+					{Name: "syn", Count: 4000000}, {Name: "cookie_sent", Count: 4000000}, {Name: "good_ack", Count: 210}, {Name: "bad_ack", Count: 7}, {Name: "bad_ack_in_xdp", Count: 5},
 					{Name: "joined", Count: 208}, {Name: "refused", Count: 1}, {Name: "syn_retried", Count: 3}, {Name: "silent", Count: 1}, {Name: "failed", Count: 1},
 				},
 			},

@@ -47,7 +47,7 @@ func printProgram(w *bufio.Writer, s *ctl.Stats) {
 
 // printGuards shows SYNPROXY of the services that have it, or had it.
 func printGuards(w *bufio.Writer, guards []ctl.Guard) {
-	t := newTable(w, "SYNProxy", "Mode", "Now", "By", ">SYNs", ">Cookies", ">Good", ">Bad", ">Joined", ">Refused", ">Retried", ">Silent", ">Failed")
+	t := newTable(w, "SYNProxy", "Mode", "Now", "By", ">SYNs", ">Cookies", ">Good", ">Bad", ">InXDP", ">Joined", ">Refused", ">Retried", ">Silent", ">Failed")
 	some := false
 	for _, g := range guards {
 		if g.Mode == "off" && g.Count("syn") == 0 {
@@ -58,8 +58,12 @@ func printGuards(w *bufio.Writer, guards []ctl.Guard) {
 		if g.On {
 			now = "on"
 		}
+		inXDP := "off"
+		if g.BadACKs == "xdp" {
+			inXDP = count(g.Count("bad_ack_in_xdp"))
+		}
 		t.row(g.Service, g.Mode, now, g.Answer, count(g.Count("syn")), count(g.Count("cookie_sent")), count(g.Count("good_ack")),
-			count(g.Count("bad_ack")), count(g.Count("joined")), count(g.Count("refused")), count(g.Count("syn_retried")),
+			count(g.Count("bad_ack")), inXDP, count(g.Count("joined")), count(g.Count("refused")), count(g.Count("syn_retried")),
 			count(g.Count("silent")), count(g.Count("failed")))
 	}
 	if some {

@@ -63,7 +63,7 @@ func (p *Program) Attach(ifindex int, name string, mode Mode, multi bool) (got M
 // pinMapsLocked lets the next fnatd find the maps of a port's program, see Predecessor.
 // Without that it starts later.
 func (p *Program) pinMapsLocked(port *port) {
-	if err := p.pins.pinMaps(port.link, socketMaps{p.objs.Xsks, p.objs.Ports}); err != nil {
+	if err := p.pins.pinMaps(port.link, socketMaps{p.objs.Xsks, p.objs.Ports, p.objs.Known}); err != nil {
 		p.log.Warn("XDP program: if fnatd is killed, the next one forwards only when it has loaded another", "interface", port.name, "error", err)
 	}
 }

@@ -22,8 +22,8 @@ var linuxOptions = []byte{2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1,
 func BenchmarkProgram(b *testing.B) {
 	syn4 := packettest.TCP{Src: endpoint("198.51.100.7:40000"), Dst: tcp4.Virtual, Flags: packet.SYN, Options: linuxOptions}
 	syn6 := packettest.TCP{Src: endpoint("[2001:db8:7::1]:40000"), Dst: tcp6.Virtual, Flags: packet.SYN, Options: linuxOptions}
-	bare, ack, ssh := syn4, syn4, syn4
-	bare.Options, ack.Flags, ssh.Dst.Port = nil, packet.ACK, 22
+	bare, ack, ack6, ssh := syn4, syn4, syn6, syn4
+	bare.Options, ack.Flags, ack6.Flags, ssh.Dst.Port = nil, packet.ACK, packet.ACK, 22
 	answer := Guard{Offers: both(full), Answer: true}
 	limited := Guard{Offers: both(full), Answer: true, Limit: math.MaxUint16}
 	for _, bb := range []struct {
@@ -31,18 +31,28 @@ func BenchmarkProgram(b *testing.B) {
 		guard   Guard
 		frame   packettest.TCP
 		verdict uint32
+		known   byte // the count of each flow
 	}{
-		{"nothing", answer, syn4, xdpPass},
-		{"syn4", answer, syn4, xdpTX},
-		{"syn6", answer, syn6, xdpTX},
-		{"syn4_without_options", answer, bare, xdpTX},
-		{"syn4_of_limited_sources", limited, syn4, xdpTX},
-		{"syn4_shed", Guard{}, syn4, xdpDrop},
-		{"ack_to_guarded_service", answer, ack, xdpRedirect},
-		{"ssh_to_vip", answer, ssh, xdpPass},
+		{name: "nothing", guard: answer, frame: syn4, verdict: xdpPass},
+		{name: "syn4", guard: answer, frame: syn4, verdict: xdpTX},
+		{name: "syn6", guard: answer, frame: syn6, verdict: xdpTX},
+		{name: "syn4_without_options", guard: answer, frame: bare, verdict: xdpTX},
+		{name: "syn4_of_limited_sources", guard: limited, frame: syn4, verdict: xdpTX},
+		{name: "syn4_shed", guard: Guard{}, frame: syn4, verdict: xdpDrop},
+		{name: "ack_to_guarded_service", guard: answer, frame: ack, verdict: xdpRedirect},
+		{name: "ack_of_known_flow", guard: Guard{Known: true}, frame: ack, verdict: xdpRedirect, known: 1},
+		{name: "ack6_of_known_flow", guard: Guard{Known: true}, frame: ack6, verdict: xdpRedirect, known: 1},
+		{name: "bad_ack", guard: Guard{Known: true}, frame: ack, verdict: xdpDrop},
+		{name: "bad_ack6", guard: Guard{Known: true}, frame: ack6, verdict: xdpDrop},
+		{name: "ssh_to_vip", guard: answer, frame: ssh, verdict: xdpPass},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			r := newGuardedRig(b, bb.guard)
+			counts, err := r.CountFlows(flowHash, 1<<22) // of a million connections
+			must(b, err)
+			for i := range counts {
+				counts[i] = bb.known
+			}
 			prog := r.objs.FnatdXdp
 			if bb.name == "nothing" {
 				prog = somebodys(b)

@@ -37,6 +37,7 @@
 /* A cookie, as synproxy/cookie.go has it. */
 #define PARITY_SHIFT 31
 #define COVER_MASK 0x7fffffff
+#define CHECK_MASK 0x3fffff
 #define MSS_SHIFT 28
 #define SCALE_SHIFT 24
 #define NO_SCALE 15
@@ -177,16 +178,20 @@ static __always_inline __u32 mss_index(const __u16 *sizes, __u32 mss)
 	return index;
 }
 
-/* hash4 and hash6 return the hash of a SYN, of which a cookie's cover is made. */
+/*
+ * hash4 and hash6 return the hash of a segment's addresses and what more of it is in
+ * rest, which names puts its ports in. A cookie's cover is made of that of a SYN, with
+ * its initial sequence number.
+ */
 
-static __always_inline __u64 hash_rest(const struct tcp *tcp)
+static __always_inline __u64 names(const struct tcp *tcp, __u32 more)
 {
-	return (__u64)bpf_ntohs(tcp->src) << 48 | (__u64)bpf_ntohs(tcp->dst) << 32 | bpf_ntohl(tcp->seq);
+	return (__u64)bpf_ntohs(tcp->src) << 48 | (__u64)bpf_ntohs(tcp->dst) << 32 | more;
 }
 
-static __always_inline __u64 hash4(const struct sip_key *key, const struct iphdr *ip, const struct tcp *tcp)
+static __always_inline __u64 hash4(const struct sip_key *key, const struct iphdr *ip, __u64 rest)
 {
-	return siphash2(key, (__u64)ip->saddr << 32 | ip->daddr, hash_rest(tcp));
+	return siphash2(key, (__u64)ip->saddr << 32 | ip->daddr, rest);
 }
 
 static __always_inline __u64 word64(const __be32 *at)
@@ -194,11 +199,11 @@ static __always_inline __u64 word64(const __be32 *at)
 	return (__u64)at[1] << 32 | at[0];
 }
 
-static __always_inline __u64 hash6(const struct sip_key *key, const struct ipv6hdr *ip, const struct tcp *tcp)
+static __always_inline __u64 hash6(const struct sip_key *key, const struct ipv6hdr *ip, __u64 rest)
 {
 	const __be32 *src = ip->saddr.in6_u.u6_addr32, *dst = ip->daddr.in6_u.u6_addr32;
 
-	return siphash5(key, word64(src), word64(src + 2), word64(dst), word64(dst + 2), hash_rest(tcp));
+	return siphash5(key, word64(src), word64(src + 2), word64(dst), word64(dst + 2), rest);
 }
 
 /* cookie returns the cookie of an epoch for a SYN with this hash that says so much. */

@@ -19,6 +19,7 @@ const (
 	Limited   = Counter(xdpCounterCOUNTER_LIMITED)    // dropped: such a SYN, whose source sends too many
 	Shed      = Counter(xdpCounterCOUNTER_SHED)       // dropped: such a SYN, while too many wait in the ring
 	Orphaned  = Counter(xdpCounterCOUNTER_ORPHANED)   // left to the kernel: no socket on its queue, and no fnatd for long
+	BadCookie = Counter(xdpCounterCOUNTER_BAD_COOKIE) // dropped: segment to a guarded service, of no connection and without a good cookie
 
 	NumCounters = int(xdpCounterNUM_COUNTERS)
 )
@@ -26,7 +27,7 @@ const (
 var counterNames = [NumCounters]string{
 	Passed: "passed", Service: "service", Local: "local",
 	Fragment: "fragment", Notice: "notice", ICMPError: "icmp_error", Unserved: "unserved",
-	Answered: "answered", Limited: "limited", Shed: "shed", Orphaned: "orphaned",
+	Answered: "answered", Limited: "limited", Shed: "shed", Orphaned: "orphaned", BadCookie: "bad_cookie",
 }
 
 func (c Counter) String() string {

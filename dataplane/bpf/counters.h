@@ -19,6 +19,7 @@ enum counter {
 	COUNTER_LIMITED,    /* ... dropped: its source sends too many */
 	COUNTER_SHED,       /* ... dropped: too many wait in the ring */
 	COUNTER_ORPHANED,   /* as COUNTER_UNSERVED, but left to the kernel: see orphan.h */
+	COUNTER_BAD_COOKIE, /* segment to a guarded service, dropped: see known.h */
 	NUM_COUNTERS,
 };
 

@@ -15,6 +15,7 @@ type Guard struct {
 	Offers [2]synproxy.Offer // what SYN-ACKs say, by the parity of the epoch
 	Answer bool              // answer with a cookie on the spot, where that can be done
 	Limit  uint16            // SYNs a second that one source (IPv6: its /64) may send; 0: any number
+	Known  bool              // all its connections are counted: drop what is of none, see CountFlows
 }
 
 // bpf returns g as the program reads it.
@@ -24,6 +25,9 @@ func (g *Guard) bpf() (b xdpGuard) {
 		half.Mss, half.Window, half.Scale, half.Limit = o.MSS, o.Window, o.Scale, g.Limit
 		if g.Answer {
 			half.Flags |= xdpGuardFlagGUARD_ANSWER
+		}
+		if g.Known {
+			half.Flags |= xdpGuardFlagGUARD_KNOWN
 		}
 		if o.SACK {
 			half.Flags |= xdpGuardFlagGUARD_SACK
@@ -36,12 +40,13 @@ func (g *Guard) bpf() (b xdpGuard) {
 }
 
 // GuardCounts are what became of the SYNs to a guarded service, since it is. Those
-// that are in none of the last three were redirected.
+// that were not answered, limited or shed were redirected.
 type GuardCounts struct {
 	SYNs     uint64 // all that came while somebody served their queues
 	Answered uint64 // made a SYN-ACK
 	Limited  uint64 // dropped: their source sends too many
 	Shed     uint64 // dropped: too many wait in the ring
+	BadACKs  uint64 // segments of no connection and without a good cookie, dropped
 }
 
 // guardSlots gives out the slots of the guards: a service keeps its own for as long
@@ -135,6 +140,7 @@ func (p *Program) GuardCounts(key ServiceKey) (sum GuardCounts, err error) {
 		sum.Answered += n.Answered
 		sum.Limited += n.Limited
 		sum.Shed += n.Shed
+		sum.BadACKs += n.BadAcks
 	}
 	return sum, nil
 }

@@ -8,6 +8,7 @@
 #ifndef FNATD_GUARD_H
 #define FNATD_GUARD_H
 
+#include "again.h"
 #include "counters.h"
 #include "synack.h"
 
@@ -21,11 +22,13 @@
  * less, so nothing else waits for longer than a quarter of a millisecond behind them.
  */
 #define SYN_BUDGET 256
+#define AGAIN_BUDGET 512 /* ... so that one that comes again may */
 
 enum __attribute__((packed)) guard_flag {
 	GUARD_ANSWER = 1, /* on the spot, where it can be done */
 	GUARD_SACK = 2,   /* what is offered */
 	GUARD_TIMESTAMPS = 4,
+	GUARD_KNOWN = 8, /* its connections are counted, see known.h */
 };
 
 /*
@@ -46,6 +49,8 @@ struct guard_counters {
 	__u64 answered; /* of them: on the spot */
 	__u64 limited;  /* ... dropped: their source sends too many */
 	__u64 shed;     /* ... dropped: too many wait in the ring */
+	__u64 bad_acks; /* dropped: of no connection, and without a good cookie */
+	__u64 sampled;  /* ns of clock when one of these last went up */
 };
 
 /* Index 0 is that of no guard. */
@@ -149,14 +154,34 @@ static __always_inline bool over_limit(struct xdp_md *ctx, __u32 l3, __u32 guard
  * afford takes one from the budget of SYNs that may wait for a socket. User space
  * may be a little ahead of in, so the difference is signed.
  */
-static __always_inline bool afford(__u32 socket)
+static __always_inline bool afford(__u32 socket, __s32 most)
 {
 	struct budget *b = bpf_map_lookup_elem(&budgets, &socket);
 
-	if (!b || (__s32)(b->in - b->done) >= SYN_BUDGET)
+	if (!b || (__s32)(b->in - b->done) >= most)
 		return false;
 	__sync_fetch_and_add(&b->in, 1); /* in generic mode CPUs may share a queue */
 	return true;
+}
+
+/* hash_syn returns the hash of a SYN that comes again as it was, or 0. */
+static __always_inline __u64 hash_syn(struct xdp_md *ctx, __u32 l3, __u32 l4)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ipv6hdr *ip6 = data + (l3 & 31);
+	struct iphdr *ip4 = data + (l3 & 31);
+	struct tcp *tcp = data + (l4 & MAX_L4);
+	const struct cookie_secrets *secret;
+	__u32 zero = 0;
+
+	secret = bpf_map_lookup_elem(&secrets, &zero);
+	if (!secret || l4 > MAX_L4 || (void *)(tcp + 1) > end || (void *)(ip4 + 1) > end)
+		return 0;
+	if (ip4->version == 4)
+		return hash4(&secret->limits, ip4, names(tcp, bpf_ntohl(tcp->seq)));
+	if ((void *)(ip6 + 1) > end)
+		return 0;
+	return hash6(&secret->limits, ip6, names(tcp, bpf_ntohl(tcp->seq)));
 }
 
 /*
@@ -164,7 +189,7 @@ static __always_inline bool afford(__u32 socket)
  * hand it to the socket. A global function, so that the verifier checks it by itself and
  * not once for each way that leads here.
  */
-__noinline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 socket)
+__noinline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4, __u32 socket)
 {
 	struct guard_counters *n = bpf_map_lookup_elem(&guard_counts, &guard);
 	struct guard *both = bpf_map_lookup_elem(&guards, &guard);
@@ -190,11 +215,12 @@ __noinline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 socket)
 			return COUNTER_ANSWERED;
 		}
 	}
-	if (!afford(socket)) {
-		n->shed++;
-		return COUNTER_SHED;
-	}
-	return COUNTER_SERVICE;
+	if (afford(socket, SYN_BUDGET))
+		return COUNTER_SERVICE;
+	if (comes_again(hash_syn(ctx, l3, l4), n->shed) && afford(socket, AGAIN_BUDGET))
+		return COUNTER_SERVICE;
+	n->shed++;
+	return COUNTER_SHED;
 }
 
 #endif

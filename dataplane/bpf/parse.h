@@ -58,8 +58,10 @@ struct datagram {
 	struct service_key at; /* that end; port 0 until the transport header is read */
 	bool fragment;
 	__u32 l3;    /* offset of the IP header in the frame */
-	__u32 guard; /* of the service that it is a SYN to, or 0 */
-	void *payload, *end;
+	__u32 l4;    /* ... of the TCP header, if there is a guard */
+	__u32 guard; /* of the service that it is a SYN to, or may bring a cookie, or 0 */
+	bool syn;
+	void *start, *payload, *end;
 };
 
 /* parse_ip4 reads the IPv4 header at pos. False: not a datagram of ours. */
@@ -124,6 +126,7 @@ static __always_inline bool parse(struct xdp_md *ctx, struct datagram *d)
 	struct vlan_tag *tag;
 	__be16 type;
 
+	d->start = pos;
 	d->end = (void *)(long)ctx->data_end;
 	if ((void *)(eth + 1) > d->end)
 		return false;

@@ -21,10 +21,16 @@ type Predecessor struct {
 	modes   map[int]Mode
 }
 
-// socketMaps are the two maps that say where an interface's packets go.
-type socketMaps struct{ xsks, ports *ebpf.Map }
+// socketMaps are the two maps that say where an interface's packets go, and the one by
+// which some never do.
+type socketMaps struct{ xsks, ports, known *ebpf.Map }
 
-func (m *socketMaps) close() { _ = errors.Join(m.xsks.Close(), m.ports.Close()) }
+func (m *socketMaps) close() { _ = errors.Join(m.xsks.Close(), m.ports.Close(), m.known.Close()) }
+
+// pinned returns the maps by what their pins' names begin with.
+func (m *socketMaps) pinned() map[string]*ebpf.Map {
+	return map[string]*ebpf.Map{xsksPin: m.xsks, portsPin: m.ports, knownPin: m.known}
+}
 
 // LockPins makes this process the owner of the pin directory before it loads a program,
 // and returns what is to be Options.PinLock then; nil if there is no directory to be had,
@@ -66,10 +72,11 @@ func (p *Predecessor) find(pinned *pins, name string, ifindex int, mode Mode) bo
 		return false
 	}
 	m, ok := pinned.loadMaps(xdp.ProgId)
-	if ok {
-		p.sockets[ifindex], p.modes[ifindex] = m, got
+	if !ok {
+		return false
 	}
-	return ok
+	p.sockets[ifindex], p.modes[ifindex] = m, got
+	return distrust(m.known) == nil // nobody counts connections there any more
 }
 
 // Mode returns where the program runs on an interface.
@@ -108,8 +115,9 @@ func (p *Predecessor) Close() {
 func mapsDir(dir string) string { return filepath.Clean(dir) + "-maps" }
 
 const (
-	xsksPin  = "xsks_"
+	xsksPin  = "sockets_"
 	portsPin = "ports_"
+	knownPin = "known_"
 )
 
 func mapPin(dir, kind string, program uint32) string {
@@ -129,13 +137,13 @@ func (p *pins) pinMaps(l link.Link, m socketMaps) error {
 	if err := os.MkdirAll(mapsDir(dir), 0o700); err != nil {
 		return err
 	}
-	for path, m := range map[string]*ebpf.Map{mapPin(dir, xsksPin, id): m.xsks, mapPin(dir, portsPin, id): m.ports} {
+	for kind, m := range m.pinned() {
 		// A Map remembers one pin only, and would move it for a second program's.
 		other, err := m.Clone()
 		if err != nil {
 			return err
 		}
-		err = other.Pin(path)
+		err = other.Pin(mapPin(dir, kind, id))
 		if err := errors.Join(ignore(err, fs.ErrExist), other.Close()); err != nil {
 			return err
 		}
@@ -145,10 +153,11 @@ func (p *pins) pinMaps(l link.Link, m socketMaps) error {
 
 // loadMaps returns the maps of a program, if they are pinned.
 func (p *pins) loadMaps(program uint32) (m socketMaps, ok bool) {
-	var errs [2]error
+	var errs [3]error
 	m.xsks, errs[0] = ebpf.LoadPinnedMap(mapPin(p.dir.Name(), xsksPin, program), nil)
 	m.ports, errs[1] = ebpf.LoadPinnedMap(mapPin(p.dir.Name(), portsPin, program), nil)
-	if errors.Join(errs[:]...) != nil || m.xsks.Type() != ebpf.XSKMap || m.ports.Type() != ebpf.Hash ||
+	m.known, errs[2] = ebpf.LoadPinnedMap(mapPin(p.dir.Name(), knownPin, program), nil)
+	if errors.Join(errs[:]...) != nil || m.known.Type() != ebpf.ArrayOfMaps || m.xsks.Type() != ebpf.XSKMap || m.ports.Type() != ebpf.Hash ||
 		m.ports.KeySize() != 4 || m.ports.ValueSize() != 4 {
 		m.close()
 		return socketMaps{}, false
@@ -167,7 +176,7 @@ func (p *pins) pruneMaps(links []link.Link) error {
 		if err != nil {
 			return err
 		}
-		for _, kind := range []string{xsksPin, portsPin} {
+		for kind := range (&socketMaps{}).pinned() {
 			keep[mapPin(dir, kind, uint32(info.Program))] = true
 		}
 	}

@@ -1,9 +1,12 @@
 package bpf
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/cilium/ebpf"
 )
 
 // A dead fnatd's program leads to the socket that it is given by the next one, and goes
@@ -14,6 +17,8 @@ func TestPredecessor(t *testing.T) {
 	dead := mustLoad(t, dir)
 	dead.attach(t, l, Auto, Native, "the driver has native XDP")
 	must(t, dead.Prune())
+	_, err := dead.CountFlows(flowHash, flowPlaces)
+	must(t, err)
 	must(t, dead.Close(true))
 
 	index := l.Attrs().Index
@@ -33,6 +38,9 @@ func TestPredecessor(t *testing.T) {
 	if err := p.SetSocket(index, 1000, s.FD()); err == nil {
 		t.Error("a queue that there is no place for: no error")
 	}
+	if err := p.sockets[index].known.Delete(uint32(0)); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		t.Errorf("the program goes by counts that nobody keeps: %v", err)
+	}
 	if err := p.sockets[index].xsks.Delete(uint32(0)); err != nil { // an XSKMAP is not to be read
 		t.Errorf("the program does not have the socket: %v", err)
 	}
@@ -47,7 +55,7 @@ func TestNoPredecessor(t *testing.T) {
 	first.attach(t, l, Auto, Native, "the driver has native XDP")
 	was := attached(t, l)
 	must(t, first.Close(true))
-	for _, kind := range []string{xsksPin, portsPin} {
+	for _, kind := range []string{xsksPin, portsPin, knownPin} {
 		if _, err := os.Stat(mapPin(dir, kind, uint32(was))); err != nil {
 			t.Error(err)
 		}
@@ -56,7 +64,7 @@ func TestNoPredecessor(t *testing.T) {
 	second.attach(t, l, Auto, Native, takenOver)
 	must(t, second.Prune())
 	entries, err := os.ReadDir(mapsDir(dir))
-	if err != nil || len(entries) != 2 || filepath.Base(mapPin(dir, portsPin, uint32(attached(t, l)))) != entries[0].Name() {
+	if err != nil || len(entries) != 3 || filepath.Base(mapPin(dir, knownPin, uint32(attached(t, l)))) != entries[0].Name() {
 		t.Errorf("pinned %v, %v, want the maps of the program in force", entries, err)
 	}
 	must(t, second.Close(true))

@@ -54,6 +54,7 @@ type Program struct {
 	pins     *pins         // nil: links end with the process
 	services table[xdpServiceKey, uint32]
 	guards   guardSlots
+	flows    flowCounts
 	secrets  xdpCookieSecrets // as the program has them
 	locals   table[xdpLocalKey, xdpPortRange]
 	ports    map[int]*port // by interface index
@@ -131,9 +132,9 @@ func (p *Program) another(flags uint32) (*ebpf.Program, error) {
 	}
 	var objs xdpPrograms
 	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		xdpMapBudgets: p.objs.Budgets, xdpMapCounters: p.objs.Counters, xdpMapGuardCounts: p.objs.GuardCounts,
-		xdpMapGuards: p.objs.Guards, xdpMapLocals: p.objs.Locals, xdpMapOrphans: p.objs.Orphans, xdpMapPorts: p.objs.Ports,
-		xdpMapSecrets: p.objs.Secrets, xdpMapServices: p.objs.Services, xdpMapSources: p.objs.Sources,
+		xdpMapAgain: p.objs.Again, xdpMapBudgets: p.objs.Budgets, xdpMapCounters: p.objs.Counters, xdpMapGuardCounts: p.objs.GuardCounts,
+		xdpMapGuards: p.objs.Guards, xdpMapKnown: p.objs.Known, xdpMapLocals: p.objs.Locals, xdpMapOrphans: p.objs.Orphans, xdpMapPorts: p.objs.Ports,
+		xdpMapProven: p.objs.Proven, xdpMapSecrets: p.objs.Secrets, xdpMapServices: p.objs.Services, xdpMapSources: p.objs.Sources,
 		xdpMapXsks: p.objs.Xsks,
 	}})
 	return objs.FnatdXdp, err
@@ -188,7 +189,7 @@ func (p *Program) Close(keepPinned bool) error {
 	if !keepPinned && hadLinks {
 		errs = append(errs, p.pins.pruneMaps(nil))
 	}
-	errs = append(errs, p.multi.Close(), p.objs.Close(), p.pins.close())
+	errs = append(errs, p.flows.close(), p.multi.Close(), p.objs.Close(), p.pins.close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("xdp program: close: %w", err)
 	}

@@ -25,12 +25,16 @@
 
 /* Our choices. */
 #define TTL 64
+#define MAX_L4 0x7ff /* a transport header further behind is left to user space */
 #define CLOCK_SHIFT 20 /* from nanoseconds to timestamps: synproxy.ClockShift */
 
 /* What cookies are made with, as synproxy.Keys; user space keeps it up to date. */
 struct cookie_secrets {
 	struct sip_key by_parity[2]; /* all zero: not set yet */
 	struct sip_key limits;	     /* see guard.h */
+	struct sip_key flows;	     /* see known.h, as what follows */
+	__u32 places;		     /* 2 to the power of it there are, */
+	__u32 shards;		     /* of them in one shard of the connection table: 2 to that less */
 	__u32 current;		     /* parity of the current epoch */
 	__u32 clock_offset;	     /* of timestamps */
 };
@@ -290,6 +294,7 @@ static __always_inline bool answer(struct xdp_md *ctx, __u32 l3, struct offer o,
 	__u32 zero = 0, number, now = 0;
 	const struct cookie_secrets *secret = bpf_map_lookup_elem(&secrets, &zero);
 	const struct sip_key *key;
+	const struct tcp *tcp;
 	void *data, *end;
 	__u64 said, hash;
 
@@ -304,16 +309,17 @@ static __always_inline bool answer(struct xdp_md *ctx, __u32 l3, struct offer o,
 
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (data + (s.l4 & 63) + sizeof(struct tcp) > end)
+	tcp = data + (s.l4 & 63);
+	if ((void *)(tcp + 1) > end)
 		return false;
 	if (s.is4) {
 		if (data + (s.l3 & 31) + sizeof(struct iphdr) > end)
 			return false;
-		hash = hash4(key, data + (s.l3 & 31), data + (s.l4 & 63));
+		hash = hash4(key, data + (s.l3 & 31), names(tcp, bpf_ntohl(tcp->seq)));
 	} else {
 		if (data + (s.l3 & 31) + sizeof(struct ipv6hdr) > end)
 			return false;
-		hash = hash6(key, data + (s.l3 & 31), data + (s.l4 & 63));
+		hash = hash6(key, data + (s.l3 & 31), names(tcp, bpf_ntohl(tcp->seq)));
 	}
 	number = cookie(parity, hash, said, s.is4);
 

@@ -19,6 +19,8 @@
  *	a SYN to a service that is guarded, while somebody serves its queue
  *		-> its sender, made a SYN-ACK with a cookie, or the socket, or
  *		   dropped: see guard.h
+ *	a segment to such a service that is of no connection and brings no cookie
+ *		-> dropped: see known.h
  *	everything else
  *		-> the kernel
  *
@@ -38,6 +40,7 @@
 
 #include "counters.h"
 #include "guard.h"
+#include "known.h"
 #include "orphan.h"
 #include "parse.h"
 
@@ -123,14 +126,18 @@ static __always_inline enum counter classify_fragment(struct datagram *d)
 	return COUNTER_PASSED;
 }
 
-/* find_guard returns the guard that a packet to its service has to pass, or 0. */
-static __always_inline __u32 find_guard(struct datagram *d, __u32 guard)
+/* find_guard notes the guard that a packet to its service has to pass. */
+static __always_inline void find_guard(struct datagram *d, __u32 guard)
 {
 	struct tcp *tcp = d->payload;
 
-	if (!guard || d->which == SOURCE || (void *)(tcp + 1) > d->end || !is_syn(tcp))
-		return 0;
-	return guard;
+	if (!guard || d->which == SOURCE || (void *)(tcp + 1) > d->end)
+		return;
+	d->syn = is_syn(tcp);
+	if (!d->syn && !is_ack(tcp))
+		return;
+	d->guard = guard;
+	d->l4 = d->payload - d->start;
 }
 
 static __always_inline enum counter classify_transport(struct datagram *d)
@@ -146,7 +153,7 @@ static __always_inline enum counter classify_transport(struct datagram *d)
 	if (d->at.port) {
 		guard = bpf_map_lookup_elem(&services, &d->at);
 		if (guard) {
-			d->guard = find_guard(d, *guard);
+			find_guard(d, *guard);
 			return COUNTER_SERVICE;
 		}
 	}
@@ -255,12 +262,12 @@ int fnatd_xdp(struct xdp_md *ctx)
 		if (verdict != XDP_REDIRECT)
 			why = is_orphaned() ? COUNTER_ORPHANED : COUNTER_UNSERVED;
 		else if (d.guard)
-			why = meet_syn(ctx, d.guard, d.l3, socket);
+			why = d.syn ? meet_syn(ctx, d.guard, d.l3, d.l4, socket) : meet_ack(ctx, d.guard, d.l3, d.l4);
 		if (why == COUNTER_ANSWERED)
 			verdict = XDP_TX;
 		else if (why == COUNTER_ORPHANED)
 			verdict = XDP_PASS;
-		else if (why == COUNTER_LIMITED || why == COUNTER_SHED)
+		else if (why == COUNTER_LIMITED || why == COUNTER_SHED || why == COUNTER_BAD_COOKIE)
 			verdict = XDP_DROP;
 	}
 	count(why);

@@ -32,6 +32,13 @@ type xdpCookieSecrets struct {
 		K0 uint64
 		K1 uint64
 	}
+	Flows struct {
+		_  structs.HostLayout
+		K0 uint64
+		K1 uint64
+	}
+	Places      uint32
+	Shards      uint32
 	Current     uint32
 	ClockOffset uint32
 }
@@ -50,7 +57,8 @@ const (
 	xdpCounterCOUNTER_LIMITED    xdpCounter = 8
 	xdpCounterCOUNTER_SHED       xdpCounter = 9
 	xdpCounterCOUNTER_ORPHANED   xdpCounter = 10
-	xdpCounterNUM_COUNTERS       xdpCounter = 11
+	xdpCounterCOUNTER_BAD_COOKIE xdpCounter = 11
+	xdpCounterNUM_COUNTERS       xdpCounter = 12
 )
 
 type xdpGuard struct {
@@ -71,6 +79,8 @@ type xdpGuardCounters struct {
 	Answered uint64
 	Limited  uint64
 	Shed     uint64
+	BadAcks  uint64
+	Sampled  uint64
 }
 
 type xdpGuardFlag uint8
@@ -79,6 +89,7 @@ const (
 	xdpGuardFlagGUARD_ANSWER     xdpGuardFlag = 1
 	xdpGuardFlagGUARD_SACK       xdpGuardFlag = 2
 	xdpGuardFlagGUARD_TIMESTAMPS xdpGuardFlag = 4
+	xdpGuardFlagGUARD_KNOWN      xdpGuardFlag = 8
 )
 
 type xdpLocalKey struct {
@@ -110,13 +121,16 @@ type xdpSource struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	xdpMapAgain       = "again"
 	xdpMapBudgets     = "budgets"
 	xdpMapCounters    = "counters"
 	xdpMapGuardCounts = "guard_counts"
 	xdpMapGuards      = "guards"
+	xdpMapKnown       = "known"
 	xdpMapLocals      = "locals"
 	xdpMapOrphans     = "orphans"
 	xdpMapPorts       = "ports"
+	xdpMapProven      = "proven"
 	xdpMapSecrets     = "secrets"
 	xdpMapServices    = "services"
 	xdpMapSources     = "sources"
@@ -175,13 +189,16 @@ type xdpProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpMapSpecs struct {
+	Again       *ebpf.MapSpec `ebpf:"again"`
 	Budgets     *ebpf.MapSpec `ebpf:"budgets"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	GuardCounts *ebpf.MapSpec `ebpf:"guard_counts"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Known       *ebpf.MapSpec `ebpf:"known"`
 	Locals      *ebpf.MapSpec `ebpf:"locals"`
 	Orphans     *ebpf.MapSpec `ebpf:"orphans"`
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Proven      *ebpf.MapSpec `ebpf:"proven"`
 	Secrets     *ebpf.MapSpec `ebpf:"secrets"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -216,13 +233,16 @@ func (o *xdpObjects) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpMaps struct {
+	Again       *ebpf.Map `ebpf:"again"`
 	Budgets     *ebpf.Map `ebpf:"budgets"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	GuardCounts *ebpf.Map `ebpf:"guard_counts"`
 	Guards      *ebpf.Map `ebpf:"guards"`
+	Known       *ebpf.Map `ebpf:"known"`
 	Locals      *ebpf.Map `ebpf:"locals"`
 	Orphans     *ebpf.Map `ebpf:"orphans"`
 	Ports       *ebpf.Map `ebpf:"ports"`
+	Proven      *ebpf.Map `ebpf:"proven"`
 	Secrets     *ebpf.Map `ebpf:"secrets"`
 	Services    *ebpf.Map `ebpf:"services"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -231,13 +251,16 @@ type xdpMaps struct {
 
 func (m *xdpMaps) Close() error {
 	return _XdpClose(
+		m.Again,
 		m.Budgets,
 		m.Counters,
 		m.GuardCounts,
 		m.Guards,
+		m.Known,
 		m.Locals,
 		m.Orphans,
 		m.Ports,
+		m.Proven,
 		m.Secrets,
 		m.Services,
 		m.Sources,

@@ -226,10 +226,11 @@ type Event struct {
 // A Guard is SYNPROXY of one TCP service.
 type Guard struct {
 	Service string  `json:"service"`
-	Mode    string  `json:"mode"`   // as configured: off, on or adaptive
-	On      bool    `json:"on"`     // SYNs are answered by cookies now
-	Answer  string  `json:"answer"` // where: xdp or userspace
-	Offer   Offer   `json:"offer"`  // to a client that offers everything itself
+	Mode    string  `json:"mode"`     // as configured: off, on or adaptive
+	On      bool    `json:"on"`       // SYNs are answered by cookies now
+	Answer  string  `json:"answer"`   // where: xdp or userspace
+	BadACKs string  `json:"bad_acks"` // where segments of no connection, without a good cookie, end: xdp or userspace
+	Offer   Offer   `json:"offer"`    // to a client that offers everything itself
 	Events  []Event `json:"events"`
 }
 

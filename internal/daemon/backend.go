@@ -283,7 +283,6 @@ func (d *Daemon) sum() dataplane.Counts {
 // Drops implements ctl.Backend.
 func (d *Daemon) Drops() []ctl.Drop {
 	counts := d.sum()
-	drops := ctl.NewDrops(&counts.Drops)
 	d.fleet.mu.RLock()
 	rings := d.fleet.total().Kernel
 	d.fleet.mu.RUnlock()
@@ -291,7 +290,8 @@ func (d *Daemon) Drops() []ctl.Drop {
 	if err != nil {
 		d.log.Warn("counters of the XDP program", "error", err)
 	}
-	return append(drops,
+	counts.Drops[packet.BadCookie] += xdp[bpf.BadCookie]
+	return append(ctl.NewDrops(&counts.Drops),
 		ctl.NewDrop(ctl.RxRingFull, rings.RingFull),
 		ctl.NewDrop(ctl.FillRingEmpty, rings.FillEmpty),
 		ctl.NewDrop(ctl.Unserved, xdp[bpf.Unserved]),

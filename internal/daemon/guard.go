@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/fnatd/fnatd/dataplane"
@@ -20,6 +21,8 @@ const guardTime = 250 * time.Millisecond
 type guards struct {
 	at   map[bpf.ServiceKey]bpf.Guard
 	past map[bpf.ServiceKey]bpf.GuardCounts // of those that were taken off
+
+	countsTried bool // whether countFlows has been through
 }
 
 // guard looks after SYNPROXY until ctx ends.
@@ -51,6 +54,7 @@ func (d *Daemon) tendGuards(ctx context.Context, now time.Time) {
 		d.log.Warn(what, "service", s.Service.Name, "unfinished_per_second", s.Unfinished,
 			"on_at", s.Service.SYNProxy.On, "off_below", s.Service.SYNProxy.Off)
 	}
+	d.countFlows(d.engine.View())
 	if v := d.engine.View(); !maps.Equal(d.guards.at, d.wantedGuards(v)) {
 		if err := d.setServices(v); err != nil {
 			d.log.Error("SYN cookies: the XDP program goes on as before", "error", err)
@@ -60,6 +64,25 @@ func (d *Daemon) tendGuards(ctx context.Context, now time.Time) {
 	if err := d.setCookieKeys(); err != nil {
 		d.log.Error("SYN cookies: keys not renewed", "error", err)
 	}
+}
+
+// countFlows has the connections of services that may answer by cookies counted from now
+// on, if there are such services, for the XDP program to tell what is of none.
+func (d *Daemon) countFlows(v *dataplane.View) {
+	mayAnswer := func(s *dataplane.Service) bool { return s.SYNProxy.Mode != lb.Off }
+	if d.guards.countsTried || !slices.ContainsFunc(v.Services, mayAnswer) {
+		return
+	}
+	d.guards.countsTried = true
+	if err := d.program.RememberShed(); err != nil {
+		d.log.Warn("SYN cookies: clients whose SYN is shed come again in vain", "error", err)
+	}
+	counts, err := d.program.CountFlows(bpf.FlowHash{Key: d.conns.HashKey(), Shards: d.conns.Shards()}, d.conns.KnownPlaces())
+	if err != nil {
+		d.log.Warn("SYN cookies: bad ACKs are left to the workers", "error", err)
+		return
+	}
+	d.engine.Know(counts)
 }
 
 // setServices tells the XDP program the services of v, and how they are guarded now.
@@ -102,6 +125,7 @@ func (d *Daemon) wantedGuards(v *dataplane.View) map[bpf.ServiceKey]bpf.Guard {
 			want[serviceKey(s)] = bpf.Guard{
 				Offers: [2]synproxy.Offer{s.Guard.Offer(0), s.Guard.Offer(1)},
 				Answer: d.answersInXDP(s), Limit: uint16(s.SYNProxy.SourceRate),
+				Known: d.engine.Knows(s) && !s.SYNProxy.ResetBadACKs, // or it would be answered
 			}
 		}
 	}
@@ -163,6 +187,7 @@ func (d *Daemon) addCounts(sum *bpf.GuardCounts, key bpf.ServiceKey) {
 	sum.Answered += n.Answered
 	sum.Limited += n.Limited
 	sum.Shed += n.Shed
+	sum.BadACKs += n.BadACKs
 }
 
 // guardAnswers describes SYNPROXY of every TCP service.
@@ -175,22 +200,28 @@ func (d *Daemon) guardAnswers() (all []ctl.Guard) {
 			continue
 		}
 		g := ctl.Guard{
-			Service: s.Name, Mode: s.SYNProxy.Mode.String(), On: s.Guard.On(), Answer: lb.Userspace.String(),
+			Service: s.Name, Mode: s.SYNProxy.Mode.String(), On: s.Guard.On(),
+			Answer: lb.Userspace.String(), BadACKs: lb.Userspace.String(),
 			Offer: offerAnswer(s.Guard.Offer(parity)),
 		}
 		if d.answersInXDP(s) {
 			g.Answer = lb.XDP.String()
 		}
+		if d.guards.at[serviceKey(s)].Known {
+			g.BadACKs = lb.XDP.String()
+		}
 		counts, xdp := s.Guard.Counts(), d.xdpCounts(s)
 		counts[dataplane.GuardSYN] += xdp.Answered + xdp.Limited + xdp.Shed // which no worker has seen
 		counts[dataplane.GuardCookie] += xdp.Answered
+		counts[dataplane.GuardBad] += xdp.BadACKs
 		for e, n := range counts {
 			g.Events = append(g.Events, ctl.Event{Name: dataplane.GuardEvent(e).String(), Count: n})
 		}
 		g.Events = append(g.Events,
 			ctl.Event{Name: "answered_in_xdp", Count: xdp.Answered},
 			ctl.Event{Name: "over_source_rate", Count: xdp.Limited},
-			ctl.Event{Name: "shed", Count: xdp.Shed})
+			ctl.Event{Name: "shed", Count: xdp.Shed},
+			ctl.Event{Name: "bad_ack_in_xdp", Count: xdp.BadACKs})
 		all = append(all, g)
 	}
 	return all

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fnatd/fnatd/internal/ctl"
+	"github.com/fnatd/fnatd/lb"
 )
 
 // A family is a metric without its labels' values.
@@ -56,6 +57,7 @@ const (
 	localFree
 	localConflicts
 	guardOn
+	guardFilters
 	guardEvents
 	drops
 	events
@@ -126,8 +128,9 @@ var families = [numFamilies]struct {
 	localFree:      {gauge, desc("local_ports_free", "Ports of a local address that are in use towards none.", "pool", "address")},
 	localConflicts: {counter, desc("local_port_conflicts_total", "Times a port was tried that was in use towards the same real server.", "pool", "address")},
 
-	guardOn:     {gauge, desc("synproxy_on", "1 while a service's SYNs are answered by cookies.", "service", "mode")},
-	guardEvents: {counter, desc("synproxy_events_total", "What SYNPROXY has done for a service.", "service", "event")},
+	guardFilters: {gauge, desc("synproxy_bad_acks_in_xdp", "1 while a service's segments of no connection, without a good cookie, are dropped by the XDP program.", "service")},
+	guardOn:      {gauge, desc("synproxy_on", "1 while a service's SYNs are answered by cookies.", "service", "mode")},
+	guardEvents:  {counter, desc("synproxy_events_total", "What SYNPROXY has done for a service.", "service", "event")},
 
 	drops:  {counter, desc("drops_total", "Packets that were not forwarded.", "reason")},
 	events: {counter, desc("events_total", "What happened to connections and their packets.", "event")},
@@ -192,6 +195,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, g := range s.Guards {
 		m.put(guardOn, truth(g.On), g.Service, g.Mode)
+		m.put(guardFilters, truth(g.BadACKs == lb.XDP.String()), g.Service)
 		for _, e := range g.Events {
 			m.put(guardEvents, float64(e.Count), g.Service, e.Name)
 		}

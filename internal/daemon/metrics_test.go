@@ -55,7 +55,7 @@ func (b fixedBackend) Stats() ctl.Stats {
 		Version: "v1", Started: time.Unix(1000, 5e8), ConfigLoaded: time.Unix(2000, 0), ReloadError: b.reloadError,
 		Table:      ctl.Table{Capacity: 1000, Connections: 44, HalfOpen: 4, Templates: 2, Bytes: 96000},
 		Events:     []ctl.Event{{Name: "conn_expired", Count: 9}},
-		Guards:     []ctl.Guard{{Service: "web", Mode: "adaptive", On: true, Events: []ctl.Event{{Name: "syn", Count: 21}}}},
+		Guards:     []ctl.Guard{{Service: "web", Mode: "adaptive", On: true, BadACKs: "xdp", Events: []ctl.Event{{Name: "syn", Count: 21}}}},
 		Interfaces: []ctl.Interface{{Name: "eth0", Mode: "copy"}},
 		Workers: []ctl.Worker{{
 			ID: 1, RxPackets: 100, TxPackets: 90, RxBytes: 6400, TxBytes: 5760, Batches: 14,
@@ -208,6 +208,9 @@ fnatd_state_connections_lost{reason="no_room"} 0
 # HELP fnatd_state_notes_time_seconds When health, drains and counters were last written to the state, in seconds since 1970; 0 if never.
 # TYPE fnatd_state_notes_time_seconds gauge
 fnatd_state_notes_time_seconds 0
+# HELP fnatd_synproxy_bad_acks_in_xdp 1 while a service's segments of no connection, without a good cookie, are dropped by the XDP program.
+# TYPE fnatd_synproxy_bad_acks_in_xdp gauge
+fnatd_synproxy_bad_acks_in_xdp{service="web"} 1
 # HELP fnatd_synproxy_events_total What SYNPROXY has done for a service.
 # TYPE fnatd_synproxy_events_total counter
 fnatd_synproxy_events_total{event="syn",service="web"} 21

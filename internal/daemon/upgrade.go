@@ -254,11 +254,19 @@ func (d *Daemon) handOver(s *successor) (a ctl.Upgrade, err error) {
 	d.notesLock.Lock()
 	d.mu.Lock()
 	d.noted(d.keepNotes(d.gatherNotes()))
+	// And the XDP program, by which the other one has its first packets, does not judge
+	// by counts that are only kept here.
+	if err := d.program.TrustCounts(false); err != nil {
+		d.mu.Unlock()
+		d.notesLock.Unlock()
+		return a, s.end(err)
+	}
 	resume := d.rest()
 	stopped := time.Now()
 	e, fds, err := d.makeEstate()
 	if err != nil {
 		resume()
+		err = errors.Join(err, d.program.TrustCounts(true))
 		d.mu.Unlock()
 		d.notesLock.Unlock()
 		return a, s.end(err)

@@ -1,0 +1,59 @@
+package dataplane
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/fnatd/fnatd/conntrack"
+)
+
+// BenchmarkNewConnections is a connection from its SYN to the last ACK, seven
+// packets, while the ones before wait for their end: some 850,000 a worker.
+func BenchmarkNewConnections(b *testing.B) { benchmarkNew(b, func(*Worker) {}) }
+
+// BenchmarkNewKnownConnections is the same of a service whose connections are counted
+// for the XDP program.
+func BenchmarkNewKnownConnections(b *testing.B) {
+	benchmarkNew(b, func(w *Worker) {
+		var all conntrack.BindingSet
+		for id, t := range w.shared.View().targets {
+			if t != nil {
+				all.Add(conntrack.BindingID(id))
+			}
+		}
+		w.conns.Know(make([]uint8, w.conns.KnownPlaces()), &all)
+	})
+}
+
+func benchmarkNew(b *testing.B, prepare func(*Worker)) {
+	for _, workers := range []int{1, 2} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			mills := newMills(b, belt4, workers, workers*1_500_000)
+			prepare(mills[0].worker)
+			connect := func(m *mill) {
+				m.lines = m.lines[:0]
+				fresh := m.open(batchSize * beltBatches)
+				m.all(fresh, (*mill).inbound, m.ends.frames.request)
+				m.all(fresh, (*mill).outbound, m.ends.frames.finReal)
+				m.all(fresh, (*mill).inbound, m.ends.frames.fin)
+				m.all(fresh, (*mill).outbound, m.ends.frames.reply)
+				// 7 s later they will have left, at some 120,000 a second and worker.
+				m.clock = m.clock.Add(beltBatches * time.Second / 2000)
+				m.lap(batchSize * beltBatches)
+			}
+			each(mills, func(m *mill) {
+				for range 7 * 128_000 / (batchSize * beltBatches) {
+					connect(m)
+				}
+			})
+			reset(b, mills)
+			each(mills, func(m *mill) {
+				for n := 0; n < b.N; n += batchSize * beltBatches {
+					connect(m)
+				}
+			})
+			report(b, mills, "connection")
+		})
+	}
+}

@@ -109,11 +109,13 @@ const (
 	peerProgFnatrsPeer6    = "fnatrs_peer6"
 	peerProgFnatrsRecv4    = "fnatrs_recv4"
 	peerProgFnatrsRecv6    = "fnatrs_recv6"
+	peerProgFnatrsRequest  = "fnatrs_request"
 	peerProgFnatrsSend4    = "fnatrs_send4"
 	peerProgFnatrsSend6    = "fnatrs_send6"
 	peerProgFnatrsSockops  = "fnatrs_sockops"
 	peerProgFnatrsSockopt  = "fnatrs_sockopt"
 	peerProgFnatrsSyn      = "fnatrs_syn"
+	peerVarCgroupId        = "cgroup_id"
 	peerVarKinds           = "kinds"
 	peerVarOptvalRegister  = "optval_register"
 	peerVarTcpTimeout      = "tcp_timeout"
@@ -172,6 +174,7 @@ type peerProgramSpecs struct {
 	FnatrsPeer6    *ebpf.ProgramSpec `ebpf:"fnatrs_peer6"`
 	FnatrsRecv4    *ebpf.ProgramSpec `ebpf:"fnatrs_recv4"`
 	FnatrsRecv6    *ebpf.ProgramSpec `ebpf:"fnatrs_recv6"`
+	FnatrsRequest  *ebpf.ProgramSpec `ebpf:"fnatrs_request"`
 	FnatrsSend4    *ebpf.ProgramSpec `ebpf:"fnatrs_send4"`
 	FnatrsSend6    *ebpf.ProgramSpec `ebpf:"fnatrs_send6"`
 	FnatrsSockops  *ebpf.ProgramSpec `ebpf:"fnatrs_sockops"`
@@ -199,6 +202,7 @@ type peerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerVariableSpecs struct {
+	CgroupId       *ebpf.VariableSpec `ebpf:"cgroup_id"`
 	Kinds          *ebpf.VariableSpec `ebpf:"kinds"`
 	OptvalRegister *ebpf.VariableSpec `ebpf:"optval_register"`
 	TcpTimeout     *ebpf.VariableSpec `ebpf:"tcp_timeout"`
@@ -257,6 +261,7 @@ func (m *peerMaps) Close() error {
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerVariables struct {
+	CgroupId       *ebpf.Variable `ebpf:"cgroup_id"`
 	Kinds          *ebpf.Variable `ebpf:"kinds"`
 	OptvalRegister *ebpf.Variable `ebpf:"optval_register"`
 	TcpTimeout     *ebpf.Variable `ebpf:"tcp_timeout"`
@@ -277,6 +282,7 @@ type peerPrograms struct {
 	FnatrsPeer6    *ebpf.Program `ebpf:"fnatrs_peer6"`
 	FnatrsRecv4    *ebpf.Program `ebpf:"fnatrs_recv4"`
 	FnatrsRecv6    *ebpf.Program `ebpf:"fnatrs_recv6"`
+	FnatrsRequest  *ebpf.Program `ebpf:"fnatrs_request"`
 	FnatrsSend4    *ebpf.Program `ebpf:"fnatrs_send4"`
 	FnatrsSend6    *ebpf.Program `ebpf:"fnatrs_send6"`
 	FnatrsSockops  *ebpf.Program `ebpf:"fnatrs_sockops"`
@@ -295,6 +301,7 @@ func (p *peerPrograms) Close() error {
 		p.FnatrsPeer6,
 		p.FnatrsRecv4,
 		p.FnatrsRecv6,
+		p.FnatrsRequest,
 		p.FnatrsSend4,
 		p.FnatrsSend6,
 		p.FnatrsSockops,

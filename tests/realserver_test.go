@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -73,13 +74,23 @@ func (r *realServer) attach(args ...string) {
 	}
 }
 
-// detach ends fnatrs, which must leave nothing attached.
+// detach ends fnatrs, which must leave nothing attached and no program loaded.
 func (r *realServer) detach() {
 	r.Helper()
-	if err := r.rs.Stop(); err != nil {
-		r.Error(err)
+	s, err := r.rs.Status()
+	if err := errors.Join(err, r.rs.Stop()); err != nil {
+		r.Fatal(err)
 	}
 	r.checkDetached()
+	for _, a := range s.Programs {
+		r.eventually(a.Program+" is unloaded", func() bool {
+			p, err := ebpf.NewProgramFromID(ebpf.ProgramID(a.ID))
+			if err == nil {
+				p.Close()
+			}
+			return errors.Is(err, os.ErrNotExist)
+		})
+	}
 }
 
 // checkDetached fails the test if a program is attached to the cgroup.

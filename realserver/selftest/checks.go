@@ -44,7 +44,6 @@ func (k *kit) checks() []check {
 		{"accept: option of kgwttm", k.tcp("tcp4", lip4, client4, client4, handshake{ack: option(ttm, client4)})},
 		{"accept: option of kgwttm, IPv6", k.tcp("tcp6", lip6, client6, client6, handshake{ack: option(ttm, client6)})},
 		{"accept: third ACK lost", k.tcp("tcp4", lip4, client4, client4, handshake{ack: option(toa, client4), lost: true})},
-		{"accept: option on the SYN", k.tcp("tcp4", lip4, client4, client4, handshake{syn: option(toa, client4)})},
 		{"accept: SYN cookies", func() error {
 			run := k.tcp("tcp4", lip4, client4, client4, handshake{ack: option(toa, client4)})
 			return errors.Join(cookies("2"), run(), cookies("1"))
@@ -62,7 +61,61 @@ func (k *kit) checks() []check {
 				handshake{ack: append(option(toa, client4), option(toa, netip.MustParseAddrPort("192.0.2.67:6666"))...)}))},
 		{"a second fnatrs is refused by name", k.refused},
 	}
-	return append(all, k.noticeChecks()...)
+	return append(append(all, k.synChecks()...), k.noticeChecks()...)
+}
+
+// synChecks returns those of options that come with the SYN.
+func (k *kit) synChecks() []check {
+	toa := packet.TOA(packet.DefaultTOAKind)
+	other := netip.MustParseAddrPort("192.0.2.67:6666")
+	return []check{
+		{"accept: option on the SYN", k.tcp("tcp4", lip4, client4, client4, handshake{syn: option(toa, client4)})},
+		{"accept: option on the SYN, IPv6", k.tcp("tcp6", lip6, client6, client6, handshake{syn: option(toa, client6)})},
+		{"accept: option on the SYN, socket for both versions", k.tcp("tcp", lip4, client4, client4, handshake{syn: option(toa, client4)})},
+		{"accept: another option on the third ACK than on the SYN", k.tcp("tcp4", lip4, other, other,
+			handshake{syn: option(toa, client4), ack: option(toa, other)})},
+		{"accept: untrusted on the SYN, ignored and counted", k.counted(realserver.Untrusted,
+			k.tcp("tcp4", stranger, netip.AddrPort{}, netip.AddrPort{}, handshake{syn: option(toa, client4)}))},
+		{"accept: two clients on the SYN, ignored and counted", k.counted(realserver.Contradiction,
+			k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{}, handshake{syn: append(option(toa, client4), option(toa, other)...)}))},
+		{"accept: option on the SYN outside the cgroup, ignored", k.elsewhere},
+	}
+}
+
+// elsewhere is a check: a SYN to a socket of another cgroup is not read, and so
+// names nobody in this one.
+func (k *kit) elsewhere() error {
+	var l net.Listener
+	err := k.server.Do(func() (err error) {
+		l, err = net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	before, err := realserver.Ask(k.options.Socket)
+	if err != nil {
+		return err
+	}
+	local := netip.AddrPortFrom(lip4, k.port)
+	h := handshake{syn: option(packet.TOA(packet.DefaultTOAKind), client4)}
+	if err := k.balancer.connect(local, netip.AddrPortFrom(server4, port), h); err != nil {
+		return err
+	}
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	after, err := realserver.Ask(k.options.Socket)
+	if err == nil && after.Mappings.Handshakes > before.Mappings.Handshakes {
+		err = errors.New("the SYN was read")
+	}
+	return errors.Join(err, same("accept", c.RemoteAddr().(*net.TCPAddr).AddrPort(), local))
 }
 
 // noticeChecks returns those of UDP.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -192,18 +191,6 @@ func ways(port uint16) map[string]netip.AddrPort {
 	}
 }
 
-// exchange asks an HTTP server for / on a connection of its own; it returns the
-// answer and the address that the client really has.
-func (r *realServer) exchange(at netip.AddrPort) (answer string, client netip.AddrPort) {
-	r.Helper()
-	c := r.dialClient("tcp", at)
-	answer, err := get(c, "/")
-	if err != nil {
-		r.Fatal(err)
-	}
-	return answer, c.LocalAddr().(*net.TCPAddr).AddrPort()
-}
-
 // An asked is what testdata/asks.py has learnt of its client.
 type asked struct {
 	Accept, Getpeername []any
@@ -215,7 +202,7 @@ type asked struct {
 
 func (r *realServer) ask(at netip.AddrPort) (answer asked, client netip.AddrPort) {
 	r.Helper()
-	text, client := r.readTCP(at)
+	text, client := r.askBy("tcp", at, askStream)
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		r.Fatalf("%v answered %q: %v", at, text, err)
 	}

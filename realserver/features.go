@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -48,21 +49,28 @@ func (o *Options) features() []feature {
 			{"fnatrs_ingress", "tcx ingress", attachTCX},
 		}}
 	}
+	show := []hook{
+		{"fnatrs_peer4", "getpeername4", inCgroup(ebpf.AttachCgroupInet4GetPeername)},
+		{"fnatrs_peer6", "getpeername6", inCgroup(ebpf.AttachCgroupInet6GetPeername)},
+		{"fnatrs_sockopt", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
+	}
+	learn := hook{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)}
+	forget := hook{"fnatrs_release", "sock_release", inCgroup(ebpf.AttachCgroupInetSockRelease)}
+	tcp := feature{
+		Feature:  Feature{Name: "tcp", What: "accept, getpeername; getsockopt 1345 and 4096", Kernel: "5.15"},
+		required: true, hooks: append(slices.Clone(show), forget, learn), dearer: append(show, learn),
+	}
 	syn := feature{Feature: Feature{Name: "syn", What: "options of SYNs", Kernel: "5.15"}, hooks: []hook{
 		{"fnatrs_request", "tcp_conn_request", attachFunction},
 	}, dearer: []hook{
 		{"fnatrs_syn", "inet_ingress", inCgroup(ebpf.AttachCGroupInetIngress)},
 	}}
-	if o.Untraced {
+	if o.Dearer {
+		tcp.hooks, tcp.dearer = tcp.dearer, nil
 		syn.hooks, syn.dearer = syn.dearer, nil
 	}
 	return []feature{
-		{Feature: Feature{Name: "tcp", What: "accept, getpeername; getsockopt 1345 and 4096", Kernel: "5.15"}, required: true, hooks: []hook{
-			{"fnatrs_peer4", "getpeername4", inCgroup(ebpf.AttachCgroupInet4GetPeername)},
-			{"fnatrs_peer6", "getpeername6", inCgroup(ebpf.AttachCgroupInet6GetPeername)},
-			{"fnatrs_sockopt", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
-			{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)},
-		}},
+		tcp,
 		syn,
 		{Feature: Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, hooks: []hook{
 			{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},

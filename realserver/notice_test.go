@@ -25,7 +25,7 @@ func loadForTest(t testing.TB) *programs {
 	o := Options{
 		Cgroup: rootCgroup(t), Kinds: DefaultKinds, TTM: TTM{Kind: 77, Length: DefaultTTM}, TCPTimeout: time.Minute, UDPTimeout: time.Minute, MaxMappings: 4096,
 		Interfaces: []string{"lo"}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Untraced: true,
+		Dearer: true,
 	}
 	if err := o.Trust.Set("10.0.1.0/24,fd00:1::/64"); err != nil {
 		t.Fatal(err)

@@ -83,31 +83,39 @@ func TestOlderKernels(t *testing.T) {
 	}
 }
 
-// TestOlderKernelReadsSYNsAtIngress where it cannot trace them, or cannot attach
-// what does.
-func TestOlderKernelReadsSYNsAtIngress(t *testing.T) {
+// TestOlderKernelTakesTheDearerWay where it lacks what the other takes, or cannot
+// attach that.
+func TestOlderKernelTakesTheDearerWay(t *testing.T) {
 	netns.RequireRoot(t)
-	for name, lacks := range map[string]func(*ebpf.ProgramSpec){
-		"type": noType, "function": func(p *ebpf.ProgramSpec) { p.AttachTo = "tcp_of_another_kernel" },
-		"helper": noHelper, "hook": func(p *ebpf.ProgramSpec) { p.Type, p.AttachType, p.AttachTo = ebpf.SocketFilter, 0, "" },
+	for _, test := range []struct {
+		name, program, feature, instead string
+		lacks                           func(*ebpf.ProgramSpec)
+	}{
+		{"tracing", "fnatrs_request", "syn", "fnatrs_syn", noType},
+		{"function", "fnatrs_request", "syn", "fnatrs_syn", func(p *ebpf.ProgramSpec) { p.AttachTo = "tcp_of_another_kernel" }},
+		{"hook_of_syn", "fnatrs_request", "syn", "fnatrs_syn", func(p *ebpf.ProgramSpec) { p.Type, p.AttachType, p.AttachTo = ebpf.SocketFilter, 0, "" }},
+		{"helper", "fnatrs_release", "tcp", "fnatrs_sockops", noHelper},
+		{"hook_of_tcp", "fnatrs_release", "tcp", "fnatrs_sockops", func(p *ebpf.ProgramSpec) { p.AttachType = ebpf.AttachCGroupInetSockCreate }},
 	} {
-		var log bytes.Buffer
-		s, metrics := runOlder(t, &log, func(spec *ebpf.CollectionSpec) { lacks(spec.Programs["fnatrs_request"]) })
-		for _, f := range s.Features {
-			if f.Missing != "" || (f.Dearer != "") != (f.Name == "syn") || strings.Contains(f.Dearer, "\n") {
-				t.Errorf("%s: %s: got missing %q, dearer %q, want only syn in the dearer way, for one line of reason", name, f.Name, f.Missing, f.Dearer)
+		t.Run(test.name, func(t *testing.T) {
+			var log bytes.Buffer
+			s, metrics := runOlder(t, &log, func(spec *ebpf.CollectionSpec) { test.lacks(spec.Programs[test.program]) })
+			for _, f := range s.Features {
+				if f.Missing != "" || f.Name == test.feature && (f.Dearer == "" || strings.Contains(f.Dearer, "\n")) {
+					t.Errorf("%s: got missing %q, dearer %q, want only %s in the dearer way, for one line of reason", f.Name, f.Missing, f.Dearer, test.feature)
+				}
 			}
-		}
-		at := map[string]string{}
-		for _, a := range s.Programs {
-			at[a.Program] = a.Hook
-		}
-		if at["fnatrs_syn"] != "inet_ingress" || at["fnatrs_request"] != "" {
-			t.Errorf("%s: attached: got %v, want fnatrs_syn at inet_ingress", name, at)
-		}
-		if !strings.Contains(metrics, `fnatrs_feature{feature="syn"} 1`) || !strings.Contains(log.String(), "feature=syn") {
-			t.Errorf("%s: got metrics\n%s\nand log %s", name, metrics, log.String())
-		}
+			attached := map[string]bool{}
+			for _, a := range s.Programs {
+				attached[a.Program] = true
+			}
+			if attached[test.program] || !attached[test.instead] {
+				t.Errorf("attached: got %+v, want %s and not %s", s.Programs, test.instead, test.program)
+			}
+			if !strings.Contains(metrics, `fnatrs_feature{feature="`+test.feature+`"} 1`) || !strings.Contains(log.String(), "feature="+test.feature) {
+				t.Errorf("got metrics\n%s\nand log %s", metrics, log.String())
+			}
+		})
 	}
 }
 

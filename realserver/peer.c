@@ -12,6 +12,7 @@
  *	fnatrs_syn          the same where the kernel cannot have that: a packet arrives
  *	fnatrs_peer4, 6     accept, accept4, getpeername: tell the client instead
  *	                    of the LIP
+ *	fnatrs_release      close: forgets the client
  *	fnatrs_icmp,        a notice arrives: keep the client of a UDP flow
  *	fnatrs_ingress
  *	fnatrs_recv4, 6     recvfrom, recvmsg, recvmmsg: tell the client
@@ -30,6 +31,7 @@
 #include "bpf/option.h"
 #include "bpf/notice.h"
 #include "bpf/udp.h"
+#include "bpf/client.h"
 #include "bpf/syn.h"
 #include "bpf/tcp.h"
 #include "bpf/peername.h"

@@ -97,6 +97,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	for name, value := range map[string]any{
 		"kinds":           o.kindTable(),
 		"cgroup_id":       group,
+		"slots":           o.MaxMappings,
 		"ttm_length":      o.TTM.Length,
 		"tcp_timeout":     o.TCPTimeout.Nanoseconds(),
 		"udp_timeout":     o.UDPTimeout.Nanoseconds(),
@@ -106,7 +107,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 			return nil, fmt.Errorf("constant %s: %w", name, err)
 		}
 	}
-	for _, name := range []string{"noticed", "mappings", "replies", "handshakes"} {
+	for _, name := range []string{"connections", "noticed", "mappings", "replies", "handshakes"} {
 		spec.Maps[name].MaxEntries = o.MaxMappings
 	}
 	if o.older != nil {
@@ -134,8 +135,13 @@ func (p *programs) loadMaps() error {
 func (p *programs) loadFeature(f feature) error {
 	own := p.spec.Copy()
 	own.Programs = map[string]*ebpf.ProgramSpec{}
+	byCookie := false
 	for _, h := range f.hooks {
 		own.Programs[h.program] = p.spec.Programs[h.program]
+		byCookie = byCookie || h.program == "fnatrs_release"
+	}
+	if err := own.Variables["by_cookie"].Set(byCookie); err != nil {
+		return err
 	}
 	c, err := ebpf.NewCollectionWithOptions(own, ebpf.CollectionOptions{MapReplacements: p.shared()})
 	if err != nil {
@@ -158,7 +164,7 @@ func (p *programs) fallBack(o *Options, f feature, why error) (feature, error) {
 // shared returns the maps by the names that they have in the programs.
 func (p *programs) shared() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		"clients": p.maps.Clients, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
+		"clients": p.maps.Clients, "connections": p.maps.Connections, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
 		"links": p.maps.Links, "mappings": p.maps.Mappings, "noticed": p.maps.Noticed, "replies": p.maps.Replies,
 		"trust": p.maps.Trust, "turns": p.maps.Turns,
 	}

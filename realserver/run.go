@@ -47,8 +47,8 @@ type Options struct {
 	Log                    *slog.Logger
 	// Beside lets another fnatrs serve the cgroup, too, as a self-test has to.
 	Beside bool
-	// Untraced reads SYNs as on a kernel that cannot trace; a self-test does it both ways.
-	Untraced bool
+	// Dearer takes the ways that cost more, as a kernel may need; a self-test does both.
+	Dearer bool
 
 	// older takes from the programs what an older kernel would refuse; only tests set it.
 	older func(*ebpf.CollectionSpec)

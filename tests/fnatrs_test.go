@@ -50,6 +50,7 @@ func TestFnatrsShowsClients(t *testing.T) {
 					}
 				}
 			}
+			r.eventually("slots are free again, but those of servers that go on", func() bool { return r.taken() < 50 })
 			if r.count(realserver.KeptLocal) == 0 || r.count(realserver.Shown) == 0 || r.count(realserver.Redirected) == 0 {
 				t.Errorf("kept local, shown, redirected: got %d, %d, %d, want some of each",
 					r.count(realserver.KeptLocal), r.count(realserver.Shown), r.count(realserver.Redirected))

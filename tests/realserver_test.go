@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -102,13 +103,54 @@ func (r *realServer) checkDetached() {
 	defer dir.Close()
 	for _, hook := range []ebpf.AttachType{
 		ebpf.AttachCGroupSockOps, ebpf.AttachCGroupGetsockopt,
-		ebpf.AttachCgroupInet4GetPeername, ebpf.AttachCgroupInet6GetPeername,
+		ebpf.AttachCgroupInet4GetPeername, ebpf.AttachCgroupInet6GetPeername, ebpf.AttachCgroupInetSockRelease,
 	} {
 		found, err := bpflink.QueryPrograms(bpflink.QueryOptions{Target: int(dir.Fd()), Attach: hook})
 		if err != nil || len(found.Programs) > 0 {
 			r.Errorf("%v: got %v, %v, want nothing attached", hook, found, err)
 		}
 	}
+}
+
+// taken returns how many of fnatrs's slots for connections are taken.
+func (r *realServer) taken() (n int) {
+	r.Helper()
+	s, err := r.rs.Status()
+	if err != nil {
+		r.Fatal(err)
+	}
+	at := slices.IndexFunc(s.Programs, func(a realserver.Attachment) bool { return a.Program == "fnatrs_release" })
+	if at < 0 {
+		r.Fatalf("fnatrs_release is not attached: %+v", s.Programs)
+	}
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(s.Programs[at].ID))
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil {
+		r.Fatal(err)
+	}
+	ids, _ := info.MapIDs()
+	for _, id := range ids {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer m.Close()
+		if m.Type() != ebpf.Array || m.ValueSize() != 40 {
+			continue
+		}
+		var key uint32
+		var slot [40]byte
+		for all := m.Iterate(); all.Next(&key, &slot); {
+			if binary.NativeEndian.Uint64(slot[8:]) != 0 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // serve starts a program in the cgroup and waits until it is ready.

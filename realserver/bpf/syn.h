@@ -9,6 +9,7 @@
 
 #include <bpf/bpf_tracing.h>
 
+#include "kernel.h"
 #include "mapping.h"
 #include "notice.h"
 #include "option.h"
@@ -25,36 +26,6 @@
 
 /* Of the cgroup that fnatrs serves: its inode number. */
 const volatile __u64 cgroup_id;
-
-/* What is read of the kernel's own structures, found by its BTF. */
-struct kernfs_node {
-	__u64 id;
-} __attribute__((preserve_access_index));
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	struct cgroup_subsys_state *parent;
-} __attribute__((preserve_access_index));
-
-struct cgroup {
-	struct cgroup_subsys_state self;
-	struct kernfs_node *kn;
-} __attribute__((preserve_access_index));
-
-struct sock_cgroup_data {
-	struct cgroup *cgroup;
-} __attribute__((preserve_access_index));
-
-struct sock {
-	struct sock_cgroup_data sk_cgrp_data;
-} __attribute__((preserve_access_index));
-
-struct sk_buff {
-	__be16 protocol;
-	__u16 transport_header;
-	__u16 network_header;
-	unsigned char *head;
-} __attribute__((preserve_access_index));
 
 /*
  * A TCP header. No option begins behind the 63rd byte, so with what is behind that the

@@ -6,16 +6,9 @@
 
 #pragma once
 
+#include "client.h"
+#include "mapping.h"
 #include "option.h"
-#include "udp.h"
-
-/* Lives and dies with its socket. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct endpoint);
-} clients SEC(".maps");
 
 /*
  * step is a global function, which the verifier checks by itself for any
@@ -76,7 +69,6 @@ static __always_inline void established(struct bpf_sock_ops *ctx)
 {
 	struct search s = { .verdict = COUNTER_NO_OPTION };
 	struct bpf_sock *sk = ctx->sk;
-	struct endpoint *kept;
 	__u32 off = TCP_FIXED;
 	struct flow f = {};
 
@@ -89,13 +81,8 @@ static __always_inline void established(struct bpf_sock_ops *ctx)
 		told_ahead(&f, &s, ctx->rcv_nxt);
 	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr))
 		s.verdict = COUNTER_UNTRUSTED;
-	if (s.verdict == COUNTER_LEARNED) {
-		kept = bpf_sk_storage_get(&clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (kept)
-			*kept = s.found;
-		else
-			s.verdict = COUNTER_NO_MEMORY;
-	}
+	if (s.verdict == COUNTER_LEARNED && !know(sk, bpf_get_socket_cookie(ctx), &s.found))
+		s.verdict = COUNTER_NO_MEMORY;
 	count(s.verdict);
 }
 
@@ -112,10 +99,4 @@ int fnatrs_sockops(struct bpf_sock_ops *ctx)
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		established(ctx);
 	return 1;
-}
-
-/* client_of returns the client that is kept with a socket, NULL if none is. */
-static __always_inline struct endpoint *client_of(struct bpf_sock *sk)
-{
-	return sk ? bpf_sk_storage_get(&clients, sk, NULL, 0) : NULL;
 }

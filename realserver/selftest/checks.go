@@ -28,6 +28,12 @@ type check struct {
 
 // checks returns all checks.
 func (k *kit) checks() []check {
+	all := append(k.tcpChecks(), check{"a second fnatrs is refused by name", k.refused})
+	return append(all, k.noticeChecks()...)
+}
+
+// tcpChecks returns those of connections.
+func (k *kit) tcpChecks() []check {
 	toa := packet.TOA(packet.DefaultTOAKind)
 	lvs6 := packet.TOA(253)
 	first := packet.AddressOption{Kind4: 200}
@@ -59,9 +65,8 @@ func (k *kit) checks() []check {
 		{"accept: two clients, ignored and counted", k.counted(realserver.Contradiction,
 			k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{},
 				handshake{ack: append(option(toa, client4), option(toa, netip.MustParseAddrPort("192.0.2.67:6666"))...)}))},
-		{"a second fnatrs is refused by name", k.refused},
 	}
-	return append(append(all, k.synChecks()...), k.noticeChecks()...)
+	return append(all, k.synChecks()...)
 }
 
 // synChecks returns those of options that come with the SYN.
@@ -103,10 +108,7 @@ func (k *kit) elsewhere() error {
 	if err := k.balancer.connect(local, netip.AddrPortFrom(server4, port), h); err != nil {
 		return err
 	}
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	c, err := l.Accept()
+	c, err := accept(l.(*net.TCPListener))
 	if err != nil {
 		return err
 	}
@@ -164,11 +166,7 @@ func (k *kit) inGroup(f func() error) error {
 // as known, nobody if that is.
 func (k *kit) tcp(network string, lip netip.Addr, known, told netip.AddrPort, h handshake) func() error {
 	return func() error {
-		var l net.Listener
-		err := k.inGroup(func() (err error) {
-			l, err = net.Listen(network, fmt.Sprintf(":%d", port))
-			return err
-		})
+		l, err := k.listenTCP(network)
 		if err != nil {
 			return err
 		}
@@ -180,10 +178,7 @@ func (k *kit) tcp(network string, lip netip.Addr, known, told netip.AddrPort, h 
 		if err := k.balancer.connect(local, netip.AddrPortFrom(server, port), h); err != nil {
 			return err
 		}
-		if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		c, err := l.Accept()
+		c, err := accept(l)
 		if err != nil {
 			return err
 		}
@@ -194,14 +189,37 @@ func (k *kit) tcp(network string, lip netip.Addr, known, told netip.AddrPort, h 
 		if err := same("accept", c.RemoteAddr().(*net.TCPAddr).AddrPort(), told); err != nil {
 			return err
 		}
-		return control(c.(*net.TCPConn), func(fd int) error {
-			peer, err := unix.Getpeername(fd)
-			if err != nil {
-				return fmt.Errorf("getpeername: %w", err)
-			}
-			return errors.Join(same("getpeername", addrPort(peer), told), askSockopts(fd, known))
-		})
+		return control(c, func(fd int) error { return k.told(fd, known, told) })
 	}
+}
+
+// told is an error if getpeername does not tell a client as told, or getsockopt as known.
+func (k *kit) told(fd int, known, told netip.AddrPort) error {
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return fmt.Errorf("getpeername: %w", err)
+	}
+	return errors.Join(same("getpeername", addrPort(peer), told), askSockopts(fd, known))
+}
+
+// listenTCP opens a listening socket of the server.
+func (k *kit) listenTCP(network string) (l *net.TCPListener, err error) {
+	err = k.inGroup(func() error {
+		one, err := net.Listen(network, fmt.Sprintf(":%d", port))
+		if err == nil {
+			l = one.(*net.TCPListener)
+		}
+		return err
+	})
+	return l, err
+}
+
+// accept waits for a connection, not longer than patience.
+func accept(l *net.TCPListener) (*net.TCPConn, error) {
+	if err := l.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	return l.AcceptTCP()
 }
 
 // udp returns a check: a datagram from lip, whose client recvmsg tells as told,

@@ -60,7 +60,7 @@ func Run(report func(Result)) (err error) {
 	k := &kit{group: group, dir: dir}
 	for _, p := range []phase{
 		{checks: (*kit).checks, features: true},
-		{way: "untraced: ", checks: (*kit).synChecks, set: func(o *realserver.Options) { o.Untraced = true }},
+		{way: "dearer: ", checks: (*kit).tcpChecks, set: func(o *realserver.Options) { o.Dearer = true }},
 		{way: "tcx: ", checks: (*kit).noticeChecks, set: func(o *realserver.Options) { o.Interfaces = []string{ifname} }},
 		{way: "timeouts: ", checks: (*kit).timeoutChecks, set: func(o *realserver.Options) { o.TCPTimeout, o.UDPTimeout = shortTimeout, shortTimeout }},
 		{way: "flood: ", checks: (*kit).floodChecks, set: func(o *realserver.Options) { o.MaxMappings = fewMappings }},

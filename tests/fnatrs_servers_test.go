@@ -48,6 +48,7 @@ func showers() []*shower {
 		{name: "python_http_server", protocol: "tcp", port: portPython, start: startPythonHTTP, ask: askHTTP, logged: python, atOnce: 4},
 		{name: "python_socketserver", protocol: "tcp", port: 8084, start: startSocketserver, ask: askStream},
 		{name: "c_accept", protocol: "tcp", port: 8085, start: startC("accept"), ask: askStream},
+		{name: "c_getsockopt_1345", protocol: "tcp", port: 8086, start: startC("peer"), ask: askStream, roomy: true},
 		{name: "python_socketserver_udp", protocol: "udp", port: 9000, start: startSocketserver, ask: askTwice},
 		{name: "c_recvfrom", protocol: "udp", port: portRecvfrom, start: startC("recvfrom"), ask: askTwice},
 		{name: "c_recvmsg", protocol: "udp", port: 9002, start: startC("recvmsg"), ask: askTwice},

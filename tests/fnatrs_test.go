@@ -1,11 +1,16 @@
 package tests
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -146,6 +151,13 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	if want := fmt.Sprintf(" %s  %s:", r.rip(0, portRecvfrom), r.clientAddr()); !strings.Contains(mappings, want) || !strings.Contains(mappings, "  used") {
 		t.Errorf("mappings: got\n%s\nwant it to contain %q", mappings, want)
 	}
+	var listed []realserver.Mapping
+	r.printed(&listed, "mappings", "--json")
+	var status realserver.Status
+	r.printed(&status, "status", "--json")
+	if len(listed) != 1 || listed[0].State != realserver.Used || status.Count(realserver.Learned) == 0 || len(status.Programs) == 0 {
+		t.Errorf("in JSON: got mappings %+v and status %+v", listed, status)
+	}
 	out, err := r.host.Run(r.Context(), bin+"/fnatrs", "status", "--socket", r.rs.Socket())
 	for _, want := range []string{"fnatrs_sockops", "getpeername4", "recvmsg6", "ICMP sockets", r.cgroup.Path, trustLIPs, "uoa      5.15    yes"} {
 		if err != nil || !strings.Contains(out, want) {
@@ -183,6 +195,50 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 		t.Errorf("no_option: got %d, want 1", got)
 	}
 	r.detach()
+}
+
+// printed reads what a command of fnatrs prints in JSON.
+func (r *realServer) printed(to any, command ...string) {
+	r.Helper()
+	out := r.run(r.host, bin+"/fnatrs", append(command, "--socket", r.rs.Socket())...)
+	if err := json.Unmarshal([]byte(out), to); err != nil {
+		r.Errorf("fnatrs %v printed %q: %v", command, out, err)
+	}
+}
+
+// TestFnatrsTellsSystemd when it is ready and when it stops, as systemd asks it to.
+func TestFnatrsTellsSystemd(t *testing.T) {
+	r := newRealServer(t)
+	path := filepath.Join(r.dir, "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := func(want string) {
+		t.Helper()
+		buf := make([]byte, 64)
+		l.SetReadDeadline(time.Now().Add(patience))
+		if n, err := l.Read(buf); err != nil || string(buf[:n]) != want {
+			t.Fatalf("got %q, %v, want %s", buf[:n], err, want)
+		}
+	}
+	cmd := r.host.Command(context.Background(), bin+"/fnatrs", "run", "--trust", trustLIPs,
+		"--cgroup", r.cgroup.Path, "--socket", filepath.Join(r.dir, "fnatrs.sock"))
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
+	p, err := r.host.BackgroundCommand(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard("READY=1")
+	if s, err := realserver.Ask(filepath.Join(r.dir, "fnatrs.sock")); err != nil || len(s.Programs) == 0 {
+		t.Errorf("when it is ready: got %+v, %v, want it attached", s, err)
+	}
+	if err := p.Stop(); err != nil { // by SIGTERM
+		t.Errorf("%v\n%s", err, p.Output())
+	}
+	heard("STOPPING=1")
+	r.checkDetached()
 }
 
 // TestFnatrsTestsItself runs the self-test as a user does, beside a fnatrs.

@@ -69,22 +69,21 @@ func (o *Options) features() []feature {
 		tcp.hooks, tcp.dearer = tcp.dearer, nil
 		syn.hooks, syn.dearer = syn.dearer, nil
 	}
-	return []feature{
-		tcp,
-		syn,
-		{Feature: Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, hooks: []hook{
-			{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},
-			{"fnatrs_recv6", "recvmsg6", inCgroup(ebpf.AttachCGroupUDP6Recvmsg)},
-			{"fnatrs_send4", "sendmsg4", inCgroup(ebpf.AttachCGroupUDP4Sendmsg)},
-			{"fnatrs_send6", "sendmsg6", inCgroup(ebpf.AttachCGroupUDP6Sendmsg)},
-			{"fnatrs_connect4", "connect4", inCgroup(ebpf.AttachCGroupInet4Connect)},
-			{"fnatrs_connect6", "connect6", inCgroup(ebpf.AttachCGroupInet6Connect)},
-		}},
-		{Feature: Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, hooks: []hook{
-			{"fnatrs_mapping", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
-		}},
-		notices,
+	if o.NoUDP {
+		return []feature{tcp, syn, notices}
 	}
+	udp := feature{Feature: Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, hooks: []hook{
+		{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},
+		{"fnatrs_recv6", "recvmsg6", inCgroup(ebpf.AttachCGroupUDP6Recvmsg)},
+		{"fnatrs_send4", "sendmsg4", inCgroup(ebpf.AttachCGroupUDP4Sendmsg)},
+		{"fnatrs_send6", "sendmsg6", inCgroup(ebpf.AttachCGroupUDP6Sendmsg)},
+		{"fnatrs_connect4", "connect4", inCgroup(ebpf.AttachCGroupInet4Connect)},
+		{"fnatrs_connect6", "connect6", inCgroup(ebpf.AttachCGroupInet6Connect)},
+	}}
+	uoa := feature{Feature: Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, hooks: []hook{
+		{"fnatrs_mapping", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
+	}}
+	return []feature{tcp, syn, udp, uoa, notices}
 }
 
 // inCgroup attaches a program to a hook of the cgroup.

@@ -37,6 +37,7 @@ type Options struct {
 	TTM        TTM      // one more option to read
 	Cgroup     string   // whose servers see clients; empty is the root of the v2 tree
 	Interfaces []string // where notices are read; none: by ICMP sockets
+	NoUDP      bool     // leave UDP sockets alone
 	// How long a client is known of whom nothing is heard, where no socket holds
 	// it: of a UDP flow, and of a TCP connection that is not made yet.
 	TCPTimeout, UDPTimeout time.Duration

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,18 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	}
 	if got := r.count(realserver.NoticeUntrusted); got == 0 {
 		t.Error("notice_untrusted: got 0, want some")
+	}
+	r.detach()
+	r.attach("--trust", trustLIPs, "--no-udp")
+	if got, client := r.ask(r.vip(portAsks)); !cmp.Equal(got, told(client)) {
+		t.Errorf("without UDP: TCP: got %+v of %s", got, client)
+	}
+	if got, _ := r.askBy("udp", r.vip(portRecvfrom), askTwice); !isLIP(parts(got)) {
+		t.Errorf("without UDP: got %s, want a LIP", got)
+	}
+	s, err := r.rs.Status()
+	if err != nil || slices.ContainsFunc(s.Programs, func(a realserver.Attachment) bool { return a.Hook == "recvmsg4" || a.Hook == "sendmsg4" }) {
+		t.Errorf("without UDP: got %+v, %v, want nothing attached to UDP's calls", s, err)
 	}
 	r.detach()
 	r.attach("--trust", trustLIPs, "--kinds", "200")

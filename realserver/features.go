@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -19,6 +20,7 @@ type Feature struct {
 	What    string `json:"what"`
 	Kernel  string `json:"kernel"`            // the Linux that has it
 	Missing string `json:"missing,omitempty"` // why this one has not
+	Dearer  string `json:"dearer,omitempty"`  // why this one has it only in the way that costs more
 }
 
 // A feature is a Feature and the programs it takes. They are attached in this
@@ -27,6 +29,7 @@ type feature struct {
 	Feature
 	required bool
 	hooks    []hook
+	dearer   []hook // what does the same on a kernel that does not have these
 }
 
 // A hook is a place where a program is attached.
@@ -37,37 +40,50 @@ type hook struct {
 
 // features are the features that the options ask for.
 func (o *Options) features() []feature {
-	notices := feature{Feature{Name: "notices", What: "notices of UDP flows, by ICMP sockets", Kernel: "5.15"}, false, []hook{
+	notices := feature{Feature: Feature{Name: "notices", What: "notices of UDP flows, by ICMP sockets", Kernel: "5.15"}, hooks: []hook{
 		{"fnatrs_icmp", "ICMP sockets", attachICMP},
 	}}
 	if len(o.Interfaces) > 0 {
-		notices = feature{Feature{Name: "notices", What: "notices of UDP flows, at ingress of " + strings.Join(o.Interfaces, ", "), Kernel: "6.6"}, true, []hook{
+		what := "notices of UDP flows, at ingress of " + strings.Join(o.Interfaces, ", ")
+		notices = feature{Feature: Feature{Name: "notices", What: what, Kernel: "6.6"}, required: true, hooks: []hook{
 			{"fnatrs_ingress", "tcx ingress", attachTCX},
 		}}
 	}
-	return []feature{
-		{Feature{Name: "tcp", What: "accept, getpeername; getsockopt 1345 and 4096", Kernel: "5.15"}, true, []hook{
-			{"fnatrs_peer4", "getpeername4", inCgroup(ebpf.AttachCgroupInet4GetPeername)},
-			{"fnatrs_peer6", "getpeername6", inCgroup(ebpf.AttachCgroupInet6GetPeername)},
-			{"fnatrs_sockopt", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
-			{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)},
-		}},
-		{Feature{Name: "syn", What: "options of SYNs", Kernel: "5.15"}, false, []hook{
-			{"fnatrs_syn", "inet_ingress", inCgroup(ebpf.AttachCGroupInetIngress)},
-		}},
-		{Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, false, []hook{
-			{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},
-			{"fnatrs_recv6", "recvmsg6", inCgroup(ebpf.AttachCGroupUDP6Recvmsg)},
-			{"fnatrs_send4", "sendmsg4", inCgroup(ebpf.AttachCGroupUDP4Sendmsg)},
-			{"fnatrs_send6", "sendmsg6", inCgroup(ebpf.AttachCGroupUDP6Sendmsg)},
-			{"fnatrs_connect4", "connect4", inCgroup(ebpf.AttachCGroupInet4Connect)},
-			{"fnatrs_connect6", "connect6", inCgroup(ebpf.AttachCGroupInet6Connect)},
-		}},
-		{Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, false, []hook{
-			{"fnatrs_mapping", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
-		}},
-		notices,
+	show := []hook{
+		{"fnatrs_peer4", "getpeername4", inCgroup(ebpf.AttachCgroupInet4GetPeername)},
+		{"fnatrs_peer6", "getpeername6", inCgroup(ebpf.AttachCgroupInet6GetPeername)},
+		{"fnatrs_sockopt", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
 	}
+	learn := hook{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)}
+	forget := hook{"fnatrs_release", "sock_release", inCgroup(ebpf.AttachCgroupInetSockRelease)}
+	tcp := feature{
+		Feature:  Feature{Name: "tcp", What: "accept, getpeername; getsockopt 1345 and 4096", Kernel: "5.15"},
+		required: true, hooks: append(slices.Clone(show), forget, learn), dearer: append(show, learn),
+	}
+	syn := feature{Feature: Feature{Name: "syn", What: "options of SYNs", Kernel: "5.15"}, hooks: []hook{
+		{"fnatrs_request", "tcp_conn_request", attachFunction},
+	}, dearer: []hook{
+		{"fnatrs_syn", "inet_ingress", inCgroup(ebpf.AttachCGroupInetIngress)},
+	}}
+	if o.Dearer {
+		tcp.hooks, tcp.dearer = tcp.dearer, nil
+		syn.hooks, syn.dearer = syn.dearer, nil
+	}
+	if o.NoUDP {
+		return []feature{tcp, syn, notices}
+	}
+	udp := feature{Feature: Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, hooks: []hook{
+		{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},
+		{"fnatrs_recv6", "recvmsg6", inCgroup(ebpf.AttachCGroupUDP6Recvmsg)},
+		{"fnatrs_send4", "sendmsg4", inCgroup(ebpf.AttachCGroupUDP4Sendmsg)},
+		{"fnatrs_send6", "sendmsg6", inCgroup(ebpf.AttachCGroupUDP6Sendmsg)},
+		{"fnatrs_connect4", "connect4", inCgroup(ebpf.AttachCGroupInet4Connect)},
+		{"fnatrs_connect6", "connect6", inCgroup(ebpf.AttachCGroupInet6Connect)},
+	}}
+	uoa := feature{Feature: Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, hooks: []hook{
+		{"fnatrs_mapping", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
+	}}
+	return []feature{tcp, syn, udp, uoa, notices}
 }
 
 // inCgroup attaches a program to a hook of the cgroup.
@@ -79,6 +95,16 @@ func inCgroup(hook ebpf.AttachType) func(*Options, *ebpf.Program) ([]io.Closer, 
 		}
 		return []io.Closer{l}, nil
 	}
+}
+
+// attachFunction attaches a program to the kernel's function that it names. That is
+// called for all cgroups: the program has to look which it is.
+func attachFunction(_ *Options, prog *ebpf.Program) ([]io.Closer, error) {
+	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	if err != nil {
+		return nil, err
+	}
+	return []io.Closer{l}, nil
 }
 
 // attachTCX attaches a program to the interfaces.

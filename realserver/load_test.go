@@ -14,7 +14,7 @@ func TestVerifierTakesThePrograms(t *testing.T) {
 	netns.RequireRoot(t)
 	lan := netip.MustParsePrefix("10.0.1.0/24")
 	o := Options{
-		Trust: Prefixes{lan, netip.MustParsePrefix("fd00:1::/64")}, Kinds: Kinds{253}, TTM: TTM{Kind: 77, Length: 22},
+		Cgroup: rootCgroup(t), Trust: Prefixes{lan, netip.MustParsePrefix("fd00:1::/64")}, Kinds: Kinds{253}, TTM: TTM{Kind: 77, Length: 22},
 		TCPTimeout: time.Second, UDPTimeout: time.Second, MaxMappings: 1024, Interfaces: []string{"lo"},
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}

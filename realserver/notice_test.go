@@ -10,19 +10,22 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
-// loadForTest loads the programs with defaults, attached to nothing.
+// loadForTest loads the programs with defaults, attached to nothing. SYNs are read
+// as on a kernel that cannot trace: a tracing program runs on no frame of a test.
 func loadForTest(t testing.TB) *programs {
 	t.Helper()
 	if t, ok := t.(netns.TB); ok {
 		netns.RequireRoot(t)
 	}
 	o := Options{
-		Kinds: DefaultKinds, TTM: TTM{Kind: 77, Length: DefaultTTM}, TCPTimeout: time.Minute, UDPTimeout: time.Minute, MaxMappings: 4096,
+		Cgroup: rootCgroup(t), Kinds: DefaultKinds, TTM: TTM{Kind: 77, Length: DefaultTTM}, TCPTimeout: time.Minute, UDPTimeout: time.Minute, MaxMappings: 4096,
 		Interfaces: []string{"lo"}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Dearer: true,
 	}
 	if err := o.Trust.Set("10.0.1.0/24,fd00:1::/64"); err != nil {
 		t.Fatal(err)
@@ -37,6 +40,16 @@ func loadForTest(t testing.TB) *programs {
 		}
 	})
 	return p
+}
+
+// rootCgroup returns the root of the cgroup v2 tree.
+func rootCgroup(t testing.TB) string {
+	t.Helper()
+	group, err := cgroup.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return group
 }
 
 // announced returns the frame of a notice.

@@ -44,7 +44,7 @@ func TestOlderKernels(t *testing.T) {
 		lacks                  func(*ebpf.ProgramSpec)
 		want                   string // in the reason
 	}{
-		{"helper", "fnatrs_syn", "syn", noHelper, "invalid func unknown#9999"},
+		{"both_hooks_of_syn", "fnatrs_syn", "syn", noHelper, "invalid func unknown#9999"},
 		{"hook", "fnatrs_connect4", "udp", otherHook, "attach to connect4: "},
 		{"attach_type", "fnatrs_recv6", "udp", noAttachType, "program fnatrs_recv6: load program: "},
 		{"program_type", "fnatrs_mapping", "uoa", noType, "program fnatrs_mapping: load program: "},
@@ -53,7 +53,10 @@ func TestOlderKernels(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
-			s, metrics := runOlder(t, &log, test.program, test.lacks)
+			s, metrics := runOlder(t, &log, func(spec *ebpf.CollectionSpec) {
+				noType(spec.Programs["fnatrs_request"])
+				test.lacks(spec.Programs[test.program])
+			})
 			if len(s.Features) != 5 {
 				t.Errorf("got features %+v, want all five", s.Features)
 			}
@@ -80,22 +83,58 @@ func TestOlderKernels(t *testing.T) {
 	}
 }
 
+// TestOlderKernelTakesTheDearerWay where it lacks what the other takes, or cannot
+// attach that.
+func TestOlderKernelTakesTheDearerWay(t *testing.T) {
+	netns.RequireRoot(t)
+	for _, test := range []struct {
+		name, program, feature, instead string
+		lacks                           func(*ebpf.ProgramSpec)
+	}{
+		{"tracing", "fnatrs_request", "syn", "fnatrs_syn", noType},
+		{"function", "fnatrs_request", "syn", "fnatrs_syn", func(p *ebpf.ProgramSpec) { p.AttachTo = "tcp_of_another_kernel" }},
+		{"hook_of_syn", "fnatrs_request", "syn", "fnatrs_syn", func(p *ebpf.ProgramSpec) { p.Type, p.AttachType, p.AttachTo = ebpf.SocketFilter, 0, "" }},
+		{"helper", "fnatrs_release", "tcp", "fnatrs_sockops", noHelper},
+		{"hook_of_tcp", "fnatrs_release", "tcp", "fnatrs_sockops", func(p *ebpf.ProgramSpec) { p.AttachType = ebpf.AttachCGroupInetSockCreate }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var log bytes.Buffer
+			s, metrics := runOlder(t, &log, func(spec *ebpf.CollectionSpec) { test.lacks(spec.Programs[test.program]) })
+			for _, f := range s.Features {
+				if f.Missing != "" || f.Name == test.feature && (f.Dearer == "" || strings.Contains(f.Dearer, "\n")) {
+					t.Errorf("%s: got missing %q, dearer %q, want only %s in the dearer way, for one line of reason", f.Name, f.Missing, f.Dearer, test.feature)
+				}
+			}
+			attached := map[string]bool{}
+			for _, a := range s.Programs {
+				attached[a.Program] = true
+			}
+			if attached[test.program] || !attached[test.instead] {
+				t.Errorf("attached: got %+v, want %s and not %s", s.Programs, test.instead, test.program)
+			}
+			if !strings.Contains(metrics, `fnatrs_feature{feature="`+test.feature+`"} 1`) || !strings.Contains(log.String(), "feature="+test.feature) {
+				t.Errorf("got metrics\n%s\nand log %s", metrics, log.String())
+			}
+		})
+	}
+}
+
 // TestOlderKernelWithoutTCP does not start, and says why.
 func TestOlderKernelWithoutTCP(t *testing.T) {
 	netns.RequireRoot(t)
 	for name, program := range map[string]string{"sock_ops": "fnatrs_sockops", "getpeername": "fnatrs_peer6"} {
-		o := olderOptions(t, io.Discard, program, noType)
+		o := olderOptions(t, io.Discard, func(spec *ebpf.CollectionSpec) { noType(spec.Programs[program]) })
 		if _, err := load(&o); err == nil || !strings.HasPrefix(err.Error(), "tcp: ") || !strings.Contains(err.Error(), program) {
 			t.Errorf("%s: got %v, want it to name the feature and the program", name, err)
 		}
 	}
 }
 
-func olderOptions(t *testing.T, log io.Writer, program string, lacks func(*ebpf.ProgramSpec)) Options {
+func olderOptions(t *testing.T, log io.Writer, older func(*ebpf.CollectionSpec)) Options {
 	o := Options{
-		Kinds: DefaultKinds, TCPTimeout: time.Minute, UDPTimeout: time.Minute, MaxMappings: minMappings,
+		Cgroup: rootCgroup(t), Kinds: DefaultKinds, TCPTimeout: time.Minute, UDPTimeout: time.Minute, MaxMappings: minMappings,
 		Socket: filepath.Join(t.TempDir(), "fnatrs.sock"), Log: slog.New(slog.NewTextHandler(log, nil)),
-		older: func(spec *ebpf.CollectionSpec) { lacks(spec.Programs[program]) },
+		older: older,
 	}
 	if err := o.Trust.Set("10.0.1.0/24"); err != nil {
 		t.Fatal(err)
@@ -105,7 +144,7 @@ func olderOptions(t *testing.T, log io.Writer, program string, lacks func(*ebpf.
 
 // runOlder runs fnatrs in a namespace and a cgroup of its own, and returns what it
 // says of itself; log is complete then.
-func runOlder(t *testing.T, log io.Writer, program string, lacks func(*ebpf.ProgramSpec)) (s *Status, metrics string) {
+func runOlder(t *testing.T, log io.Writer, older func(*ebpf.CollectionSpec)) (s *Status, metrics string) {
 	t.Helper()
 	group, err := cgroup.New("fnatrs-older")
 	if err != nil {
@@ -121,7 +160,7 @@ func runOlder(t *testing.T, log io.Writer, program string, lacks func(*ebpf.Prog
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := olderOptions(t, log, program, lacks)
+	o := olderOptions(t, log, older)
 	o.Cgroup = group.Path
 	err = host.Do(func() error {
 		p, err := load(&o)

@@ -80,6 +80,18 @@ type peerMapping struct {
 	_      [4]byte
 }
 
+type peerSlot struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Zero   uint32
+	Cookie uint64
+	Client peerEndpoint
+	_      [4]byte
+}
+
 type peerTrustKey struct {
 	_      structs.HostLayout
 	Length uint32
@@ -91,6 +103,7 @@ type peerTrustKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	peerMapClients         = "clients"
+	peerMapConnections     = "connections"
 	peerMapCounters        = "counters"
 	peerMapHandshakes      = "handshakes"
 	peerMapHeards          = "heards"
@@ -109,13 +122,18 @@ const (
 	peerProgFnatrsPeer6    = "fnatrs_peer6"
 	peerProgFnatrsRecv4    = "fnatrs_recv4"
 	peerProgFnatrsRecv6    = "fnatrs_recv6"
+	peerProgFnatrsRelease  = "fnatrs_release"
+	peerProgFnatrsRequest  = "fnatrs_request"
 	peerProgFnatrsSend4    = "fnatrs_send4"
 	peerProgFnatrsSend6    = "fnatrs_send6"
 	peerProgFnatrsSockops  = "fnatrs_sockops"
 	peerProgFnatrsSockopt  = "fnatrs_sockopt"
 	peerProgFnatrsSyn      = "fnatrs_syn"
+	peerVarByCookie        = "by_cookie"
+	peerVarCgroupId        = "cgroup_id"
 	peerVarKinds           = "kinds"
 	peerVarOptvalRegister  = "optval_register"
+	peerVarSlots           = "slots"
 	peerVarTcpTimeout      = "tcp_timeout"
 	peerVarTtmLength       = "ttm_length"
 	peerVarUdpTimeout      = "udp_timeout"
@@ -172,6 +190,8 @@ type peerProgramSpecs struct {
 	FnatrsPeer6    *ebpf.ProgramSpec `ebpf:"fnatrs_peer6"`
 	FnatrsRecv4    *ebpf.ProgramSpec `ebpf:"fnatrs_recv4"`
 	FnatrsRecv6    *ebpf.ProgramSpec `ebpf:"fnatrs_recv6"`
+	FnatrsRelease  *ebpf.ProgramSpec `ebpf:"fnatrs_release"`
+	FnatrsRequest  *ebpf.ProgramSpec `ebpf:"fnatrs_request"`
 	FnatrsSend4    *ebpf.ProgramSpec `ebpf:"fnatrs_send4"`
 	FnatrsSend6    *ebpf.ProgramSpec `ebpf:"fnatrs_send6"`
 	FnatrsSockops  *ebpf.ProgramSpec `ebpf:"fnatrs_sockops"`
@@ -183,24 +203,28 @@ type peerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerMapSpecs struct {
-	Clients    *ebpf.MapSpec `ebpf:"clients"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Handshakes *ebpf.MapSpec `ebpf:"handshakes"`
-	Heards     *ebpf.MapSpec `ebpf:"heards"`
-	Links      *ebpf.MapSpec `ebpf:"links"`
-	Mappings   *ebpf.MapSpec `ebpf:"mappings"`
-	Noticed    *ebpf.MapSpec `ebpf:"noticed"`
-	Replies    *ebpf.MapSpec `ebpf:"replies"`
-	Trust      *ebpf.MapSpec `ebpf:"trust"`
-	Turns      *ebpf.MapSpec `ebpf:"turns"`
+	Clients     *ebpf.MapSpec `ebpf:"clients"`
+	Connections *ebpf.MapSpec `ebpf:"connections"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Handshakes  *ebpf.MapSpec `ebpf:"handshakes"`
+	Heards      *ebpf.MapSpec `ebpf:"heards"`
+	Links       *ebpf.MapSpec `ebpf:"links"`
+	Mappings    *ebpf.MapSpec `ebpf:"mappings"`
+	Noticed     *ebpf.MapSpec `ebpf:"noticed"`
+	Replies     *ebpf.MapSpec `ebpf:"replies"`
+	Trust       *ebpf.MapSpec `ebpf:"trust"`
+	Turns       *ebpf.MapSpec `ebpf:"turns"`
 }
 
 // peerVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerVariableSpecs struct {
+	ByCookie       *ebpf.VariableSpec `ebpf:"by_cookie"`
+	CgroupId       *ebpf.VariableSpec `ebpf:"cgroup_id"`
 	Kinds          *ebpf.VariableSpec `ebpf:"kinds"`
 	OptvalRegister *ebpf.VariableSpec `ebpf:"optval_register"`
+	Slots          *ebpf.VariableSpec `ebpf:"slots"`
 	TcpTimeout     *ebpf.VariableSpec `ebpf:"tcp_timeout"`
 	TtmLength      *ebpf.VariableSpec `ebpf:"ttm_length"`
 	UdpTimeout     *ebpf.VariableSpec `ebpf:"udp_timeout"`
@@ -226,21 +250,23 @@ func (o *peerObjects) Close() error {
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerMaps struct {
-	Clients    *ebpf.Map `ebpf:"clients"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Handshakes *ebpf.Map `ebpf:"handshakes"`
-	Heards     *ebpf.Map `ebpf:"heards"`
-	Links      *ebpf.Map `ebpf:"links"`
-	Mappings   *ebpf.Map `ebpf:"mappings"`
-	Noticed    *ebpf.Map `ebpf:"noticed"`
-	Replies    *ebpf.Map `ebpf:"replies"`
-	Trust      *ebpf.Map `ebpf:"trust"`
-	Turns      *ebpf.Map `ebpf:"turns"`
+	Clients     *ebpf.Map `ebpf:"clients"`
+	Connections *ebpf.Map `ebpf:"connections"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Handshakes  *ebpf.Map `ebpf:"handshakes"`
+	Heards      *ebpf.Map `ebpf:"heards"`
+	Links       *ebpf.Map `ebpf:"links"`
+	Mappings    *ebpf.Map `ebpf:"mappings"`
+	Noticed     *ebpf.Map `ebpf:"noticed"`
+	Replies     *ebpf.Map `ebpf:"replies"`
+	Trust       *ebpf.Map `ebpf:"trust"`
+	Turns       *ebpf.Map `ebpf:"turns"`
 }
 
 func (m *peerMaps) Close() error {
 	return _PeerClose(
 		m.Clients,
+		m.Connections,
 		m.Counters,
 		m.Handshakes,
 		m.Heards,
@@ -257,8 +283,11 @@ func (m *peerMaps) Close() error {
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerVariables struct {
+	ByCookie       *ebpf.Variable `ebpf:"by_cookie"`
+	CgroupId       *ebpf.Variable `ebpf:"cgroup_id"`
 	Kinds          *ebpf.Variable `ebpf:"kinds"`
 	OptvalRegister *ebpf.Variable `ebpf:"optval_register"`
+	Slots          *ebpf.Variable `ebpf:"slots"`
 	TcpTimeout     *ebpf.Variable `ebpf:"tcp_timeout"`
 	TtmLength      *ebpf.Variable `ebpf:"ttm_length"`
 	UdpTimeout     *ebpf.Variable `ebpf:"udp_timeout"`
@@ -277,6 +306,8 @@ type peerPrograms struct {
 	FnatrsPeer6    *ebpf.Program `ebpf:"fnatrs_peer6"`
 	FnatrsRecv4    *ebpf.Program `ebpf:"fnatrs_recv4"`
 	FnatrsRecv6    *ebpf.Program `ebpf:"fnatrs_recv6"`
+	FnatrsRelease  *ebpf.Program `ebpf:"fnatrs_release"`
+	FnatrsRequest  *ebpf.Program `ebpf:"fnatrs_request"`
 	FnatrsSend4    *ebpf.Program `ebpf:"fnatrs_send4"`
 	FnatrsSend6    *ebpf.Program `ebpf:"fnatrs_send6"`
 	FnatrsSockops  *ebpf.Program `ebpf:"fnatrs_sockops"`
@@ -295,6 +326,8 @@ func (p *peerPrograms) Close() error {
 		p.FnatrsPeer6,
 		p.FnatrsRecv4,
 		p.FnatrsRecv6,
+		p.FnatrsRelease,
+		p.FnatrsRequest,
 		p.FnatrsSend4,
 		p.FnatrsSend6,
 		p.FnatrsSockops,

@@ -13,12 +13,15 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/fnatd/fnatd/internal/cgroup"
 )
 
 // programs are the loaded BPF programs, and where they are attached. They are
 // not pinned: whatever ends the process detaches them, and servers go on with
 // LIPs.
 type programs struct {
+	spec     *ebpf.CollectionSpec
 	maps     peerMaps
 	loaded   map[string]*ebpf.Program
 	features []feature
@@ -46,8 +49,8 @@ func load(o *Options) (*programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bpf programs: %w", err)
 	}
-	p := &programs{loaded: map[string]*ebpf.Program{}, tcpTimeout: o.TCPTimeout, udpTimeout: o.UDPTimeout}
-	if err := p.loadMaps(spec); err != nil {
+	p := &programs{spec: spec, loaded: map[string]*ebpf.Program{}, tcpTimeout: o.TCPTimeout, udpTimeout: o.UDPTimeout}
+	if err := p.loadMaps(); err != nil {
 		return nil, errors.Join(fmt.Errorf("bpf maps: %w", explain(err)), p.close())
 	}
 	for _, t := range o.Trust {
@@ -56,7 +59,10 @@ func load(o *Options) (*programs, error) {
 		}
 	}
 	for _, f := range o.features() {
-		err := p.loadFeature(spec, f)
+		err := p.loadFeature(f)
+		if err != nil && f.dearer != nil {
+			f, err = p.fallBack(o, f, err)
+		}
 		if err := p.add(o, f, err); err != nil {
 			return nil, errors.Join(err, p.close())
 		}
@@ -71,7 +77,7 @@ func (p *programs) add(o *Options, f feature, missing error) error {
 		return fmt.Errorf("%s: %w", f.Name, explain(missing))
 	}
 	if missing != nil {
-		f.Missing = missing.Error()
+		f.Missing, f.Dearer = missing.Error(), ""
 		o.Log.Warn("this kernel lacks a feature", "feature", f.Name, "what", f.What, "needs", f.Kernel, "error", missing)
 	}
 	p.features = append(p.features, f)
@@ -84,8 +90,14 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
+	group, err := cgroup.ID(o.Cgroup)
+	if err != nil {
+		return nil, err
+	}
 	for name, value := range map[string]any{
 		"kinds":           o.kindTable(),
+		"cgroup_id":       group,
+		"slots":           o.MaxMappings,
 		"ttm_length":      o.TTM.Length,
 		"tcp_timeout":     o.TCPTimeout.Nanoseconds(),
 		"udp_timeout":     o.UDPTimeout.Nanoseconds(),
@@ -95,7 +107,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 			return nil, fmt.Errorf("constant %s: %w", name, err)
 		}
 	}
-	for _, name := range []string{"noticed", "mappings", "replies", "handshakes"} {
+	for _, name := range []string{"connections", "noticed", "mappings", "replies", "handshakes"} {
 		spec.Maps[name].MaxEntries = o.MaxMappings
 	}
 	if o.older != nil {
@@ -109,8 +121,8 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 var optvalRegister = map[string]uint32{"amd64": 7 * 8, "arm64": 3 * 8}
 
 // loadMaps makes the maps, which all programs share.
-func (p *programs) loadMaps(spec *ebpf.CollectionSpec) error {
-	maps := spec.Copy()
+func (p *programs) loadMaps() error {
+	maps := p.spec.Copy()
 	maps.Programs = nil
 	if err := maps.LoadAndAssign(&p.maps, nil); err != nil {
 		return err
@@ -120,11 +132,16 @@ func (p *programs) loadMaps(spec *ebpf.CollectionSpec) error {
 }
 
 // loadFeature loads the programs of a feature.
-func (p *programs) loadFeature(spec *ebpf.CollectionSpec, f feature) error {
-	own := spec.Copy()
+func (p *programs) loadFeature(f feature) error {
+	own := p.spec.Copy()
 	own.Programs = map[string]*ebpf.ProgramSpec{}
+	byCookie := false
 	for _, h := range f.hooks {
-		own.Programs[h.program] = spec.Programs[h.program]
+		own.Programs[h.program] = p.spec.Programs[h.program]
+		byCookie = byCookie || h.program == "fnatrs_release"
+	}
+	if err := own.Variables["by_cookie"].Set(byCookie); err != nil {
+		return err
 	}
 	c, err := ebpf.NewCollectionWithOptions(own, ebpf.CollectionOptions{MapReplacements: p.shared()})
 	if err != nil {
@@ -137,10 +154,17 @@ func (p *programs) loadFeature(spec *ebpf.CollectionSpec, f feature) error {
 	return nil
 }
 
+// fallBack loads a feature's dearer hooks instead, and returns it with those.
+func (p *programs) fallBack(o *Options, f feature, why error) (feature, error) {
+	f.hooks, f.dearer, f.Dearer = f.dearer, nil, why.Error()
+	o.Log.Info("this kernel has a feature only in a way that costs more", "feature", f.Name, "what", f.What, "error", why)
+	return f, p.loadFeature(f)
+}
+
 // shared returns the maps by the names that they have in the programs.
 func (p *programs) shared() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		"clients": p.maps.Clients, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
+		"clients": p.maps.Clients, "connections": p.maps.Connections, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
 		"links": p.maps.Links, "mappings": p.maps.Mappings, "noticed": p.maps.Noticed, "replies": p.maps.Replies,
 		"trust": p.maps.Trust, "turns": p.maps.Turns,
 	}
@@ -177,7 +201,13 @@ func (p *programs) attach(o *Options) error {
 			p.features = append(p.features, f)
 			continue
 		}
-		if err := p.add(o, f, p.attachFeature(o, f)); err != nil {
+		err := p.attachFeature(o, f)
+		if err != nil && f.dearer != nil {
+			if f, err = p.fallBack(o, f, err); err == nil {
+				err = p.attachFeature(o, f)
+			}
+		}
+		if err := p.add(o, f, err); err != nil {
 			return err
 		}
 	}
@@ -226,8 +256,8 @@ func (p *programs) close() error {
 // checkFree is an error if the programs of another fnatrs are in force in the
 // cgroup, attached to it or above it. Without CAP_SYS_ADMIN the kernel does
 // not tell, and then the lock beside the control socket has to do.
-func checkFree(cgroup string) error {
-	dir, err := os.Open(cgroup)
+func checkFree(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
@@ -236,7 +266,7 @@ func checkFree(cgroup string) error {
 		Target: int(dir.Fd()), Attach: ebpf.AttachCGroupSockOps, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE,
 	})
 	if err != nil {
-		return fmt.Errorf("cgroup %q: programs in force: %w", cgroup, explain(err))
+		return fmt.Errorf("cgroup %q: programs in force: %w", path, explain(err))
 	}
 	for _, found := range result.Programs {
 		prog, err := ebpf.NewProgramFromID(found.ID)
@@ -246,7 +276,7 @@ func checkFree(cgroup string) error {
 		info, err := prog.Info()
 		prog.Close()
 		if err == nil && info.Name == "fnatrs_sockops" {
-			return fmt.Errorf("cgroup %q: another fnatrs serves it (BPF program %d): stop that first", cgroup, found.ID)
+			return fmt.Errorf("cgroup %q: another fnatrs serves it (BPF program %d): stop that first", path, found.ID)
 		}
 	}
 	return nil

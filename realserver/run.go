@@ -37,6 +37,7 @@ type Options struct {
 	TTM        TTM      // one more option to read
 	Cgroup     string   // whose servers see clients; empty is the root of the v2 tree
 	Interfaces []string // where notices are read; none: by ICMP sockets
+	NoUDP      bool     // leave UDP sockets alone
 	// How long a client is known of whom nothing is heard, where no socket holds
 	// it: of a UDP flow, and of a TCP connection that is not made yet.
 	TCPTimeout, UDPTimeout time.Duration
@@ -47,6 +48,8 @@ type Options struct {
 	Log                    *slog.Logger
 	// Beside lets another fnatrs serve the cgroup, too, as a self-test has to.
 	Beside bool
+	// Dearer takes the ways that cost more, as a kernel may need; a self-test does both.
+	Dearer bool
 
 	// older takes from the programs what an older kernel would refuse; only tests set it.
 	older func(*ebpf.CollectionSpec)

@@ -33,13 +33,19 @@ import (
 //	taskset -c 1 go test ./tests -run '^$' -bench FnatrsCost -benchtime 60x -v
 func BenchmarkFnatrsCost(b *testing.B) {
 	for _, load := range []struct {
-		mode string
-		port uint16
-	}{{"connect", portNginx}, {"keepalive", portNginx}, {"udp", portRecvfrom}} {
-		b.Run(load.mode, func(b *testing.B) {
+		name, mode string
+		port       uint16
+		trust      string
+	}{
+		{"connect", "connect", portNginx, trustLIPs},
+		{"keepalive", "keepalive", portNginx, trustLIPs},
+		{"udp", "udp", portRecvfrom, trustLIPs},
+		{"udp_without_notices", "udp", portRecvfrom, "192.0.2.0/24"},
+	} {
+		b.Run(load.name, func(b *testing.B) {
 			r := newRealServer(b)
 			r.startShowers("", slices.DeleteFunc(showers(), func(s *shower) bool { return s.port != load.port }))
-			c := newCost(r, load.mode, r.vip(load.port))
+			c := newCost(r, load.mode, load.trust, r.vip(load.port))
 			c.requests() // what is cold
 			var without, with measured
 			for b.Loop() {
@@ -76,7 +82,8 @@ type measured struct{ rate, server []float64 }
 // A cost is a server under load.
 type cost struct {
 	*realServer
-	load []string // command
+	load  []string // command
+	trust string   // of fnatrs; no notice counts if that is not the LIPs
 }
 
 const (
@@ -86,19 +93,19 @@ const (
 	settleTime = 100 * time.Millisecond
 )
 
-func newCost(r *realServer, mode string, at netip.AddrPort) *cost {
+func newCost(r *realServer, mode, trust string, at netip.AddrPort) *cost {
 	r.Helper()
 	name := filepath.Join(r.dir, "load")
 	if out, err := exec.Command("cc", "-O2", "-o", name, "testdata/load.c").CombinedOutput(); err != nil {
 		r.Fatalf("cc: %v\n%s", err, out)
 	}
 	const clients = "32"
-	return &cost{r, []string{name, mode, at.Addr().String(), fmt.Sprint(at.Port()), clients, fmt.Sprint(loadTime)}}
+	return &cost{r, []string{name, mode, at.Addr().String(), fmt.Sprint(at.Port()), clients, fmt.Sprint(loadTime)}, trust}
 }
 
 func (c *cost) attached(m *measured) {
 	c.Helper()
-	c.attach("--trust", trustLIPs)
+	c.attach("--trust", c.trust)
 	c.detached(m)
 	c.detach()
 }
@@ -131,7 +138,7 @@ func (c *cost) inPrograms() (sum float64) {
 		c.Fatal(err)
 	}
 	defer stats.Close()
-	c.attach("--trust", trustLIPs)
+	c.attach("--trust", c.trust)
 	defer c.detach()
 	n, _ := c.requests()
 	status, err := c.rs.Status()

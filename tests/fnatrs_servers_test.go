@@ -23,59 +23,113 @@ type shower struct {
 	protocol string
 	port     uint16
 	start    func(r *realServer, s *shower)
-	// shows asks the server at a VIP and returns the client as the server has it,
-	// an address and port or, in some logs, an address, and who it really is.
-	shows func(r *realServer, at netip.AddrPort) (shown string, client netip.AddrPort)
+	// ask asks by a connection or socket of the client's. The answer is the client
+	// as the server has it, unless that is in its log.
+	ask    func(c net.Conn) (string, error)
+	logged *regexp.Regexp // its group is a client in the log: an address and port, or an address
+	log    func() string
 	// roomy servers can be told an IPv6 client where the real server has IPv4.
 	roomy bool
-	log   func() string // of those that answer nothing of use
+	// atOnce is how many clients may come together, for a server with a short queue of
+	// connections: 0 is as many as there are.
+	atOnce int
+	// lasting servers keep a process for each client, so they are not for a crowd.
+	lasting bool
 }
 
 // showers returns the servers of a matrix. Each listens on an IPv4 and on an IPv6
 // address, one way or the other.
 func showers() []*shower {
+	nginx, python := regexp.MustCompile(`(?m)^(\S+:\d+)$`), regexp.MustCompile(`(?m)^(\S+) - - .*"GET / `)
+	unbound := regexp.MustCompile(`(?m)info: (\S+) www.test. A IN`)
 	return []*shower{
-		{name: "nginx", protocol: "tcp", port: portNginx, start: startNginx, shows: byLog(`^(\S+:\d+)$`, (*realServer).exchange)},
-		{name: "go_net_http", protocol: "tcp", port: portGo, start: startGo, shows: (*realServer).exchange, roomy: true},
-		{name: "python_http_server", protocol: "tcp", port: portPython, start: startPythonHTTP, shows: byLog(`^(\S+) - - .*"GET / `, (*realServer).exchange)},
-		{name: "python_socketserver", protocol: "tcp", port: 8084, start: startSocketserver, shows: (*realServer).readTCP},
-		{name: "c_accept", protocol: "tcp", port: 8085, start: startC("accept"), shows: (*realServer).readTCP},
-		{name: "python_socketserver_udp", protocol: "udp", port: 9000, start: startSocketserver, shows: (*realServer).askUDP},
-		{name: "c_recvfrom", protocol: "udp", port: portRecvfrom, start: startC("recvfrom"), shows: (*realServer).askUDP},
-		{name: "c_recvmsg", protocol: "udp", port: 9002, start: startC("recvmsg"), shows: (*realServer).askUDP},
-		{name: "c_recvmmsg", protocol: "udp", port: portRecvmmsg, start: startC("recvmmsg"), shows: (*realServer).askUDP},
-		{name: "c_recvfrom_dual_stack", protocol: "udp", port: 9004, start: startWildcardC("recvfrom"), shows: (*realServer).askUDP},
-		{name: "c_recvmmsg_dual_stack", protocol: "udp", port: 9005, start: startWildcardC("recvmmsg"), shows: (*realServer).askUDP},
-		{name: "c_connect", protocol: "udp", port: 9006, start: startC("connect"), shows: (*realServer).askUDP},
-		{name: "c_connect_dual_stack", protocol: "udp", port: 9007, start: startWildcardC("connect"), shows: (*realServer).askUDP},
-		{name: "c_getsockopt_2048", protocol: "udp", port: 9008, start: startC("lookup"), shows: (*realServer).askUDP, roomy: true},
-		{name: "unbound", protocol: "udp", port: 53, start: startUnbound, shows: byLog(`info: (\S+) www.test. A IN`, (*realServer).query)},
+		{name: "nginx", protocol: "tcp", port: portNginx, start: startNginx, ask: askHTTP, logged: nginx},
+		{name: "go_net_http", protocol: "tcp", port: portGo, start: startGo, ask: askHTTP, roomy: true},
+		{name: "python_http_server", protocol: "tcp", port: portPython, start: startPythonHTTP, ask: askHTTP, logged: python, atOnce: 4},
+		{name: "python_socketserver", protocol: "tcp", port: 8084, start: startSocketserver, ask: askStream},
+		{name: "c_accept", protocol: "tcp", port: 8085, start: startC("accept"), ask: askStream},
+		{name: "c_getsockopt_1345", protocol: "tcp", port: 8086, start: startC("peer"), ask: askStream, roomy: true},
+		{name: "python_socketserver_udp", protocol: "udp", port: 9000, start: startSocketserver, ask: askTwice},
+		{name: "c_recvfrom", protocol: "udp", port: portRecvfrom, start: startC("recvfrom"), ask: askTwice},
+		{name: "c_recvmsg", protocol: "udp", port: 9002, start: startC("recvmsg"), ask: askTwice},
+		{name: "c_recvmmsg", protocol: "udp", port: portRecvmmsg, start: startC("recvmmsg"), ask: askTwice},
+		{name: "c_recvfrom_dual_stack", protocol: "udp", port: 9004, start: startWildcardC("recvfrom"), ask: askTwice},
+		{name: "c_recvmmsg_dual_stack", protocol: "udp", port: 9005, start: startWildcardC("recvmmsg"), ask: askTwice},
+		{name: "c_connect", protocol: "udp", port: 9006, start: startC("connect"), ask: askTwice, lasting: true},
+		{name: "c_connect_dual_stack", protocol: "udp", port: 9007, start: startWildcardC("connect"), ask: askTwice, lasting: true},
+		{name: "c_getsockopt_2048", protocol: "udp", port: 9008, start: startC("lookup"), ask: askTwice, roomy: true},
+		{name: "unbound", protocol: "udp", port: 53, start: startUnbound, ask: askDNS, logged: unbound},
 	}
 }
 
-// byLog returns a shows for a server that logs its client, after ask has asked
-// it: it is what the pattern's group matches in a line.
-func byLog(pattern string, ask func(*realServer, netip.AddrPort) (string, netip.AddrPort)) func(*realServer, netip.AddrPort) (string, netip.AddrPort) {
-	line := regexp.MustCompile("(?m)" + pattern)
-	return func(r *realServer, at netip.AddrPort) (shown string, client netip.AddrPort) {
-		r.Helper()
-		s := r.at[at.Port()]
-		seen := map[string]int{}
-		for _, m := range line.FindAllStringSubmatch(s.log(), -1) {
-			seen[m[1]]++
+func askHTTP(c net.Conn) (string, error) { return get(c, "/") }
+
+// askStream returns all that the server sends on a connection.
+func askStream(c net.Conn) (string, error) {
+	text, err := io.ReadAll(c)
+	return string(text), err
+}
+
+// askTwice sends a datagram twice, and returns the second answer.
+func askTwice(c net.Conn) (answer string, err error) {
+	for range 2 {
+		if answer, err = exchange(c, "who am I?"); err != nil {
+			return "", err
 		}
-		_, client = ask(r, at)
-		r.eventually(s.name+" has logged its client", func() bool {
-			now := map[string]int{}
-			for _, m := range line.FindAllStringSubmatch(s.log(), -1) {
-				if now[m[1]]++; now[m[1]] > seen[m[1]] {
-					shown = m[1]
-				}
-			}
-			return shown != ""
-		})
-		return shown, client
 	}
+	return answer, nil
+}
+
+// askDNS asks a DNS server for www.test.
+func askDNS(c net.Conn) (string, error) {
+	return exchange(c, "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04test\x00\x00\x01\x00\x01")
+}
+
+// exchange sends a datagram and returns the answer. Nothing is lost on the rig, so
+// nothing is repeated.
+func exchange(c net.Conn, question string) (string, error) {
+	buf := make([]byte, 2048)
+	if _, err := c.Write([]byte(question)); err != nil {
+		return "", err
+	}
+	n, err := c.Read(buf)
+	return string(buf[:n]), err
+}
+
+// shows asks the server at a VIP and returns the client as the server has it, and
+// who it really is.
+func (s *shower) shows(r *realServer, at netip.AddrPort) (shown string, client netip.AddrPort) {
+	r.Helper()
+	if s.logged == nil {
+		return r.askBy(s.protocol, at, s.ask)
+	}
+	before := s.logs()
+	_, client = r.askBy(s.protocol, at, s.ask)
+	r.eventually(s.name+" has logged its client", func() bool { return len(s.since(before)) > 0 })
+	for shown = range s.since(before) {
+		break
+	}
+	return shown, client
+}
+
+// logs returns how often each client is in the log.
+func (s *shower) logs() map[string]int {
+	all := map[string]int{}
+	for _, m := range s.logged.FindAllStringSubmatch(s.log(), -1) {
+		all[m[1]]++
+	}
+	return all
+}
+
+// since returns how often each has been logged since before.
+func (s *shower) since(before map[string]int) map[string]int {
+	all := s.logs()
+	for client, n := range before {
+		if all[client] -= n; all[client] == 0 {
+			delete(all, client)
+		}
+	}
+	return all
 }
 
 func startGo(r *realServer, s *shower) {
@@ -167,49 +221,16 @@ func (r *realServer) listening(protocol string, at ...netip.AddrPort) func() boo
 	}
 }
 
-// readTCP opens a connection and returns all that the server sends on it.
-func (r *realServer) readTCP(at netip.AddrPort) (answer string, client netip.AddrPort) {
+// askBy asks at a VIP by a connection or socket of its own; it returns the answer
+// and the address that the client really has.
+func (r *realServer) askBy(network string, at netip.AddrPort, ask func(net.Conn) (string, error)) (answer string, client netip.AddrPort) {
 	r.Helper()
-	c := r.dialClient("tcp", at)
-	text, err := io.ReadAll(c)
+	c := r.dialClient(network, at)
+	answer, err := ask(c)
 	if err != nil {
 		r.Fatal(err)
 	}
-	return string(text), c.LocalAddr().(*net.TCPAddr).AddrPort()
-}
-
-// askUDP sends a datagram from a socket of its own, twice, and returns the second answer.
-func (r *realServer) askUDP(at netip.AddrPort) (answer string, client netip.AddrPort) {
-	r.Helper()
-	c := r.dialClient("udp", at)
-	for range 2 {
-		answer = r.exchangeUDP(c, []byte("who am I?"))
-	}
-	return answer, c.LocalAddr().(*net.UDPAddr).AddrPort()
-}
-
-// exchangeUDP sends a question and returns the answer. Nothing is lost on the
-// rig, so nothing is repeated.
-func (r *realServer) exchangeUDP(c net.Conn, question []byte) string {
-	r.Helper()
-	buf := make([]byte, 2048)
-	_, err := c.Write(question)
-	if err == nil {
-		var n int
-		if n, err = c.Read(buf); err == nil {
-			return string(buf[:n])
-		}
-	}
-	r.Fatal(err)
-	return ""
-}
-
-// query asks a DNS server for www.test.
-func (r *realServer) query(at netip.AddrPort) (answer string, client netip.AddrPort) {
-	r.Helper()
-	c := r.dialClient("udp", at)
-	question := "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04test\x00\x00\x01\x00\x01"
-	return r.exchangeUDP(c, []byte(question)), c.LocalAddr().(*net.UDPAddr).AddrPort()
+	return answer, netip.MustParseAddrPort(c.LocalAddr().String())
 }
 
 // dialClient connects the client to a VIP, for at most patience and until the test ends.

@@ -1,12 +1,15 @@
 package tests
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,13 +41,8 @@ func TestFnatrsShowsClients(t *testing.T) {
 				for _, s := range all {
 					t.Run(way+"_"+s.name, func(t *testing.T) {
 						shown, client := s.shows(r, ways(s.port)[way])
-						switch {
-						case way == "6to4" && !s.roomy:
-							if !isLIP(parts(shown)) {
-								t.Errorf("got %s, want a LIP: there is no room for %s", shown, client)
-							}
-						case shown != client.String() && shown != client.Addr().String():
-							t.Errorf("got %s, want %s", shown, client)
+						if want := s.want(way, client); shown != want && plain(shown) != want && shown != client.Addr().String() {
+							t.Errorf("got %s of %s, want %s", shown, client, want)
 						}
 					})
 				}
@@ -52,15 +50,19 @@ func TestFnatrsShowsClients(t *testing.T) {
 				t.Run(way+"_syn_cookies", func(t *testing.T) { r.checkSYNCookies(t, way) })
 			}
 			if b.crowd {
-				t.Run("10000_clients_and_none_is_mistaken", r.manyClients)
-				t.Run("10000_udp_clients_and_none_is_mistaken", r.manyUDPClients)
+				for _, s := range all {
+					if !s.lasting {
+						t.Run("10000_clients_"+s.name, func(t *testing.T) { s.crowd(t, r) })
+					}
+				}
 			}
+			r.eventually("slots are free again, but those of servers that go on", func() bool { return r.taken() < 50 })
 			if r.count(realserver.KeptLocal) == 0 || r.count(realserver.Shown) == 0 || r.count(realserver.Redirected) == 0 {
 				t.Errorf("kept local, shown, redirected: got %d, %d, %d, want some of each",
 					r.count(realserver.KeptLocal), r.count(realserver.Shown), r.count(realserver.Redirected))
 			}
 			r.detach()
-			if got, _ := r.exchange(r.vip(portGo)); !isLIP(parts(got)) {
+			if got, _ := r.askBy("tcp", r.vip(portGo), askHTTP); !isLIP(parts(got)) {
 				t.Errorf("after fnatrs has stopped: got %s, want a LIP", got)
 			}
 		})
@@ -96,7 +98,7 @@ func (r *realServer) checkSYNCookies(t *testing.T, way string) {
 		t.Fatal(err)
 	}
 	defer r.host.Sysctl("net/ipv4/tcp_syncookies", "1")
-	if got, client := r.exchange(ways(portGo)[way]); got != client.String() {
+	if got, client := r.askBy("tcp", ways(portGo)[way], askHTTP); got != client.String() {
 		t.Errorf("got %s, want %s", got, client)
 	}
 }
@@ -113,49 +115,6 @@ func (r *realServer) checkMetrics() {
 			r.Errorf("metrics: want %s, got\n%s", want, metrics)
 		}
 	}
-}
-
-// manyClients has twenty clients at a time connect, again and again: so accept
-// does not sleep when a connection comes, and local ports are used again.
-func (r *realServer) manyClients(t *testing.T) {
-	r.crowd(t, portGo, "tcp", func(c net.Conn) (string, error) { return get(c, "/") })
-}
-
-// manyUDPClients does the same with datagrams, at a server that reads several at a time.
-func (r *realServer) manyUDPClients(t *testing.T) {
-	r.crowd(t, portRecvmmsg, "udp", func(c net.Conn) (string, error) {
-		buf := make([]byte, 2048)
-		if _, err := c.Write([]byte("who am I?")); err != nil {
-			return "", err
-		}
-		n, err := c.Read(buf)
-		return string(buf[:n]), err
-	})
-}
-
-// crowd has 10,000 clients of both IP versions ask for their address, twenty at a time.
-func (r *realServer) crowd(t *testing.T, port uint16, network string, ask func(net.Conn) (string, error)) {
-	const workers, rounds = 20, 500
-	var all sync.WaitGroup
-	for i := range workers {
-		at := []netip.AddrPort{fourToFour.vip(port), sixToSix.vip(port)}[i%2]
-		all.Go(func() {
-			for range rounds {
-				c, err := r.Client.Dial(t.Context(), network, at.String())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				c.SetDeadline(time.Now().Add(patience))
-				got, err := ask(c)
-				if want := c.LocalAddr().String(); err != nil || got != want {
-					t.Errorf("got %q, %v, want %s", got, err, want)
-				}
-				c.Close()
-			}
-		})
-	}
-	all.Wait()
 }
 
 // TestFnatrsComesAndGoes starts, stops and kills it while servers run.
@@ -176,7 +135,7 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", when, diff)
 		}
-		answer, client := r.askUDP(r.vip(portRecvfrom))
+		answer, client := r.askBy("udp", r.vip(portRecvfrom), askTwice)
 		if known && answer != client.String() || !known && !isLIP(parts(answer)) {
 			t.Errorf("%s: UDP: got %s of %s", when, answer, client)
 		}
@@ -192,6 +151,13 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 	mappings := r.run(r.host, bin+"/fnatrs", "mappings", "--socket", r.rs.Socket())
 	if want := fmt.Sprintf(" %s  %s:", r.rip(0, portRecvfrom), r.clientAddr()); !strings.Contains(mappings, want) || !strings.Contains(mappings, "  used") {
 		t.Errorf("mappings: got\n%s\nwant it to contain %q", mappings, want)
+	}
+	var listed []realserver.Mapping
+	r.printed(&listed, "mappings", "--json")
+	var status realserver.Status
+	r.printed(&status, "status", "--json")
+	if len(listed) != 1 || listed[0].State != realserver.Used || status.Count(realserver.Learned) == 0 || len(status.Programs) == 0 {
+		t.Errorf("in JSON: got mappings %+v and status %+v", listed, status)
 	}
 	out, err := r.host.Run(r.Context(), bin+"/fnatrs", "status", "--socket", r.rs.Socket())
 	for _, want := range []string{"fnatrs_sockops", "getpeername4", "recvmsg6", "ICMP sockets", r.cgroup.Path, trustLIPs, "uoa      5.15    yes"} {
@@ -224,12 +190,68 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 		t.Error("notice_untrusted: got 0, want some")
 	}
 	r.detach()
+	r.attach("--trust", trustLIPs, "--no-udp")
+	if got, client := r.ask(r.vip(portAsks)); !cmp.Equal(got, told(client)) {
+		t.Errorf("without UDP: TCP: got %+v of %s", got, client)
+	}
+	if got, _ := r.askBy("udp", r.vip(portRecvfrom), askTwice); !isLIP(parts(got)) {
+		t.Errorf("without UDP: got %s, want a LIP", got)
+	}
+	s, err := r.rs.Status()
+	if err != nil || slices.ContainsFunc(s.Programs, func(a realserver.Attachment) bool { return a.Hook == "recvmsg4" || a.Hook == "sendmsg4" }) {
+		t.Errorf("without UDP: got %+v, %v, want nothing attached to UDP's calls", s, err)
+	}
+	r.detach()
 	r.attach("--trust", trustLIPs, "--kinds", "200")
 	check("with another kind of option", false)
 	if got := r.count(realserver.NoOption); got != 1 {
 		t.Errorf("no_option: got %d, want 1", got)
 	}
 	r.detach()
+}
+
+// printed reads what a command of fnatrs prints in JSON.
+func (r *realServer) printed(to any, command ...string) {
+	r.Helper()
+	out := r.run(r.host, bin+"/fnatrs", append(command, "--socket", r.rs.Socket())...)
+	if err := json.Unmarshal([]byte(out), to); err != nil {
+		r.Errorf("fnatrs %v printed %q: %v", command, out, err)
+	}
+}
+
+// TestFnatrsTellsSystemd when it is ready and when it stops, as systemd asks it to.
+func TestFnatrsTellsSystemd(t *testing.T) {
+	r := newRealServer(t)
+	path := filepath.Join(r.dir, "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := func(want string) {
+		t.Helper()
+		buf := make([]byte, 64)
+		l.SetReadDeadline(time.Now().Add(patience))
+		if n, err := l.Read(buf); err != nil || string(buf[:n]) != want {
+			t.Fatalf("got %q, %v, want %s", buf[:n], err, want)
+		}
+	}
+	cmd := r.host.Command(context.Background(), bin+"/fnatrs", "run", "--trust", trustLIPs,
+		"--cgroup", r.cgroup.Path, "--socket", filepath.Join(r.dir, "fnatrs.sock"))
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
+	p, err := r.host.BackgroundCommand(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard("READY=1")
+	if s, err := realserver.Ask(filepath.Join(r.dir, "fnatrs.sock")); err != nil || len(s.Programs) == 0 {
+		t.Errorf("when it is ready: got %+v, %v, want it attached", s, err)
+	}
+	if err := p.Stop(); err != nil { // by SIGTERM
+		t.Errorf("%v\n%s", err, p.Output())
+	}
+	heard("STOPPING=1")
+	r.checkDetached()
 }
 
 // TestFnatrsTestsItself runs the self-test as a user does, beside a fnatrs.

@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -73,13 +74,23 @@ func (r *realServer) attach(args ...string) {
 	}
 }
 
-// detach ends fnatrs, which must leave nothing attached.
+// detach ends fnatrs, which must leave nothing attached and no program loaded.
 func (r *realServer) detach() {
 	r.Helper()
-	if err := r.rs.Stop(); err != nil {
-		r.Error(err)
+	s, err := r.rs.Status()
+	if err := errors.Join(err, r.rs.Stop()); err != nil {
+		r.Fatal(err)
 	}
 	r.checkDetached()
+	for _, a := range s.Programs {
+		r.eventually(a.Program+" is unloaded", func() bool {
+			p, err := ebpf.NewProgramFromID(ebpf.ProgramID(a.ID))
+			if err == nil {
+				p.Close()
+			}
+			return errors.Is(err, os.ErrNotExist)
+		})
+	}
 }
 
 // checkDetached fails the test if a program is attached to the cgroup.
@@ -92,13 +103,54 @@ func (r *realServer) checkDetached() {
 	defer dir.Close()
 	for _, hook := range []ebpf.AttachType{
 		ebpf.AttachCGroupSockOps, ebpf.AttachCGroupGetsockopt,
-		ebpf.AttachCgroupInet4GetPeername, ebpf.AttachCgroupInet6GetPeername,
+		ebpf.AttachCgroupInet4GetPeername, ebpf.AttachCgroupInet6GetPeername, ebpf.AttachCgroupInetSockRelease,
 	} {
 		found, err := bpflink.QueryPrograms(bpflink.QueryOptions{Target: int(dir.Fd()), Attach: hook})
 		if err != nil || len(found.Programs) > 0 {
 			r.Errorf("%v: got %v, %v, want nothing attached", hook, found, err)
 		}
 	}
+}
+
+// taken returns how many of fnatrs's slots for connections are taken.
+func (r *realServer) taken() (n int) {
+	r.Helper()
+	s, err := r.rs.Status()
+	if err != nil {
+		r.Fatal(err)
+	}
+	at := slices.IndexFunc(s.Programs, func(a realserver.Attachment) bool { return a.Program == "fnatrs_release" })
+	if at < 0 {
+		r.Fatalf("fnatrs_release is not attached: %+v", s.Programs)
+	}
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(s.Programs[at].ID))
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil {
+		r.Fatal(err)
+	}
+	ids, _ := info.MapIDs()
+	for _, id := range ids {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer m.Close()
+		if m.Type() != ebpf.Array || m.ValueSize() != 40 {
+			continue
+		}
+		var key uint32
+		var slot [40]byte
+		for all := m.Iterate(); all.Next(&key, &slot); {
+			if binary.NativeEndian.Uint64(slot[8:]) != 0 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // serve starts a program in the cgroup and waits until it is ready.
@@ -181,18 +233,6 @@ func ways(port uint16) map[string]netip.AddrPort {
 	}
 }
 
-// exchange asks an HTTP server for / on a connection of its own; it returns the
-// answer and the address that the client really has.
-func (r *realServer) exchange(at netip.AddrPort) (answer string, client netip.AddrPort) {
-	r.Helper()
-	c := r.dialClient("tcp", at)
-	answer, err := get(c, "/")
-	if err != nil {
-		r.Fatal(err)
-	}
-	return answer, c.LocalAddr().(*net.TCPAddr).AddrPort()
-}
-
 // An asked is what testdata/asks.py has learnt of its client.
 type asked struct {
 	Accept, Getpeername []any
@@ -204,7 +244,7 @@ type asked struct {
 
 func (r *realServer) ask(at netip.AddrPort) (answer asked, client netip.AddrPort) {
 	r.Helper()
-	text, client := r.readTCP(at)
+	text, client := r.askBy("tcp", at, askStream)
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		r.Fatalf("%v answered %q: %v", at, text, err)
 	}

@@ -31,8 +31,11 @@ func printStatus(to io.Writer, s *realserver.Status) error {
 	fmt.Fprint(w, "\nFEATURE\tKERNEL\tHERE\tWHAT\n")
 	for _, f := range s.Features {
 		here := "yes"
-		if f.Missing != "" {
+		switch {
+		case f.Missing != "":
 			here = "no: " + f.Missing
+		case f.Dearer != "":
+			here = "yes, in a way that costs more: " + f.Dearer
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Name, f.Kernel, here, f.What)
 	}

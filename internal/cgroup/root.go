@@ -45,3 +45,12 @@ func Check(path string) error {
 	}
 	return nil
 }
+
+// ID returns the number by which the kernel knows a cgroup: its directory's inode.
+func ID(path string) (uint64, error) {
+	var dir unix.Stat_t
+	if err := unix.Stat(path, &dir); err != nil {
+		return 0, fmt.Errorf("cgroup %q: %w", path, err)
+	}
+	return dir.Ino, nil
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // A Host is one network namespace, seen as a machine. Its methods may be called
@@ -64,7 +65,7 @@ func (h *Host) create() error {
 // prepare sets what a new namespace inherits from the machine, or lacks.
 func (h *Host) prepare() error {
 	var err error
-	if h.nl, err = netlink.NewHandleAt(h.ns); err != nil {
+	if h.nl, err = netlink.NewHandleAt(h.ns, unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
 	for _, s := range []struct{ name, value string }{

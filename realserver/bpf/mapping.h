@@ -29,8 +29,11 @@ struct flow {
 struct mapping {
 	__u64 seen;             /* when it was told or used last, of clock */
 	struct endpoint client; /* port 0: two of them, so none is told */
-	__be32 rip[4];
-	__u32 by_syn : 1;  /* told by a SYN's option */
+	union {
+		__be32 rip[4]; /* of UDP */
+		__u32 isn;     /* of TCP, if told by_syn: that SYN's sequence number */
+	};
+	__u32 by_syn : 1;
 	__u32 replied : 1; /* replies leads here; to be looked at again after REFRESH */
 };
 

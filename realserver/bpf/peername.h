@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include "tcp.h"
+#include "client.h"
 #include "udp.h"
 
 SEC("cgroup/getpeername4")
@@ -19,7 +19,7 @@ int fnatrs_peer4(struct bpf_sock_addr *ctx)
 		}
 		return 1;
 	}
-	c = client_of(ctx->sk);
+	c = client_of(ctx->sk, bpf_get_socket_cookie(ctx));
 	if (!c)
 		return 1;
 	if (!mapped(c->addr)) {
@@ -44,7 +44,7 @@ int fnatrs_peer6(struct bpf_sock_addr *ctx)
 		}
 		return 1;
 	}
-	c = client_of(ctx->sk);
+	c = client_of(ctx->sk, bpf_get_socket_cookie(ctx));
 	if (!c)
 		return 1;
 	tell6(ctx, c);

@@ -6,7 +6,8 @@
 
 #pragma once
 
-#include "tcp.h"
+#include "client.h"
+#include "udp.h"
 
 #define LEVEL_IP 0 /* SOL_IP and IPPROTO_IP */
 
@@ -96,7 +97,7 @@ int fnatrs_sockopt(struct bpf_sockopt *ctx)
 
 	if (ctx->level != LEVEL_IP || (!ttm && ctx->optname != DPVS_PEER))
 		return leave(ctx);
-	c = client_of(ctx->sk);
+	c = client_of(ctx->sk, cookie_in(ctx->sk));
 	if (!c)
 		return leave(ctx);
 	buf = ctx->optval;

@@ -6,21 +6,9 @@
 
 #pragma once
 
+#include "client.h"
+#include "mapping.h"
 #include "option.h"
-#include "udp.h"
-
-/* From the standards. */
-#define TCP_FLAGS 13
-#define TCP_SYN 0x02
-#define TCP_ACK 0x10
-
-/* Lives and dies with its socket. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct endpoint);
-} clients SEC(".maps");
 
 /*
  * step is a global function, which the verifier checks by itself for any
@@ -57,14 +45,18 @@ static __always_inline void handshake_of(struct flow *f, struct bpf_sock_ops *ct
 	f->proto = IPPROTO_TCP;
 }
 
-/* told_ahead looks for what a SYN or a notice has told of a connection, which holds for this one alone. */
-static __always_inline void told_ahead(const struct flow *f, struct search *s)
+/*
+ * told_ahead looks for what a SYN or a notice has told of a connection, which holds
+ * for this one alone. A SYN holds for the connection that it opens, whose first
+ * byte has its number plus one (RFC 9293, 3.4), and not for a later one of its ports.
+ */
+static __always_inline void told_ahead(const struct flow *f, struct search *s, __u32 first)
 {
 	struct mapping *m = bpf_map_lookup_elem(&handshakes, f);
 
 	if (!m)
 		return;
-	if (live(m, clock(), tcp_timeout)) {
+	if (live(m, clock(), tcp_timeout) && (!m->by_syn || m->isn + 1 == first)) {
 		s->found = m->client;
 		s->verdict = COUNTER_LEARNED;
 		count(COUNTER_LEARNED_AHEAD);
@@ -77,7 +69,6 @@ static __always_inline void established(struct bpf_sock_ops *ctx)
 {
 	struct search s = { .verdict = COUNTER_NO_OPTION };
 	struct bpf_sock *sk = ctx->sk;
-	struct endpoint *kept;
 	__u32 off = TCP_FIXED;
 	struct flow f = {};
 
@@ -87,16 +78,11 @@ static __always_inline void established(struct bpf_sock_ops *ctx)
 		off = step(ctx, off, &s);
 	handshake_of(&f, ctx);
 	if (s.verdict == COUNTER_NO_OPTION)
-		told_ahead(&f, &s);
+		told_ahead(&f, &s, ctx->rcv_nxt);
 	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr))
 		s.verdict = COUNTER_UNTRUSTED;
-	if (s.verdict == COUNTER_LEARNED) {
-		kept = bpf_sk_storage_get(&clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (kept)
-			*kept = s.found;
-		else
-			s.verdict = COUNTER_NO_MEMORY;
-	}
+	if (s.verdict == COUNTER_LEARNED && !know(sk, bpf_get_socket_cookie(ctx), &s.found))
+		s.verdict = COUNTER_NO_MEMORY;
 	count(s.verdict);
 }
 
@@ -113,90 +99,4 @@ int fnatrs_sockops(struct bpf_sock_ops *ctx)
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		established(ctx);
 	return 1;
-}
-
-/* syn_step is what step is, for a SYN from its IP header on. */
-__noinline int syn_step(struct __sk_buff *skb, __u32 off, __u32 limit, struct search *s)
-{
-	if (!s)
-		return 0;
-	off &= 127; /* the largest TCP header behind the largest IPv4 header */
-	return read_option((void *)(long)skb->data, (void *)(long)skb->data_end, limit, off, s);
-}
-
-/*
- * opening keeps the client that a SYN's option names. A SYN without one takes away
- * what another had told of the same ports. Its TCP header is at bytes from data.
- */
-static __always_inline void opening(struct __sk_buff *skb, __u32 at)
-{
-	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct mapping told = { .by_syn = 1 }, *before;
-	struct search s = { .verdict = COUNTER_NO_OPTION };
-	struct flow f = { .proto = IPPROTO_TCP };
-	__u8 *tcp = data + at;
-	__u32 off;
-
-	if (data + IPV4_FIXED > end || tcp + TCP_FIXED > end)
-		return;
-	if (at == IPV6_FIXED && data + IPV6_FIXED <= end && data[0] >> 4 == 6) {
-		load_addr(f.peer.addr, data + 8);
-		load_addr(f.rip, data + 24);
-	} else {
-		map_ipv4(f.peer.addr, load32(data + 12));
-		map_ipv4(f.rip, load32(data + 16));
-	}
-	f.peer.port = load16(tcp);
-	f.rport = load16(tcp + 2);
-	off = at + TCP_FIXED;
-	at += (tcp[12] >> 4) * 4;
-	for (int i = 0; i < MAX_OPTIONS && off; i++)
-		off = syn_step(skb, off, at, &s);
-	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr)) {
-		count(COUNTER_UNTRUSTED);
-		return;
-	}
-	if (s.verdict == COUNTER_LEARNED) {
-		told.seen = clock();
-		told.client = s.found;
-		bpf_map_update_elem(&handshakes, &f, &told, BPF_ANY);
-		return;
-	}
-	before = bpf_map_lookup_elem(&handshakes, &f);
-	if (before && before->by_syn)
-		bpf_map_delete_elem(&handshakes, &f);
-	if (s.verdict != COUNTER_NO_OPTION)
-		count(s.verdict);
-}
-
-/* Every packet to a socket of the cgroup passes here, so what is no SYN leaves first. */
-SEC("cgroup_skb/ingress")
-int fnatrs_syn(struct __sk_buff *skb)
-{
-	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	__u8 *tcp;
-	__u32 at;
-
-	if (data + IPV4_FIXED > end)
-		return 1;
-	if (data[0] >> 4 == 4) {
-		if (data[9] != IPPROTO_TCP)
-			return 1;
-		at = (data[0] & 15) * 4;
-	} else {
-		if (data[6] != IPPROTO_TCP)
-			return 1;
-		at = IPV6_FIXED;
-	}
-	tcp = data + at;
-	if (tcp + TCP_FIXED > end || (tcp[TCP_FLAGS] & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return 1;
-	opening(skb, at);
-	return 1;
-}
-
-/* client_of returns the client that is kept with a socket, NULL if none is. */
-static __always_inline struct endpoint *client_of(struct bpf_sock *sk)
-{
-	return sk ? bpf_sk_storage_get(&clients, sk, NULL, 0) : NULL;
 }

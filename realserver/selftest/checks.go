@@ -28,6 +28,12 @@ type check struct {
 
 // checks returns all checks.
 func (k *kit) checks() []check {
+	all := append(k.tcpChecks(), check{"a second fnatrs is refused by name", k.refused})
+	return append(all, k.noticeChecks()...)
+}
+
+// tcpChecks returns those of connections.
+func (k *kit) tcpChecks() []check {
 	toa := packet.TOA(packet.DefaultTOAKind)
 	lvs6 := packet.TOA(253)
 	first := packet.AddressOption{Kind4: 200}
@@ -44,7 +50,6 @@ func (k *kit) checks() []check {
 		{"accept: option of kgwttm", k.tcp("tcp4", lip4, client4, client4, handshake{ack: option(ttm, client4)})},
 		{"accept: option of kgwttm, IPv6", k.tcp("tcp6", lip6, client6, client6, handshake{ack: option(ttm, client6)})},
 		{"accept: third ACK lost", k.tcp("tcp4", lip4, client4, client4, handshake{ack: option(toa, client4), lost: true})},
-		{"accept: option on the SYN", k.tcp("tcp4", lip4, client4, client4, handshake{syn: option(toa, client4)})},
 		{"accept: SYN cookies", func() error {
 			run := k.tcp("tcp4", lip4, client4, client4, handshake{ack: option(toa, client4)})
 			return errors.Join(cookies("2"), run(), cookies("1"))
@@ -60,9 +65,59 @@ func (k *kit) checks() []check {
 		{"accept: two clients, ignored and counted", k.counted(realserver.Contradiction,
 			k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{},
 				handshake{ack: append(option(toa, client4), option(toa, netip.MustParseAddrPort("192.0.2.67:6666"))...)}))},
-		{"a second fnatrs is refused by name", k.refused},
 	}
-	return append(all, k.noticeChecks()...)
+	return append(all, k.synChecks()...)
+}
+
+// synChecks returns those of options that come with the SYN.
+func (k *kit) synChecks() []check {
+	toa := packet.TOA(packet.DefaultTOAKind)
+	other := netip.MustParseAddrPort("192.0.2.67:6666")
+	return []check{
+		{"accept: option on the SYN", k.tcp("tcp4", lip4, client4, client4, handshake{syn: option(toa, client4)})},
+		{"accept: option on the SYN, IPv6", k.tcp("tcp6", lip6, client6, client6, handshake{syn: option(toa, client6)})},
+		{"accept: option on the SYN, socket for both versions", k.tcp("tcp", lip4, client4, client4, handshake{syn: option(toa, client4)})},
+		{"accept: another option on the third ACK than on the SYN", k.tcp("tcp4", lip4, other, other,
+			handshake{syn: option(toa, client4), ack: option(toa, other)})},
+		{"accept: untrusted on the SYN, ignored and counted", k.counted(realserver.Untrusted,
+			k.tcp("tcp4", stranger, netip.AddrPort{}, netip.AddrPort{}, handshake{syn: option(toa, client4)}))},
+		{"accept: two clients on the SYN, ignored and counted", k.counted(realserver.Contradiction,
+			k.tcp("tcp4", lip4, netip.AddrPort{}, netip.AddrPort{}, handshake{syn: append(option(toa, client4), option(toa, other)...)}))},
+		{"accept: option on the SYN outside the cgroup, ignored", k.elsewhere},
+	}
+}
+
+// elsewhere is a check: a SYN to a socket of another cgroup is not read, and so
+// names nobody in this one.
+func (k *kit) elsewhere() error {
+	var l net.Listener
+	err := k.server.Do(func() (err error) {
+		l, err = net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	before, err := realserver.Ask(k.options.Socket)
+	if err != nil {
+		return err
+	}
+	local := netip.AddrPortFrom(lip4, k.port)
+	h := handshake{syn: option(packet.TOA(packet.DefaultTOAKind), client4)}
+	if err := k.balancer.connect(local, netip.AddrPortFrom(server4, port), h); err != nil {
+		return err
+	}
+	c, err := accept(l.(*net.TCPListener))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	after, err := realserver.Ask(k.options.Socket)
+	if err == nil && after.Mappings.Handshakes > before.Mappings.Handshakes {
+		err = errors.New("the SYN was read")
+	}
+	return errors.Join(err, same("accept", c.RemoteAddr().(*net.TCPAddr).AddrPort(), local))
 }
 
 // noticeChecks returns those of UDP.
@@ -111,11 +166,7 @@ func (k *kit) inGroup(f func() error) error {
 // as known, nobody if that is.
 func (k *kit) tcp(network string, lip netip.Addr, known, told netip.AddrPort, h handshake) func() error {
 	return func() error {
-		var l net.Listener
-		err := k.inGroup(func() (err error) {
-			l, err = net.Listen(network, fmt.Sprintf(":%d", port))
-			return err
-		})
+		l, err := k.listenTCP(network)
 		if err != nil {
 			return err
 		}
@@ -127,10 +178,7 @@ func (k *kit) tcp(network string, lip netip.Addr, known, told netip.AddrPort, h 
 		if err := k.balancer.connect(local, netip.AddrPortFrom(server, port), h); err != nil {
 			return err
 		}
-		if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		c, err := l.Accept()
+		c, err := accept(l)
 		if err != nil {
 			return err
 		}
@@ -141,14 +189,37 @@ func (k *kit) tcp(network string, lip netip.Addr, known, told netip.AddrPort, h 
 		if err := same("accept", c.RemoteAddr().(*net.TCPAddr).AddrPort(), told); err != nil {
 			return err
 		}
-		return control(c.(*net.TCPConn), func(fd int) error {
-			peer, err := unix.Getpeername(fd)
-			if err != nil {
-				return fmt.Errorf("getpeername: %w", err)
-			}
-			return errors.Join(same("getpeername", addrPort(peer), told), askSockopts(fd, known))
-		})
+		return control(c, func(fd int) error { return k.told(fd, known, told) })
 	}
+}
+
+// told is an error if getpeername does not tell a client as told, or getsockopt as known.
+func (k *kit) told(fd int, known, told netip.AddrPort) error {
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return fmt.Errorf("getpeername: %w", err)
+	}
+	return errors.Join(same("getpeername", addrPort(peer), told), askSockopts(fd, known))
+}
+
+// listenTCP opens a listening socket of the server.
+func (k *kit) listenTCP(network string) (l *net.TCPListener, err error) {
+	err = k.inGroup(func() error {
+		one, err := net.Listen(network, fmt.Sprintf(":%d", port))
+		if err == nil {
+			l = one.(*net.TCPListener)
+		}
+		return err
+	})
+	return l, err
+}
+
+// accept waits for a connection, not longer than patience.
+func accept(l *net.TCPListener) (*net.TCPConn, error) {
+	if err := l.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	return l.AcceptTCP()
 }
 
 // udp returns a check: a datagram from lip, whose client recvmsg tells as told,

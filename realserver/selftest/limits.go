@@ -2,6 +2,7 @@ package selftest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -89,7 +90,7 @@ func (k *kit) timeoutChecks() []check {
 
 // floodChecks are for a fnatrs of fewMappings.
 func (k *kit) floodChecks() []check {
-	return []check{{"recvmsg: a flood of notices pushes out no flow in use", func() error {
+	return []check{{"accept: more connections than there is room for", k.crowded}, {"recvmsg: a flood of notices pushes out no flow in use", func() error {
 		c, peer, local, err := k.receive("udp4", lip4, server4, client4, packet.NoticePacked)
 		if err != nil {
 			return err
@@ -121,6 +122,66 @@ func (k *kit) floodChecks() []check {
 		}
 		return same("recvmsg, in the flood", peer, client4)
 	}}}
+}
+
+// crowded is a check: of more connections than have a slot, each is known for its own,
+// also when others have come and gone.
+func (k *kit) crowded() (err error) {
+	l, err := k.listenTCP("tcp4")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	client := func(i int) netip.AddrPort { return netip.AddrPortFrom(client4.Addr(), uint16(1+i)) }
+	var open [fewMappings + 100]*net.TCPConn
+	var all [len(open)]func() error
+	defer func() {
+		for _, hangUp := range all {
+			if hangUp != nil {
+				err = errors.Join(err, hangUp())
+			}
+		}
+	}()
+	for round := range 2 {
+		for i := round; i < len(all); i += 1 + round {
+			if all[i] != nil {
+				if err := all[i](); err != nil {
+					return err
+				}
+			}
+			if open[i], all[i], err = k.call(l, client(i)); err != nil {
+				return fmt.Errorf("connection %d of round %d: %w", i, round, err)
+			}
+		}
+	}
+	for i, c := range open {
+		if err := control(c, func(fd int) error { return k.told(fd, client(i), client(i)) }); err != nil {
+			return fmt.Errorf("connection %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// call makes a connection of a client whom accept has to tell. hangUp resets it, and
+// waits for that: nothing is left on the wire.
+func (k *kit) call(l *net.TCPListener, client netip.AddrPort) (c *net.TCPConn, hangUp func() error, err error) {
+	k.port++
+	local := netip.AddrPortFrom(lip4, k.port)
+	h := handshake{ack: option(packet.TOA(packet.DefaultTOAKind), client)}
+	if err := k.balancer.connect(local, netip.AddrPortFrom(server4, port), h); err != nil {
+		return nil, nil, err
+	}
+	if c, err = accept(l); err != nil {
+		return nil, nil, err
+	}
+	hangUp = func() error {
+		err := errors.Join(c.SetLinger(0), c.Close())
+		_, gone := k.balancer.receive("RST", func(p *packet.Packet) bool {
+			return p.Flow.Proto == packet.ProtoTCP && p.Flow.Destination().Netip() == local && p.TCP().Flags()&packet.RST != 0
+		})
+		return errors.Join(err, gone)
+	}
+	return c, hangUp, same("accept", c.RemoteAddr().(*net.TCPAddr).AddrPort(), client)
 }
 
 // mapping returns a check: getsockopt tells whom recvmsg has told, or has no room for.

@@ -60,6 +60,7 @@ func Run(report func(Result)) (err error) {
 	k := &kit{group: group, dir: dir}
 	for _, p := range []phase{
 		{checks: (*kit).checks, features: true},
+		{way: "dearer: ", checks: (*kit).tcpChecks, set: func(o *realserver.Options) { o.Dearer = true }},
 		{way: "tcx: ", checks: (*kit).noticeChecks, set: func(o *realserver.Options) { o.Interfaces = []string{ifname} }},
 		{way: "timeouts: ", checks: (*kit).timeoutChecks, set: func(o *realserver.Options) { o.TCPTimeout, o.UDPTimeout = shortTimeout, shortTimeout }},
 		{way: "flood: ", checks: (*kit).floodChecks, set: func(o *realserver.Options) { o.MaxMappings = fewMappings }},
@@ -197,7 +198,11 @@ func (k *kit) reportFeatures(report func(Result)) error {
 		return err
 	}
 	for _, f := range s.Features {
-		report(Result{Name: "kernel has " + f.Name + ": " + f.What, Passed: f.Missing == "", Reason: f.Missing})
+		name := "kernel has " + f.Name + ": " + f.What
+		if f.Dearer != "" {
+			name += ", in a way that costs more: " + f.Dearer
+		}
+		report(Result{Name: name, Passed: f.Missing == "", Reason: f.Missing})
 	}
 	return nil
 }

@@ -39,8 +39,8 @@ func TestChecksCanFail(t *testing.T) {
 		"accept: 6to4, IPv4 socket: LIP, getsockopt: client": "getsockopt 1345: protocol not available",
 		"getsockopt 2048: IPv4":                              "getsockopt 2048: protocol not available",
 		"recvmsg: untrusted, ignored and counted":            "",
-		"recvmsg, sendmsg: IPv4":                             "recvmsg tells 198.19.0.10:40017, not 192.0.2.66:6666",
-		"connect, getpeername: IPv6":                         "recvmsg tells [2001:db8:19::10]:40029, not [2001:db8::66]:6666",
+		"recvmsg, sendmsg: IPv4":                             "recvmsg tells 198.19.0.10:40023, not 192.0.2.66:6666",
+		"connect, getpeername: IPv6":                         "recvmsg tells [2001:db8:19::10]:40035, not [2001:db8::66]:6666",
 		"fnatrs stops":                                       "",
 	} {
 		if got, there := reasons[name]; !there || got != want {

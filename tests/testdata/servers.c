@@ -2,10 +2,11 @@
  * Servers as C programs write them, which tell each client the address that
  * they have of it, by the call named first:
  *
- *	servers accept|recvfrom|recvmsg|recvmmsg|connect|lookup ADDRESS PORT
+ *	servers accept|peer|recvfrom|recvmsg|recvmmsg|connect|lookup ADDRESS PORT
  *
  * connect is a UDP server that has a connected socket for each client, as DTLS
- * servers do; it tells what getpeername says. lookup asks for the client as
+ * servers do; it tells what getpeername says. peer is a TCP server that asks
+ * getsockopt for its client, as programs for kgwttm do; lookup asks for the client as
  * programs for DPVS do. The IPv6 address "::" serves IPv4 as well.
  */
 #define _GNU_SOURCE
@@ -86,6 +87,47 @@ static void by_accept(int s)
 				write(c, text, tell(text, sizeof text, &peer));
 			_exit(0);
 		}
+		close(c);
+	}
+}
+
+/* struct ttm_peer of kgwttm, and the option by which it is asked for. */
+enum { TTM_PEER = 1345 };
+
+struct ttm_peer {
+	unsigned short family, port;
+	unsigned char address[16];
+};
+
+static void by_peer(int s)
+{
+	if (listen(s, 128))
+		die("listen");
+	for (;;) {
+		struct ttm_peer p;
+		socklen_t length = sizeof p;
+		address client = { 0 };
+		char text[128];
+		int c = accept(s, NULL, NULL), n;
+
+		if (c < 0 && errno == ECONNABORTED)
+			continue;
+		if (c < 0)
+			die("accept");
+		if (getsockopt(c, SOL_IP, TTM_PEER, &p, &length) || length != sizeof p) {
+			n = snprintf(text, sizeof text, "%s", strerror(errno));
+		} else {
+			client.any.sa_family = p.family;
+			if (p.family == AF_INET) {
+				memcpy(&client.v4.sin_addr, p.address, 4);
+				client.v4.sin_port = p.port;
+			} else {
+				memcpy(&client.v6.sin6_addr, p.address, 16);
+				client.v6.sin6_port = p.port;
+			}
+			n = tell(text, sizeof text, &client);
+		}
+		write(c, text, n);
 		close(c);
 	}
 }
@@ -248,6 +290,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "accept") == 0)
 		by_accept(serve_at(&at, SOCK_STREAM));
+	if (strcmp(argv[1], "peer") == 0)
+		by_peer(serve_at(&at, SOCK_STREAM));
 	int s = serve_at(&at, SOCK_DGRAM);
 	if (strcmp(argv[1], "recvfrom") == 0)
 		by_recvfrom(s);

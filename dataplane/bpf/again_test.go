@@ -1,10 +1,12 @@
 package bpf
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // A SYN that was shed and comes again a second later finds room where one that comes for
@@ -45,6 +47,7 @@ func TestShedSYNComesAgain(t *testing.T) {
 
 // A generation is cleared by what is shed in the one before.
 func TestShedSYNsAreForgotten(t *testing.T) {
+	onOneCPU(t) // each clears lines by its own count
 	r := newGuardedRig(t, Guard{})
 	must(t, r.RememberShed())
 	var memory *ebpf.Map
@@ -53,20 +56,40 @@ func TestShedSYNsAreForgotten(t *testing.T) {
 	const generations = 3 // AGAIN_GENERATIONS
 	lines := memory.MaxEntries() / generations
 	full := [8]uint64{1, 2, 3, 4, 5, 6, 7, 8}
-	for line := range memory.MaxEntries() {
-		must(t, memory.Put(line, full))
-	}
-	waitForGeneration()
-	next := uint32(Monotonic()>>30+1) % generations
 	syn := plainSYN("198.51.100.7:40000", tcp4).Frame().Bytes()
-	r.runs(t, 2*synBudget+int(lines), syn, xdpDrop)
-	for line := range lines {
-		var bits [8]uint64
-		must(t, memory.Lookup(next*lines+line, &bits))
-		if bits != [8]uint64{} {
-			t.Fatalf("line %d of the next generation holds %x", line, bits)
+	for try := 0; ; try++ {
+		for line := range memory.MaxEntries() {
+			must(t, memory.Put(line, full))
+		}
+		waitForGeneration()
+		began := Monotonic() >> 30
+		r.runs(t, 2*synBudget+int(lines), syn, xdpDrop) // the first are not shed
+		if Monotonic()>>30 != began && try < 9 {
+			continue // the machine has other things to do
+		}
+		next := uint32(began+1) % generations
+		for line := range lines {
+			var bits [8]uint64
+			must(t, memory.Lookup(next*lines+line, &bits))
+			if bits != [8]uint64{} {
+				t.Fatalf("line %d of the next generation holds %x", line, bits)
+			}
+		}
+		return
+	}
+}
+
+// onOneCPU has the test run on one CPU.
+func onOneCPU(t *testing.T) {
+	var all, one unix.CPUSet
+	runtime.LockOSThread() // for good: the thread ends with the test's goroutine
+	must(t, unix.SchedGetaffinity(0, &all))
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
 		}
 	}
+	must(t, unix.SchedSetaffinity(0, &one))
 }
 
 // waitForGeneration returns a little after one has begun; they are 2^30 ns apart.

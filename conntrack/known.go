@@ -30,9 +30,11 @@ func (t *Table) HashKey() siphash.Key { return t.key }
 // KnownPlaces returns for how many counts there should be room for Know: with a full
 // table a flow without connection finds a count that is not 0 once in four times at
 // most.
-func (t *Table) KnownPlaces() int {
+func (t *Table) KnownPlaces() int { return knownPlaces(int(t.max), len(t.shards)) }
+
+func knownPlaces(connections, shards int) int {
 	const least = 64 // of a shard: a cache line, so that no two shards share one
-	return max(1<<bits.Len64(uint64(4*t.max-1)), least*len(t.shards))
+	return max(1<<bits.Len64(uint64(4*connections-1)), least*shards)
 }
 
 // Know counts, in counts, the connections of the bindings in set, besides those that it

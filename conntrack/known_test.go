@@ -133,5 +133,8 @@ func TestKnownPlaces(t *testing.T) {
 		if got := tb.KnownPlaces(); got != test.want {
 			t.Errorf("%d connections in %d shards: %d places, want %d", test.connections, test.shards, got, test.want)
 		}
+		if got := Measure(Config{MaxConnections: test.connections, Shards: test.shards}).Known; got != int64(test.want) {
+			t.Errorf("%d connections in %d shards: measured as %d bytes, want %d", test.connections, test.shards, got, test.want)
+		}
 	}
 }

@@ -17,6 +17,7 @@ type Size struct {
 	Total       int64 // all of the above
 
 	PerLocal int64 // besides, for each local address: its ports
+	Known    int64 // besides, where somebody asks by Know
 }
 
 // PerConnection returns the bytes that one connection takes, everything
@@ -37,6 +38,7 @@ func Measure(c Config) Size {
 		Registry:    int64(headerBytes + c.Shards*markBytes + lines(maxBindings*bindingBytes) + lines(maxLocals*localBytes)),
 		Shards:      shards * int64(shardBytes+4),
 		PerLocal:    shards * int64(portSetBytes(c.Shards)),
+		Known:       int64(knownPlaces(c.MaxConnections, c.Shards)),
 	}
 	z.Total = z.Conns + z.Index + z.Lists + z.Registry + z.Shards
 	return z

@@ -224,7 +224,7 @@ func (e *Engine) compose(t *lb.Table, ids enrolled, old *View) *View {
 	for _, s := range t.Services {
 		svc := e.service(s, ids, services[identity{s.Proto, s.Virtual}])
 		v.Services = append(v.Services, svc)
-		v.guarded = v.guarded || svc.Guard != nil && (svc.SYNProxy.Mode != lb.Off || svc.Guard.accepts.Load())
+		v.guarded = v.guarded || svc.Guard != nil && (svc.Guarded() || svc.Guard.accepts.Load())
 		vips = append(vips, s.Virtual.Addr)
 		v.forged.AddOption(&s.Option)
 		for _, server := range s.Servers {

@@ -194,7 +194,7 @@ func (e *Engine) Know(counts []uint8) {
 func (e *Engine) Knows(s *Service) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.known != nil && s.SYNProxy.Mode != lb.Off
+	return e.known != nil && s.Guarded()
 }
 
 // count has the connections of v's services counted, also those of real servers that
@@ -209,7 +209,7 @@ func (e *Engine) count(v *View) {
 		if t == nil {
 			continue
 		}
-		if s := v.service(t.Service.Proto, t.Service.Virtual); s != nil && s.SYNProxy.Mode != lb.Off {
+		if s := v.service(t.Service.Proto, t.Service.Virtual); s != nil && s.Guarded() {
 			set.Add(conntrack.BindingID(id))
 		}
 	}

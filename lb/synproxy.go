@@ -56,6 +56,9 @@ type SYNProxy struct {
 	On, Off      int  // unfinished handshakes a second at which Adaptive switches
 }
 
+// Guarded reports whether SYNs to s may be answered by cookies.
+func (s *Service) Guarded() bool { return s.SYNProxy.Mode != Off }
+
 // Our choices. The sizes are what an Ethernet frame of 1500 bytes holds; the window
 // is Linux's.
 const (

@@ -7,8 +7,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// RememberShed has the program remember for a second or two, in 6 MiB of memory, which
-// SYNs it has shed: one that comes again has a budget of its own.
+// ShedMemory is how many bytes RememberShed takes.
+const ShedMemory = 6 << 20
+
+// RememberShed has the program remember for a second or two which SYNs it has shed: one
+// that comes again has a budget of its own.
 func (p *Program) RememberShed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -53,6 +53,9 @@ func TestShedSYNsAreForgotten(t *testing.T) {
 	var memory *ebpf.Map
 	must(t, r.objs.Again.Lookup(uint32(0), &memory))
 	defer memory.Close()
+	if size := memory.MaxEntries() * memory.ValueSize(); size != ShedMemory {
+		t.Errorf("it takes %d bytes, want %d", size, ShedMemory)
+	}
 	const generations = 3 // AGAIN_GENERATIONS
 	lines := memory.MaxEntries() / generations
 	full := [8]uint64{1, 2, 3, 4, 5, 6, 7, 8}

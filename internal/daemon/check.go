@@ -9,6 +9,7 @@ import (
 
 	"github.com/fnatd/fnatd/config"
 	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/state"
 	"github.com/fnatd/fnatd/lb"
@@ -81,6 +82,9 @@ func checkMemory(w io.Writer, cfg *config.Config, table *lb.Table) {
 	fmt.Fprintf(w, "state\t%.1f\t%s; it holds the table and the notes beside it\n",
 		mib(int64(state.Size(size.Memory()))), lies)
 	fmt.Fprintf(w, "local ports\t%.1f\t%d addresses\n", mib(size.PerLocal*int64(locals)), locals)
+	if slices.ContainsFunc(table.Services, (*lb.Service).Guarded) {
+		fmt.Fprintf(w, "synproxy\t%.1f\tin the kernel: which flows have a connection, and which SYNs were shed\n", mib(size.Known+bpf.ShedMemory))
+	}
 	small, large := xsk.FrameSizes[0], xsk.FrameSizes[1]
 	fmt.Fprintf(w, "frames\t%.1f\tfor each worker, %.1f if an interface's MTU exceeds %d; there are as many workers as the interface with the fewest queues has, or as queues says\n",
 		mib(int64(cfg.Dataplane.Frames*small)), mib(int64(cfg.Dataplane.Frames*large)), mtuOf(small))

@@ -58,6 +58,21 @@ func TestCheck(t *testing.T) {
 			}
 		}
 	})
+	t.Run("counts_what_synproxy_takes", func(t *testing.T) {
+		const row = "\nsynproxy "
+		for _, test := range []struct {
+			keys string
+			want bool
+		}{{"", false}, {"synproxy = true\n", true}, {"[service.synproxy]\nmode = \"off\"\n", false}} {
+			var out bytes.Buffer
+			if err := Check(write(t, strings.Replace(sample, "[[service.real_server]]", test.keys+"[[service.real_server]]", 1)), &out); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(out.String(), row); got != test.want {
+				t.Errorf("with %q got\n%s\nwant a row of synproxy: %v", test.keys, out.String(), test.want)
+			}
+		}
+	})
 	t.Run("reports_every_error", func(t *testing.T) {
 		err := Check(write(t, strings.NewReplacer("wlc", "best", "10.0.2.11", "10.0.2.300").Replace(sample)), new(bytes.Buffer))
 		if !errors.Is(err, ErrConfig) {

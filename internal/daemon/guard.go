@@ -69,8 +69,7 @@ func (d *Daemon) tendGuards(ctx context.Context, now time.Time) {
 // countFlows has the connections of services that may answer by cookies counted from now
 // on, if there are such services, for the XDP program to tell what is of none.
 func (d *Daemon) countFlows(v *dataplane.View) {
-	mayAnswer := func(s *dataplane.Service) bool { return s.SYNProxy.Mode != lb.Off }
-	if d.guards.countsTried || !slices.ContainsFunc(v.Services, mayAnswer) {
+	if d.guards.countsTried || !slices.ContainsFunc(v.Table.Services, (*lb.Service).Guarded) {
 		return
 	}
 	d.guards.countsTried = true

@@ -30,10 +30,11 @@ type suite struct {
 	units     []string
 }
 
-// suites are what is compared. All of it takes some three minutes on an idle machine.
+// suites are what is compared. All of it takes some four minutes on an idle machine.
 var suites = []suite{
 	{"pipeline", "./dataplane", "^BenchmarkPipeline$/^conns=10000$/^workers=1$", "1000000x", []string{"best-ns/packet", "allocs/op"}},
 	{"large", "./dataplane", "^BenchmarkPipeline$/^conns=1000000$/^workers=1$", "200000x", []string{"best-ns/packet", "allocs/op"}},
+	{"ipv6", "./dataplane", "^BenchmarkPipeline6$/^conns=10000$/^workers=1$", "1000000x", []string{"best-ns/packet", "allocs/op"}},
 	{"new", "./dataplane", "^BenchmarkNewConnections$/^workers=1$", "30000x", []string{"best-ns/connection", "allocs/op"}},
 	{"memory", "./conntrack", "^BenchmarkMemory$", "1x", []string{"bytes/conn"}},
 }

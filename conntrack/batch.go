@@ -42,7 +42,7 @@ func (b *Batch) SetPlain(i int, p *packet.Plain, isOutbound bool) {
 	b.rest[i] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))
 }
 
-// SetPlain6 makes the i-th packet a plain one of IPv6. What it is made then it stays.
+// SetPlain6 makes the i-th packet a plain one of IPv6, which it is to stay until Prefetch.
 func (b *Batch) SetPlain6(i int, p *packet.Plain, isOutbound bool) {
 	b.SetKey(i, Key{}) // until Prefetch
 	s := &b.six

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 
@@ -94,7 +93,7 @@ func (k Kind) explain(err error) error {
 	if errors.Is(err, unix.EADDRINUSE) {
 		return fmt.Errorf("bfd: udp port %d is in use: another program on this host speaks BFD, as bird, FRR and keepalived do (switch BFD off there, or take the checks of type bfd out here)", k.port())
 	}
-	return fmt.Errorf("bfd: udp port %d: %w", k.port(), bottom(err))
+	return fmt.Errorf("bfd: %w", err)
 }
 
 // set returns what a net.ListenConfig does with a new socket.
@@ -227,7 +226,7 @@ func (u *udp) sender(ttl uint8) (*net.UDPConn, error) {
 			return u.out[ttl], nil
 		}
 		if !errors.Is(err, unix.EADDRINUSE) || try == sourceTries {
-			return nil, fmt.Errorf("bfd: source port: %w", bottom(err))
+			return nil, fmt.Errorf("bfd: source port: %w", err)
 		}
 	}
 }
@@ -239,17 +238,4 @@ func (u *udp) Close() error {
 		errs = append(errs, out.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// bottom returns what is at the bottom of a network error.
-func bottom(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
-	var call *os.SyscallError
-	if errors.As(err, &call) {
-		err = call.Err
-	}
-	return err
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/BurntSushi/toml"
+	"github.com/pelletier/go-toml/v2"
 )
 
 // Load reads and checks the file at path.
@@ -30,13 +30,9 @@ func Parse(name string, data []byte) (*Config, error) {
 	// Both take a while for a long file, and neither needs the other.
 	places := make(chan *place, 1)
 	go func() { places <- locate(string(data), 1) }()
-	var values map[string]any
-	if _, err := toml.Decode(string(data), &values); err != nil {
-		var syntax toml.ParseError
-		if !errors.As(err, &syntax) {
-			return nil, err
-		}
-		r.add(syntax.Position.Line, "not valid TOML: "+strings.TrimSuffix(syntax.Message, "."))
+	values, err := decode(string(data))
+	if err != nil {
+		r.add(mistake(err))
 		return nil, r.err()
 	}
 	c := &Config{File: name}
@@ -46,4 +42,21 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// decode returns the values of a TOML document.
+func decode(doc string) (values map[string]any, err error) {
+	const byteOrderMark = "\ufeff" // some editors begin a file with it
+	err = toml.Unmarshal([]byte(strings.TrimPrefix(doc, byteOrderMark)), &values)
+	return values, err
+}
+
+// mistake returns the line and text of an error of decode.
+func mistake(err error) (line int, text string) {
+	line = 1
+	var syntax *toml.DecodeError
+	if errors.As(err, &syntax) {
+		line, _ = syntax.Position()
+	}
+	return line, "not valid TOML: " + strings.TrimPrefix(err.Error(), "toml: ")
 }

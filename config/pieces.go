@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/BurntSushi/toml"
 )
 
 // A file of a thousand services differs from the one before it in a few. So what was
@@ -129,8 +127,8 @@ func (p *pieces) readAfter(name string, before *pieces) *Config {
 // readPiece reads s from a piece that begins in a line, and reports whether that is
 // all there is to say of it.
 func (s *Service) readPiece(r *report, text string, line int) bool {
-	var values map[string]any
-	if _, err := toml.Decode(text, &values); err != nil {
+	values, err := decode(text)
+	if err != nil {
 		return false
 	}
 	services, ok := tables(values["service"])

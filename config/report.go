@@ -48,7 +48,7 @@ func message(context, key string, value any, text string) string {
 	case nil:
 	case string:
 		key += fmt.Sprintf(" %q", v)
-	case []any, []map[string]any, map[string]any:
+	case []any, map[string]any:
 	default:
 		key += fmt.Sprintf(" %v", v)
 	}

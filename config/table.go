@@ -211,9 +211,6 @@ func (t *table) subs(key string, read func(values map[string]any, p *place)) {
 
 // tables returns v as an array of tables: written by headers or inline.
 func tables(v any) (all []map[string]any, ok bool) {
-	if all, ok = v.([]map[string]any); ok {
-		return all, true
-	}
 	elements, ok := v.([]any)
 	for _, e := range elements {
 		m, isTable := e.(map[string]any)

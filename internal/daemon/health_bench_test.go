@@ -66,6 +66,23 @@ func BenchmarkReload1000Services(b *testing.B) {
 			m.Set(services)
 		}
 	})
+	b.Run("reload_all", func(b *testing.B) {
+		changed := filepath.Join(b.TempDir(), "lb.toml")
+		if err := os.WriteFile(changed, []byte(strings.ReplaceAll(thousand(), "weight = 10", "weight = 11")), 0o644); err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			next, err := reread(changed, l.cfg, table)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if changes := lb.Diff(table, next); len(changes) != 1000 {
+				b.Fatal(len(changes), " changes")
+			}
+			services, _ := checked(next, known)
+			m.Set(services)
+		}
+	})
 	b.Run("load", func(b *testing.B) {
 		for b.Loop() {
 			_, _ = reread(file, l.cfg, table)

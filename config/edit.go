@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,7 +30,7 @@ func (c *Config) Edited(change func(*Config)) (*Config, error) {
 // NewService returns a service with every default, as a file has it that says
 // nothing else.
 func NewService(name string, protocol Protocol, address netip.AddrPort) Service {
-	s := Service{Name: name, Protocol: protocol, Address: address, label: label("service", map[string]any{"name": name}, 0)}
+	s := Service{Name: name, Protocol: protocol, Address: address, label: fmt.Sprintf("service %q: ", name)}
 	s.defaults()
 	s.ClientAddress = s.clientAddresses()[0]
 	return s
@@ -88,12 +87,4 @@ func (r *RealServer) Check() error {
 		return fmt.Errorf("lower_threshold %d: %s", r.LowerThreshold, r.lowerAbove())
 	}
 	return nil
-}
-
-// forget drops what the file said of some keys.
-func (w *Where) forget(keys ...string) {
-	w.keys = maps.Clone(w.keys)
-	for _, key := range keys {
-		delete(w.keys, key)
-	}
 }

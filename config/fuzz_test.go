@@ -70,11 +70,11 @@ func compare(t *testing.T, path string, v any, at *place) {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, inner := range v {
-			if at.table[key] == nil {
+			if at.key(key) == nil {
 				t.Errorf("%s: key %q not located", path, key)
 				continue
 			}
-			compare(t, path+"."+key, inner, at.table[key])
+			compare(t, path+"."+key, inner, at.key(key))
 		}
 	case []any:
 		if len(at.array) != len(v) {

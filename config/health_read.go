@@ -37,12 +37,12 @@ func readChecks(t *table, to *[]Check) bool {
 		*to = []Check{c}
 		return true
 	}
-	*to = nil
-	t.subs(key, func(values map[string]any, p *place) {
-		var c Check
-		c.read(newTable(t.report, t.header(key), t.context+key+": ", values, p, &c.Where))
-		*to = append(*to, c)
-	})
+	all := t.subs(key)
+	*to = zeros[Check](len(all))
+	for i, e := range all {
+		c := &(*to)[i]
+		c.read(newTable(t.report, t.header(key), t.context+key+": ", e, &c.Where))
+	}
 	if n := len(*to); n > maxChecks {
 		t.fail(key, fmt.Sprintf("%d checks of a server are too many (want at most %d)", n, maxChecks))
 	}

@@ -10,8 +10,24 @@ import (
 // errors that it finds itself, and we have more to complain about.
 type place struct {
 	line  int
-	table map[string]*place // of a table
-	array []*place          // of an array, also of tables
+	table []keyPlace // of a table, in the order of the file
+	array []*place   // of an array, also of tables
+}
+
+// A keyPlace is a key of a table and where its value stands.
+type keyPlace struct {
+	key string
+	*place
+}
+
+// key returns the place of a key in p, or nil.
+func (p *place) key(key string) *place {
+	for _, k := range p.table {
+		if k.key == key {
+			return k.place
+		}
+	}
+	return nil
 }
 
 // locate returns the places of all keys of a document that is valid TOML and begins
@@ -19,15 +35,15 @@ type place struct {
 // the line of what surrounds it.
 func locate(doc string, line int) *place {
 	l := locator{doc: doc, line: line}
-	root := &place{line: line}
+	root := l.place(line)
 	current := root
 	for l.blank(); l.rest() != ""; l.blank() {
 		switch line := l.line; {
 		case l.eat("[["):
-			current = root.inside(l.key(), line).element(line)
+			current = l.element(l.inside(root, line), line)
 			l.eat("]]")
 		case l.eat("["):
-			current = root.inside(l.key(), line).last()
+			current = l.inside(root, line).last()
 			current.line = line
 			l.eat("]")
 		default:
@@ -35,23 +51,6 @@ func locate(doc string, line int) *place {
 		}
 	}
 	return root
-}
-
-// inside returns the place of key in p, made if it is new.
-func (p *place) inside(key []string, line int) *place {
-	for _, part := range key {
-		p = p.last()
-		next := p.table[part]
-		if next == nil {
-			next = &place{line: line}
-			if p.table == nil {
-				p.table = make(map[string]*place)
-			}
-			p.table[part] = next
-		}
-		p = next
-	}
-	return p
 }
 
 // last returns p, or its latest element if it is an array of tables: that is the
@@ -63,18 +62,45 @@ func (p *place) last() *place {
 	return p
 }
 
-// element adds an element to p.
-func (p *place) element(line int) *place {
-	e := &place{line: line}
-	p.array = append(p.array, e)
-	return e
-}
-
-// A locator walks over a document. Every method but rest moves it forward.
+// A locator walks over a document. Every method but rest and those that make places
+// moves it forward.
 type locator struct {
 	doc  string
 	at   int
 	line int
+	room []place // for what is to be located yet: a long file has many, and one has few
+}
+
+// place returns a new place.
+func (l *locator) place(line int) *place {
+	if len(l.room) == 0 {
+		l.room = make([]place, 32)
+	}
+	p := &l.room[0]
+	l.room, p.line = l.room[1:], line
+	return p
+}
+
+// element adds an element to p.
+func (l *locator) element(p *place, line int) *place {
+	e := l.place(line)
+	p.array = append(p.array, e)
+	return e
+}
+
+// inside moves over a key and returns its place in p, made if it is new.
+func (l *locator) inside(p *place, line int) *place {
+	for more := true; more; more = l.dot() {
+		p = p.last()
+		part := l.part()
+		next := p.key(part)
+		if next == nil {
+			next = l.place(line)
+			p.table = append(p.table, keyPlace{part, next})
+		}
+		p = next
+	}
+	return p
 }
 
 func (l *locator) rest() string { return l.doc[l.at:] }
@@ -118,31 +144,29 @@ func (l *locator) blank() {
 	}
 }
 
-// key moves over a key, dotted or not, and returns its parts.
-func (l *locator) key() (parts []string) {
-	for {
-		l.blank()
-		if rest := l.rest(); strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "'") {
-			parts = append(parts, l.str())
-		} else {
-			parts = append(parts, l.until(" \t\r\n.=]#\"'"))
-		}
-		l.blank()
-		if !l.eat(".") {
-			return parts
-		}
+// part moves over a part of a key, which is all of it unless it is dotted.
+func (l *locator) part() string {
+	l.blank()
+	if rest := l.rest(); strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "'") {
+		return l.str()
 	}
+	return l.until(" \t\r\n.=]#\"'")
+}
+
+// dot moves over the dot before the next part of a key, if there is one.
+func (l *locator) dot() bool {
+	l.blank()
+	return l.eat(".")
 }
 
 // assignment moves over key = value and notes their places in p.
 func (l *locator) assignment(p *place) {
-	line := l.line
-	key := l.key()
+	p = l.inside(p, l.line)
 	if !l.eat("=") {
 		l.skip(1)
 		return
 	}
-	l.value(p.inside(key, line))
+	l.value(p)
 }
 
 // value moves over a value and notes in p what it contains.
@@ -154,7 +178,7 @@ func (l *locator) value(p *place) {
 	case l.eat("["):
 		for l.blank(); l.rest() != "" && !l.eat("]"); l.blank() {
 			if !l.eat(",") {
-				l.value(p.element(l.line))
+				l.value(l.element(p, l.line))
 			}
 		}
 	case l.eat("{"):

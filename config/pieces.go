@@ -131,13 +131,11 @@ func (s *Service) readPiece(r *report, text string, line int) bool {
 	if err != nil {
 		return false
 	}
-	services, ok := tables(values["service"])
+	services, ok := elements(values["service"], locate(text, line).key("service"))
 	if !ok || len(services) != 1 || len(values) != 1 {
 		return false
 	}
-	place := locate(text, line).table["service"].last()
-	s.label = label("service", services[0], line)
-	s.read(newTable(r, "service", s.label, services[0], place, &s.Where))
+	s.readFrom(r, services[0])
 	return len(r.errors) == 0
 }
 

@@ -19,8 +19,8 @@ var withLines = cmp.Options{
 		if a.Line != b.Line || len(a.keys) != len(b.keys) {
 			return false
 		}
-		for key := range a.keys {
-			if !b.has(key) || a.LineOf(key) != b.LineOf(key) {
+		for _, k := range a.keys {
+			if !b.has(k.key) || a.LineOf(k.key) != b.LineOf(k.key) {
 				return false
 			}
 		}

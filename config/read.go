@@ -12,7 +12,7 @@ import (
 
 // read fills c from the values of a document, by way of its tables.
 func (c *Config) read(r *report, values map[string]any, at *place) {
-	root := newTable(r, "", "", values, at, new(Where))
+	root := newTable(r, "", "", element{values, at}, new(Where))
 	c.Daemon = Daemon{Control: "/run/fnatd/fnatd.sock", Metrics: "127.0.0.1:9632", State: "/run/fnatd/state"}
 	c.Dataplane = Dataplane{Mode: Auto, MaxConnections: 1_000_000, ManageAddresses: true, Orphaned: OrphanedDrop, OrphanedAfter: defaultOrphanedAfter}
 	if t := root.sub("daemon", &c.Daemon.Where); t != nil {
@@ -23,29 +23,29 @@ func (c *Config) read(r *report, values map[string]any, at *place) {
 	} else if !root.where.has("dataplane") {
 		root.fail("dataplane", `missing (add [dataplane] with interfaces = ["eth0"])`)
 	}
-	root.subs("local_pool", func(values map[string]any, p *place) {
-		c.Pools = append(c.Pools, LocalPool{})
-		pool := &c.Pools[len(c.Pools)-1]
-		pool.label = label("local_pool", values, p.line)
-		pool.read(newTable(r, "local_pool", pool.label, values, p, &pool.Where))
-	})
-	root.subs("service", func(values map[string]any, p *place) {
-		c.Services = append(c.Services, Service{})
-		s := &c.Services[len(c.Services)-1]
-		s.label = label("service", values, p.line)
-		s.read(newTable(r, "service", s.label, values, p, &s.Where))
-	})
+	pools := root.subs("local_pool")
+	c.Pools = zeros[LocalPool](len(pools))
+	for i, e := range pools {
+		p := &c.Pools[i]
+		p.label = label("local_pool", e)
+		p.read(newTable(r, "local_pool", p.label, e, &p.Where))
+	}
+	services := root.subs("service")
+	c.Services = zeros[Service](len(services))
+	for i, e := range services {
+		c.Services[i].readFrom(r, e)
+	}
 	root.finish()
 	c.settle()
 }
 
 // label returns what messages about one of several tables begin with: its name,
 // or its line if it has none.
-func label(kind string, values map[string]any, line int) string {
-	if name, ok := values["name"].(string); ok && name != "" {
+func label(kind string, e element) string {
+	if name, ok := e.values["name"].(string); ok && name != "" {
 		return fmt.Sprintf("%s %q: ", kind, name)
 	}
-	return fmt.Sprintf("%s in line %d: ", kind, line)
+	return fmt.Sprintf("%s in line %d: ", kind, e.place.line)
 }
 
 // settle sets what depends on other tables: where there is only one interface or
@@ -96,11 +96,11 @@ func (d *Dataplane) read(t *table) {
 	d.readCPUs(t)
 	d.readSecret(t)
 	d.readOrphaned(t)
-	t.subs("interface", func(values map[string]any, p *place) {
+	for _, e := range t.subs("interface") {
 		d.Settings = append(d.Settings, InterfaceSettings{Checksum: Incremental})
 		s := &d.Settings[len(d.Settings)-1]
-		s.read(newTable(t.report, "dataplane.interface", t.context+"interface: ", values, p, &s.Where))
-	})
+		s.read(newTable(t.report, "dataplane.interface", t.context+"interface: ", e, &s.Where))
+	}
 	t.finish()
 }
 
@@ -186,6 +186,12 @@ func (p *LocalPool) add(first, last netip.Addr, line int) bool {
 	return true
 }
 
+// readFrom reads s from a table of the document.
+func (s *Service) readFrom(r *report, e element) {
+	s.label = label("service", e)
+	s.read(newTable(r, "service", s.label, e, &s.Where))
+}
+
 func (s *Service) read(t *table) {
 	s.defaults()
 	t.name("name", &s.Name)
@@ -213,13 +219,14 @@ func (s *Service) read(t *table) {
 	if sub := t.sub("timeout", new(Where)); sub != nil {
 		s.Timeouts.read(sub, s.Protocol)
 	}
-	t.subs("real_server", func(values map[string]any, p *place) {
-		s.Servers = append(s.Servers, RealServer{})
-		r := &s.Servers[len(s.Servers)-1]
+	servers, context := t.subs("real_server"), t.context+"real_server: "
+	s.Servers = zeros[RealServer](len(servers))
+	for i, e := range servers {
+		r := &s.Servers[i]
 		r.Checks = s.Checks
 		r.NotifyUp, r.NotifyDown = s.Failover.Scripts.NotifyUp, s.Failover.Scripts.NotifyDown
-		r.read(newTable(t.report, "service.real_server", t.context+"real_server: ", values, p, &r.Where))
-	})
+		r.read(newTable(t.report, "service.real_server", context, e, &r.Where))
+	}
 	t.finish()
 }
 

@@ -14,21 +14,21 @@ type table struct {
 	report  *report
 	path    string // how headers name it, "service.timeout"
 	context string // begins every message, `service "web": timeout: `
-	values  map[string]any
-	place   *place
-	where   *Where
-	known   []string
+	element
+	where *Where
+	known []string
 }
 
-func newTable(r *report, path, context string, values map[string]any, p *place, w *Where) *table {
-	w.Line, w.keys = p.line, make(map[string]int, len(values))
-	for key := range values {
-		w.keys[key] = p.line
-		if at := p.table[key]; at != nil {
-			w.keys[key] = at.line
+func newTable(r *report, path, context string, e element, w *Where) *table {
+	w.Line, w.keys = e.place.line, make([]keyLine, 0, len(e.values))
+	for key := range e.values {
+		line := e.place.line
+		if at := e.place.key(key); at != nil {
+			line = at.line
 		}
+		w.keys = append(w.keys, keyLine{key, line})
 	}
-	return &table{report: r, path: path, context: context, values: values, place: p, where: w}
+	return &table{report: r, path: path, context: context, element: e, where: w}
 }
 
 // fail reports that the value of key is wrong, unless something already is.
@@ -156,7 +156,7 @@ func (t *table) list(key, want string, element func(v any, line int, fail func(t
 		t.fail(key, "want a list "+want)
 		return
 	}
-	at := t.place.table[key]
+	at := t.place.key(key)
 	for i, v := range elements {
 		line := t.where.LineOf(key)
 		if at != nil && i < len(at.array) {
@@ -185,43 +185,51 @@ func (t *table) sub(key string, w *Where) *table {
 		t.fail(key, fmt.Sprintf("want a table [%s]", t.header(key)))
 		return nil
 	}
-	return newTable(t.report, t.header(key), t.context+key+": ", values, t.inside(key), w)
+	return newTable(t.report, t.header(key), t.context+key+": ", element{values, t.inside(key)}, w)
 }
 
-// subs calls read with each table of the array at key, and its place.
-func (t *table) subs(key string, read func(values map[string]any, p *place)) {
+// An element is one of an array of tables, and where it stands.
+type element struct {
+	values map[string]any
+	place  *place
+}
+
+// subs returns the array of tables at key.
+func (t *table) subs(key string) (all []element) {
 	v, ok := t.value(key)
 	if !ok {
-		return
+		return nil
 	}
-	values, ok := tables(v)
+	all, ok = elements(v, t.inside(key))
 	if !ok {
 		t.fail(key, fmt.Sprintf("want a table in double brackets, as [[%s]]", t.header(key)))
-		return
+		return nil
 	}
-	at := t.inside(key)
-	for i := range values {
+	return all
+}
+
+// elements returns v, which stands at a place, as an array of tables: written by
+// headers or inline.
+func elements(v any, at *place) (all []element, ok bool) {
+	values, ok := v.([]any)
+	all = make([]element, 0, len(values))
+	for i, v := range values {
+		m, isTable := v.(map[string]any)
 		p := at
 		if i < len(at.array) {
 			p = at.array[i]
 		}
-		read(values[i], p)
-	}
-}
-
-// tables returns v as an array of tables: written by headers or inline.
-func tables(v any) (all []map[string]any, ok bool) {
-	elements, ok := v.([]any)
-	for _, e := range elements {
-		m, isTable := e.(map[string]any)
-		all, ok = append(all, m), ok && isTable
+		all, ok = append(all, element{m, p}), ok && isTable
 	}
 	return all, ok
 }
 
+// zeros returns n zero values, and nil instead of none.
+func zeros[E any](n int) []E { return slices.Grow([]E(nil), n)[:n] }
+
 // inside returns the place of key, or of t if that is not known.
 func (t *table) inside(key string) *place {
-	if p := t.place.table[key]; p != nil {
+	if p := t.place.key(key); p != nil {
 		return p
 	}
 	return t.place

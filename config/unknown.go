@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -10,10 +9,14 @@ import (
 
 // finish reports the keys that no method was called for.
 func (t *table) finish() {
-	for _, key := range slices.Sorted(maps.Keys(t.values)) {
-		if slices.Contains(t.known, key) {
-			continue
+	var unknown []string
+	for key := range t.values {
+		if !slices.Contains(t.known, key) {
+			unknown = append(unknown, key)
 		}
+	}
+	slices.Sort(unknown)
+	for _, key := range unknown {
 		t.report.add(t.where.LineOf(key), message(t.context, fmt.Sprintf("%q", key), nil, t.advice(key)))
 	}
 }

@@ -32,9 +32,9 @@ func words(s string) []string { return strings.Fields(s) }
 func readChecks(t *table, to *[]Check) bool {
 	const key = "health"
 	if _, single := t.values[key].(map[string]any); single {
-		var c Check
+		*to = make([]Check, 1)
+		c := &(*to)[0]
 		c.read(t.sub(key, &c.Where))
-		*to = []Check{c}
 		return true
 	}
 	all := t.subs(key)

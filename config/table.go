@@ -28,7 +28,7 @@ func newTable(r *report, path, context string, e element, w *Where) *table {
 		}
 		w.keys = append(w.keys, keyLine{key, line})
 	}
-	return &table{report: r, path: path, context: context, element: e, where: w}
+	return &table{report: r, path: path, context: context, element: e, where: w, known: make([]string, 0, 8)}
 }
 
 // fail reports that the value of key is wrong, unless something already is.

@@ -174,6 +174,7 @@ func newServer(s *Service, index int, from *config.RealServer, loads func(real p
 func (s *Service) schedule(was *Service) (err error) {
 	spec := sched.Spec{Name: s.Scheduler, Virtual: s.Virtual.Addr, Port: s.HashPort, Fallback: s.Fallback}
 	s.eligible = s.candidates()
+	spec.Servers = make([]sched.Server, 0, len(s.eligible))
 	for _, server := range s.eligible {
 		spec.Servers = append(spec.Servers, sched.Server{
 			Addr: server.Real.Addr, Port: server.Real.Port,

@@ -56,7 +56,9 @@ func (s *Service) object() *object {
 		{"fin_wait", t.FinWait}, {"time_wait", t.TimeWait}, {"close", t.Close},
 		{"close_wait", t.CloseWait}, {"last_ack", t.LastAck}, {"udp", t.UDP}, {"udp_one_way", t.UDPOneWay},
 	} {
-		o.set("timeout."+timeout.key, span(timeout.value))
+		if timeout.value != 0 {
+			o.set("timeout."+timeout.key, timeout.value.String())
+		}
 	}
 	o.failover(&s.Failover)
 	return o

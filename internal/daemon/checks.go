@@ -16,7 +16,7 @@ import (
 // takes from before if the table there had that service.
 func checked(t *lb.Table, before map[*lb.Service]health.Service) (all []health.Service, known map[*lb.Service]health.Service) {
 	all, known = make([]health.Service, 0, len(t.Services)), make(map[*lb.Service]health.Service, len(t.Services))
-	probes := map[*config.Check]health.Probe{} // servers that share a check share its probe
+	made := checksOf{}
 	for _, s := range t.Services {
 		if service, ok := before[s]; ok {
 			all, known[s] = append(all, service), service
@@ -27,20 +27,11 @@ func checked(t *lb.Table, before map[*lb.Service]health.Service) (all []health.S
 			ID: healthID(s), Name: s.Name,
 			Quorum: f.Quorum, Hysteresis: f.Hysteresis, Damping: f.Damping,
 		}
+		service.Servers = make([]health.Server, 0, len(s.Servers))
 		for _, server := range s.Servers {
-			if server.Sorry {
-				continue
+			if !server.Sorry {
+				service.Servers = append(service.Servers, health.Server{Real: server.Real, Weight: server.Configured, Checks: made.of(server.Checks)})
 			}
-			r := health.Server{Real: server.Real, Weight: server.Configured}
-			for _, c := range server.Checks {
-				p := probes[c.Check]
-				if p == nil && c.Type != config.CheckBFD {
-					p = probe(c.Check)
-					probes[c.Check] = p
-				}
-				r.Checks = append(r.Checks, oneCheck(c, p))
-			}
-			service.Servers = append(service.Servers, r)
 		}
 		all, known[s] = append(all, service), service
 	}
@@ -49,10 +40,29 @@ func checked(t *lb.Table, before map[*lb.Service]health.Service) (all []health.S
 
 func healthID(s *lb.Service) health.ID { return health.ID{Proto: s.Proto, Virtual: s.Virtual} }
 
+// checksOf has the checks that were made of configured ones, by the first of them:
+// servers that share them share their probes.
+type checksOf map[*lb.Check][]health.Check
+
+func (made checksOf) of(from []lb.Check) []health.Check {
+	if len(from) == 0 {
+		return nil
+	}
+	all, ok := made[&from[0]]
+	if !ok {
+		all = make([]health.Check, len(from))
+		for i, c := range from {
+			all[i] = oneCheck(c)
+		}
+		made[&from[0]] = all
+	}
+	return all
+}
+
 // oneCheck makes a check of its configuration, which is valid.
-func oneCheck(c lb.Check, p health.Probe) health.Check {
+func oneCheck(c lb.Check) health.Check {
 	return health.Check{
-		Key: c.Text, Probe: p, BFD: session(c.Check),
+		Key: c.Text, Probe: probe(c.Check), BFD: session(c.Check),
 		Via: health.Via{
 			Addr: c.Address, Port: uint16(c.Port), Source: c.Source, SrcPort: uint16(c.SourcePort),
 			Interface: c.Interface, Mark: uint32(c.Mark),
@@ -94,9 +104,11 @@ func sessionKeys(t *lb.Table) (keys []bfd.Key) {
 	return keys
 }
 
-// probe returns the probe of a check, which is not of type bfd.
+// probe returns the probe of a check, or nil if it is of type bfd.
 func probe(c *config.Check) health.Probe {
 	switch c.Type {
+	case config.CheckBFD:
+		return nil
 	case config.CheckHTTP, config.CheckHTTPS:
 		return httpProbe(c)
 	case config.CheckUDP:

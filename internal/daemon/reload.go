@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 	"time"
 
 	"github.com/fnatd/fnatd/config"
@@ -40,9 +41,15 @@ func (d *Daemon) Reload(ctx context.Context) (ctl.Reload, error) {
 	return answer, nil
 }
 
+// reloadGarbage is how much garbage a reload may make before it is collected, in percent
+// of what is live. The collector takes processors from the workers, so it runs once
+// afterwards instead of several times meanwhile.
+const reloadGarbage = 400
+
 func (d *Daemon) reload() ([]lb.Change, error) {
 	d.engine.Crowd(true)
 	defer d.engine.Crowd(false)
+	defer debug.SetGCPercent(debug.SetGCPercent(reloadGarbage))
 	cfg, notes, err := readConfig(d.opts.ConfigFile, d.cfg)
 	if err != nil {
 		return nil, err

@@ -27,16 +27,13 @@ func Parse(name string, data []byte) (*Config, error) {
 		r.add(1, "not a text file (want TOML in UTF-8)")
 		return nil, r.err()
 	}
-	// Both take a while for a long file, and neither needs the other.
-	places := make(chan *place, 1)
-	go func() { places <- locate(string(data), 1) }()
 	values, err := decode(string(data))
 	if err != nil {
 		r.add(mistake(err))
 		return nil, r.err()
 	}
 	c := &Config{File: name}
-	c.read(r, values, <-places)
+	c.read(r, values, locate(string(data), 1))
 	c.validate(r)
 	if err := r.err(); err != nil {
 		return nil, err

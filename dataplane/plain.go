@@ -8,7 +8,8 @@ import (
 )
 
 // The short way of a plain packet: one of a connection that both ends have opened
-// and neither closes, and of which nothing is to be learned or told. It does what
+// and neither closes, or one more datagram that nobody has answered yet, and of which
+// nothing is to be learned or told. It does what
 // forward and outbound do with such a packet, without asking all that they have to
 // ask; TestShortWayIsTheLongWay has both carry the same packets. What is not plain
 // goes the long way, with nothing changed.
@@ -41,8 +42,15 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 	id := c.Binding()
 	t := w.view.targets[id]
 	hop := w.shortHop(c.ToReal, p)
-	if hop == nil || c.State != t.carried || route.HopID(c.ToClient).Reflected() {
+	if hop == nil || route.HopID(c.ToClient).Reflected() {
 		return false
+	}
+	silence := t.silence
+	if c.State != t.carried {
+		if c.State != conntrack.UDPOneWay { // of which nothing is new but the datagram
+			return false
+		}
+		silence = t.Service.timeouts[conntrack.UDPOneWay]
 	}
 	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
 	addrs, ok := p.Between(src, dst)
@@ -59,7 +67,7 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 		}
 		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32
 	}
-	if !c.Extend(t.silence, w.now) {
+	if !c.Extend(silence, w.now) {
 		return false
 	}
 	row := w.ledger.row(id)

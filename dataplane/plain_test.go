@@ -46,10 +46,13 @@ func (f *families) bothWays(t *testing.T) (short, long int) {
 	for i := range 8 {
 		talks = append(talks, w.connect(from(40000+i)))
 	}
-	ask := func(payload string) packettest.Frame {
-		return packettest.UDP{Link: packettest.Link{SrcMAC: clientMAC}, Src: from(50000), Dst: f.vip, Payload: []byte(payload)}.Frame()
+	ask := func(port int, payload string) packettest.Frame {
+		return packettest.UDP{Link: packettest.Link{SrcMAC: clientMAC}, Src: from(port), Dst: f.vip, Payload: []byte(payload)}.Frame()
 	}
-	w.put(wan, ask("?").Bytes())
+	const answered, never = 50000, 50001
+	w.put(wan, ask(never, "?").Bytes())
+	w.run()
+	w.put(wan, ask(answered, "?").Bytes())
 	sent := w.run()[lan] // a notice and the datagram
 	asked := packettest.NewFrame(sent[1]).Parse(t)
 	w.acknowledge(packettest.NewFrame(sent[0]).Parse(t))
@@ -69,7 +72,7 @@ func (f *families) bothWays(t *testing.T) (short, long int) {
 		frame := k.fromClient(flag, o, payload)
 		switch udp := rng.IntN(4) == 0; {
 		case udp && port == wan:
-			frame = ask(payload)
+			frame = ask(answered+rng.IntN(2), payload)
 		case udp:
 			frame = packettest.UDP{Src: asked.Flow.Destination(), Dst: asked.Flow.Source(), Payload: []byte(payload)}.Frame()
 		case port == lan:
@@ -105,7 +108,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 		w.worker.lengthen(j, key)
 	}
 	c := w.conn(j)
-	if !mayBeShort || c == nil || c.State.HalfOpen() {
+	if !mayBeShort || c == nil || c.State.HalfOpen() && c.State != conntrack.UDPOneWay {
 		w.worker.through(j)
 		return false
 	}

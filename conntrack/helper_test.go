@@ -36,7 +36,7 @@ func newTestTable(t testing.TB, c Config) *Table {
 // mapped returns memory as fnatd has it, in huge pages where there are some.
 func mapped(t testing.TB, c Config) []byte {
 	t.Helper()
-	f, err := state.Create("", Measure(c).Memory(), state.Secrets{})
+	f, err := state.Create("", Measure(c).Memory(), state.Secrets{}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

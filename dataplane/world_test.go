@@ -230,7 +230,7 @@ func newWorld(t testing.TB, services string, options ...option) *world {
 // newConns returns an empty connection table, in memory as fnatd has it.
 func newConns(t testing.TB, c conntrack.Config) *conntrack.Table {
 	t.Helper()
-	f, err := state.Create("", conntrack.Measure(c).Memory(), state.Secrets{})
+	f, err := state.Create("", conntrack.Measure(c).Memory(), state.Secrets{}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func TestStartsOnADamagedState(t *testing.T) {
 
 		{"magic", noise(0, 8), "it is no state of fnatd"},
 		{"header", noise(8+8, notesAt), "its header is damaged"},
-		{"version", poke(8, 2), "it is of version 2, this fnatd knows 1"},
+		{"version", poke(8, 9), "its header is damaged"},
 		{"table_magic", noise(tableAt, tableAt+8), "there is no connection table in it"},
 		{"table_version", poke(tableAt+8, 2), "connection table of version 2, this fnatd knows 1"},
 		{"table_header", noise(tableAt+16, tableAt+48), "the header is damaged"},

@@ -32,12 +32,21 @@ func printStatus(w *bufio.Writer, s *ctl.Status) {
 	}
 	fmt.Fprintf(w, "state    %s, %s, %s old, adopted %s\n",
 		where, memory(s.State.Bytes), uptime(s.State.AgeSeconds), counted(s.State.Adoptions, "time"))
+	fmt.Fprintf(w, "         %s\n", describeLayout(&s.State))
 	fmt.Fprintf(w, "notes    %s\n", describeNotes(&s.Notes))
 	fmt.Fprintf(w, "start    %s\n", describeStart(&s.Start))
 	if s.Start.DamagedEntries > 0 {
 		fmt.Fprintf(w, "         damaged in the registry of servers and local addresses: %d\n", s.Start.DamagedEntries)
 	}
 	printLosses(w, &s.Start)
+}
+
+// describeLayout tells which fnatd can go on with a state: none before the one that wrote it.
+func describeLayout(s *ctl.State) string {
+	if s.WrittenBy == "" {
+		return fmt.Sprintf("of version %d", s.Version)
+	}
+	return fmt.Sprintf("of version %d, written by fnatd %s at %s", s.Version, s.WrittenBy, s.Written.UTC().Format(time.DateTime+" MST"))
 }
 
 // describeNotes tells how old what would be remembered is.

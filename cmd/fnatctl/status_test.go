@@ -14,7 +14,8 @@ import (
 func adopter() ctl.Status {
 	return ctl.Status{
 		Version: "v1.2.3", PID: 4711, UptimeSeconds: 3*86400 + 4*3600 + 5*60 + 6.7, Workers: 4,
-		State: ctl.State{Path: "/run/fnatd/state", Bytes: 110 << 20, AgeSeconds: 12 * 86400, Adoptions: 3},
+		State: ctl.State{Path: "/run/fnatd/state", Bytes: 110 << 20, AgeSeconds: 12 * 86400, Adoptions: 3,
+			Version: 2, WrittenBy: "v1.1.0", Written: time.Unix(1_700_000_000, 0)},
 		Start: ctl.Start{Adopted: true, Kept: 12345, Undone: 2, TookSeconds: 0.07512, Lost: []ctl.Loss{
 			ctl.NewLoss("damaged", 0), ctl.NewLoss(ctl.NoRoom, 0),
 		}},
@@ -53,7 +54,7 @@ func TestStatus(t *testing.T) {
 			s.Notes.Error = "notes are longer than 4192232 bytes"
 		},
 		"status_of_a_refused_state": func(s *ctl.Status) {
-			s.State.Adoptions, s.Start = 0, ctl.Start{Refused: "it is of version 2, this fnatd knows 1"}
+			s.State.Adoptions, s.Start = 0, ctl.Start{Refused: "it is of version 3, written by fnatd v1.5.0 at 2026-11-30 21:55:04 UTC; this fnatd knows 1 to 2: for its connections `mv /run/fnatd/state.v3 /run/fnatd/state` and start that fnatd or a later one, or remove it"}
 			s.Notes = ctl.Notes{Error: "notes are longer than 4192232 bytes"}
 		},
 		"status_in_memory_only": func(s *ctl.Status) {

@@ -23,7 +23,10 @@ type State struct {
 	Bytes      uint64    `json:"bytes"` // fixed by max_connections
 	Began      time.Time `json:"began"` // when it was made, by this fnatd or an earlier one
 	AgeSeconds float64   `json:"age_seconds"`
-	Adoptions  int       `json:"adoptions"` // times that a fnatd went on with it
+	Adoptions  int       `json:"adoptions"`  // times that a fnatd went on with it
+	Version    uint64    `json:"version"`    // of its layout
+	WrittenBy  string    `json:"written_by"` // build of the fnatd that brought it to that; empty: it is not known
+	Written    time.Time `json:"written"`    // when
 }
 
 // A Start is what became, when this fnatd started, of the state that it found.

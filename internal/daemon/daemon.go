@@ -235,6 +235,9 @@ func (d *Daemon) serve(ctx context.Context, undo *cleanup) error {
 	if err := d.open(); err != nil {
 		cancel(err)
 	} else {
+		if d.heir == nil {
+			d.settleState()
+		}
 		running.Go(func() { d.guard(ctx) })
 		defer d.feedWatchdog()() // until all is at rest: while it stops, too
 		unit.Notify("READY=1")

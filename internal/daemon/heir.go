@@ -90,7 +90,7 @@ func (h *heir) listen(d *Daemon, undo *cleanup) (err error) {
 		return os.NewFile(uintptr(fd), name)
 	}
 	if d.state, err = state.Inherit(next("state"), d.cfg.Daemon.State); err != nil {
-		return fmt.Errorf("state: %w", err)
+		return cannotInherit(err)
 	}
 	undo.add(d.state.Close)
 	d.lock = next("lock")
@@ -110,6 +110,11 @@ func (h *heir) listen(d *Daemon, undo *cleanup) (err error) {
 		}
 	}
 	return nil
+}
+
+// cannotInherit says what to do about a state that this fnatd cannot go on with.
+func cannotInherit(err error) error {
+	return fmt.Errorf("state: %w: stop the old one and start this one, whose table will be empty", err)
 }
 
 // inherit makes ready all that can be made beforehand, and then has the owner stop and
@@ -241,6 +246,7 @@ func (h *heir) takeOver(d *Daemon) error {
 			d.log.Warn("upgrade: the fnatd before this one did not end as it should", "error", err)
 		}
 		h.settled.Store(true)
+		d.settleState()
 		h.wire.close()
 	}()
 	return nil

@@ -30,7 +30,7 @@ func TestNotesHaveRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := state.Create("", 0, state.Secrets{})
+	f, err := state.Create("", 0, state.Secrets{}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

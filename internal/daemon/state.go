@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -49,10 +50,13 @@ func (d *Daemon) openState(undo *cleanup) error {
 		old.file.Close()
 	}
 	if old.refused != nil {
+		if old.refused, err = setAside(path, old.refused); err != nil {
+			return err
+		}
 		d.legacy.refused = old.refused.Error()
 		d.log.Warn("state not adopted: the connection table is empty", "state", path, "because", old.refused)
 	}
-	if d.state, err = state.Create(path, conntrack.Measure(size).Memory(), newSecrets()); err != nil {
+	if d.state, err = state.Create(path, conntrack.Measure(size).Memory(), newSecrets(), d.opts.Version); err != nil {
 		return err
 	}
 	undo.add(d.state.Close)
@@ -62,6 +66,31 @@ func (d *Daemon) openState(undo *cleanup) error {
 	d.notes.Began = began
 	d.warnOfDisk(path)
 	return d.state.Publish()
+}
+
+// setAside keeps a state that another version of fnatd knows, for that one: whoever has
+// started this one by mistake, or for a while, can go back. It returns refused with how.
+func setAside(path string, refused error) (error, error) {
+	var of *state.VersionError
+	if !errors.As(refused, &of) || path == "" {
+		return refused, nil
+	}
+	aside := fmt.Sprintf("%s.v%d", path, of.Version)
+	if err := os.Rename(path, aside); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	return fmt.Errorf("%w: for its connections `mv %s %s` and start that fnatd or a later one, or remove it", refused, aside, path), nil
+}
+
+// settleState makes the state this fnatd's own, when it forwards and no other one, of an
+// earlier version perhaps, has to be able to go on with it instead.
+func (d *Daemon) settleState() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, _ := d.state.Signature()
+	if d.state.Convert(d.opts.Version) {
+		d.log.Info("state converted: an earlier fnatd cannot go on with it any more", "from", from, "to", state.Version)
+	}
 }
 
 // A former is what was at the state's path.
@@ -110,7 +139,7 @@ func (d *Daemon) adopt(f *state.File, size conntrack.Config, undo *cleanup) erro
 		return nil
 	}
 	table.Finish(runtime.NumCPU())
-	larger, err := state.Create(f.Path(), conntrack.Measure(size).Memory(), f.Secrets())
+	larger, err := state.Create(f.Path(), conntrack.Measure(size).Memory(), f.Secrets(), d.opts.Version)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ func (d *Daemon) Status() ctl.Status {
 		Start: d.legacy.answer(),
 	}
 	d.mu.Lock()
+	version, by := d.state.Signature()
+	s.State.Version, s.State.WrittenBy, s.State.Written = version, by.Build, by.At
 	s.Notes = ctl.Notes{Written: d.notesTaken, Error: d.notesFailed.complaint}
 	d.mu.Unlock()
 	if !s.Notes.Written.IsZero() {

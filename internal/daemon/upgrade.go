@@ -18,7 +18,6 @@ import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/ctl"
-	"github.com/fnatd/fnatd/internal/state"
 	"github.com/fnatd/fnatd/internal/unit"
 )
 
@@ -193,8 +192,9 @@ func (d *Daemon) prepare(s *successor) error {
 func (d *Daemon) makeWill() (*will, []*os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	version, _ := d.state.Signature()
 	w := &will{
-		State: state.Version, Table: conntrack.Version,
+		State: version, Table: conntrack.Version,
 		Daemon: d.cfg.Daemon, Dataplane: d.cfg.Dataplane, Pinned: d.program.Pinned(), Metrics: d.metrics != nil,
 	}
 	for i, p := range d.ports {

@@ -16,7 +16,6 @@ import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/bpf"
 	"github.com/fnatd/fnatd/dataplane/xsk"
-	"github.com/fnatd/fnatd/internal/state"
 )
 
 // An upgrade is a conversation between the fnatd that runs, the owner, and one of
@@ -65,8 +64,8 @@ type hello struct {
 // beside the control socket, the control socket, and the pin directory and the metrics'
 // listener if there are.
 type will struct {
-	State     int // version of the state file
-	Table     int // and of the connection table in it
+	State     uint64 // version of the state file, for a fnatd that knows only 1 of it; others ask the file
+	Table     int    // and of the connection table in it
 	Daemon    config.Daemon
 	Dataplane config.Dataplane
 	Pinned    bool // there is a pin directory
@@ -88,19 +87,10 @@ type portWill struct {
 // check says why this fnatd cannot go on where the one of the will is, with the
 // configuration of its own.
 func (w *will) check(cfg *config.Config) error {
-	switch {
-	case w.State != state.Version:
-		return fmt.Errorf("the state is of version %d, %w", w.State, errVersion(state.Version))
-	case w.Table != conntrack.Version:
-		return fmt.Errorf("the connection table is of version %d, %w", w.Table, errVersion(conntrack.Version))
+	if w.Table != conntrack.Version {
+		return cannotInherit(fmt.Errorf("the connection table is of version %d, this fnatd knows %d", w.Table, conntrack.Version))
 	}
 	return fixed(&config.Config{Daemon: w.Daemon, Dataplane: w.Dataplane}, cfg)
-}
-
-type errVersion int
-
-func (v errVersion) Error() string {
-	return fmt.Sprintf("this fnatd knows %d: stop the old one and start this one, whose table will be empty", int(v))
 }
 
 // An estate is what only one can have at a time. Its descriptors: for each worker those

@@ -118,7 +118,6 @@ func TestWillCheck(t *testing.T) {
 		change     func(*will)
 	}{
 		{"the same", "", func(*will) {}},
-		{"state", "the state is of version 9, this fnatd knows 1", func(w *will) { w.State = 9 }},
 		{"table", "the connection table is of version 9, this fnatd knows 1", func(w *will) { w.Table = 9 }},
 		{"interfaces", "[dataplane] interfaces", func(w *will) { w.Dataplane.Interfaces = []string{"eth7"} }},
 	} {

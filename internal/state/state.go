@@ -3,17 +3,14 @@
 // itself out; the secrets that must stay the same; and notes, which are what the
 // rest of fnatd wants to remember.
 //
-//	0          header: what follows, and the secrets
+//	0          header, twice: what follows, and the secrets
 //	4 KiB      notes, twice: the older of them is overwritten
 //	2 MiB * n  connection table
 package state
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,18 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Version is that of the file's layout. Who changes it raises it.
-const Version = 1
-
 // Our choices.
 const (
-	headerSize = 4096
-	notesSize  = 4<<20 - headerSize/2 // of each: more than 10,000 real servers
-	tableAt    = 8 << 20
-	hugePage   = 2 << 20
+	notesSize = 4<<20 - headerSize/2 // of each: more than 10,000 real servers
+	tableAt   = 8 << 20
+	hugePage  = 2 << 20
 )
-
-const magic = "fnatd-st"
 
 // Secrets are random, and stay the same while connections that know them live.
 type Secrets struct {
@@ -50,11 +41,14 @@ type File struct {
 	file    *os.File
 	mem     []byte
 	secrets Secrets
+	version uint64 // of the layout
+	writer  Writer // who has brought it to that
 	serial  uint64 // of the notes written last
 }
 
 // Open opens the state at path. Unless the error is fs.ErrNotExist or ErrInUse it says
-// why what is there cannot be used, and that nothing has changed.
+// why what is there cannot be used, and that nothing has changed. A state of an earlier
+// version stays as it is until Convert.
 func Open(path string) (*File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -109,8 +103,8 @@ func Size(table int) int { return tableAt + (table+hugePage-1)&^(hugePage-1) }
 
 // Create makes a new state with a table of so many bytes, zeroed. Nobody finds it at
 // path before Publish. With no path it lies in memory without a name, and in huge pages
-// if the host has set enough aside.
-func Create(path string, table int, secrets Secrets) (*File, error) {
+// if the host has set enough aside. It is signed by a fnatd of a build.
+func Create(path string, table int, secrets Secrets, build string) (*File, error) {
 	size := Size(table)
 	f := &File{path: path, secrets: secrets}
 	err := f.make(size)
@@ -124,7 +118,8 @@ func Create(path string, table int, secrets Secrets) (*File, error) {
 		f.Close()
 		return nil, fmt.Errorf("%d MiB for the state: %w", size>>20, err)
 	}
-	f.writeHeader()
+	copy(f.mem, magic)
+	f.sign(build)
 	return f, nil
 }
 
@@ -241,49 +236,3 @@ func (f *File) Secrets() Secrets { return f.secrets }
 
 // Table returns the memory of the connection table.
 func (f *File) Table() []byte { return f.mem[tableAt:] }
-
-// The header: magic, version, the host's boot, the secrets, and a checksum of them.
-const (
-	versionAt = len(magic)
-	bootAt    = versionAt + 8
-	secretsAt = bootAt + 36
-	sumAt     = secretsAt + 32
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func (f *File) writeHeader() {
-	h := f.mem
-	copy(h, magic)
-	binary.LittleEndian.PutUint64(h[versionAt:], Version)
-	copy(h[bootAt:secretsAt], boot())
-	copy(h[secretsAt:], f.secrets.ISN[:])
-	copy(h[secretsAt+16:], f.secrets.Cookie[:])
-	binary.LittleEndian.PutUint32(h[sumAt:], crc32.Checksum(h[:sumAt], castagnoli))
-}
-
-func (f *File) readHeader() error {
-	h := f.mem
-	version := binary.LittleEndian.Uint64(h[versionAt:])
-	switch {
-	case string(h[:len(magic)]) != magic:
-		return errors.New("it is no state of fnatd")
-	case version != Version:
-		return fmt.Errorf("it is of version %d, this fnatd knows %d", version, Version)
-	case binary.LittleEndian.Uint32(h[sumAt:]) != crc32.Checksum(h[:sumAt], castagnoli):
-		return errors.New("its header is damaged")
-	case !bytes.Equal(h[bootAt:secretsAt], boot()):
-		return errors.New("the host was started anew since")
-	}
-	copy(f.secrets.ISN[:], h[secretsAt:])
-	copy(f.secrets.Cookie[:], h[secretsAt+16:])
-	return nil
-}
-
-// boot names the run of the host: connections of an earlier one are long gone.
-func boot() []byte {
-	id := make([]byte, secretsAt-bootAt)
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	copy(id, b)
-	return id
-}

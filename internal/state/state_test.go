@@ -11,12 +11,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 )
 
 func mustCreate(t *testing.T, path string) *File {
 	t.Helper()
-	f, err := Create(path, 1<<20, Secrets{ISN: [16]byte{1, 2}, Cookie: [16]byte{3}})
+	f, err := Create(path, 1<<20, Secrets{ISN: [16]byte{1, 2}, Cookie: [16]byte{3}}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,11 +125,18 @@ func TestFlippedBits(t *testing.T) {
 	if err := errors.Join(f.WriteNotes(long[1:]), f.WriteNotes(long), f.Publish()); err != nil {
 		t.Fatal(err)
 	}
-	used := sumAt + 4
 	for bit := range 8 * headerSize {
 		f.mem[bit/8] ^= 1 << (bit % 8)
-		if err := f.readHeader(); (err != nil) != (bit/8 < used) {
+		at := bit / 8 % halfSize
+		inPlace := uint64(bit/8/halfSize) == (Version+1)%2
+		used := bit/8 < bootAt || inPlace && at >= bootAt && at < sumAt+4
+		err := f.readHeader()
+		if _, isNews := err.(*VersionError); (err != nil) != used || isNews {
 			t.Fatalf("bit %d of the header: %v", bit, err)
+		}
+		inWriter := inPlace && at >= writerAt && at < writerSumAt+4
+		if _, by := f.Signature(); err == nil && (by.Build == "") != inWriter {
+			t.Fatalf("bit %d of the header: written by %v", bit, by)
 		}
 		f.mem[bit/8] ^= 1 << (bit % 8)
 	}
@@ -166,10 +174,12 @@ func TestOpenRefuses(t *testing.T) {
 		{"empty", "cut off", func(b []byte) []byte { return nil }},
 		{"cut off", "cut off", func(b []byte) []byte { return b[:tableAt] }},
 		{"something else", "no state of fnatd", func(b []byte) []byte { b[0] = 'x'; return b }},
-		{"another version", "of version 2, this fnatd knows 1", func(b []byte) []byte { b[versionAt] = 2; return b }},
-		{"another boot", "header is damaged", func(b []byte) []byte { b[bootAt] ^= 1; return b }},
-		{"secret", "header is damaged", func(b []byte) []byte { b[secretsAt+20] ^= 1; return b }},
-		{"checksum", "header is damaged", func(b []byte) []byte { b[sumAt] ^= 1; return b }},
+		{"a later version", "of version 3, written by fnatd v3.1 at 2026-12-24 18:00:00 UTC; this fnatd knows 1 to 2", later},
+		{"a version that nobody has written", "header is damaged", func(b []byte) []byte { b[versionAt] = 3; return b }},
+		{"no version", "header is damaged", func(b []byte) []byte { b[versionAt] = 0; return b }},
+		{"another boot", "header is damaged", func(b []byte) []byte { half(b, Version)[bootAt] ^= 1; return b }},
+		{"secret", "header is damaged", func(b []byte) []byte { half(b, Version)[secretsAt+20] ^= 1; return b }},
+		{"checksum", "header is damaged", func(b []byte) []byte { half(b, Version)[sumAt] ^= 1; return b }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "state")
@@ -190,9 +200,19 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// later makes of a state one of version 3, of which no more is known than who has written it.
+func later(b []byte) []byte {
+	binary.LittleEndian.PutUint64(b[versionAt:], 3)
+	h := half(b, 3)
+	copy(h[writerAt:], "v3.1")
+	binary.LittleEndian.PutUint64(h[timeAt:], uint64(time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC).Unix()))
+	binary.LittleEndian.PutUint32(h[writerSumAt:], sum(3, h[writerAt:writerSumAt]))
+	return b
+}
+
 // What is in the table stays while its pages are gathered, wherever the file lies.
 func TestGather(t *testing.T) {
-	f, err := Create(filepath.Join(t.TempDir(), "state"), 4*hugePage, Secrets{})
+	f, err := Create(filepath.Join(t.TempDir(), "state"), 4*hugePage, Secrets{}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,9 @@ func printStatus(w *bufio.Writer, s *ctl.Status) {
 	}
 	fmt.Fprintf(w, "state    %s, %s, %s old, adopted %s\n",
 		where, memory(s.State.Bytes), uptime(s.State.AgeSeconds), counted(s.State.Adoptions, "time"))
-	fmt.Fprintf(w, "         %s\n", describeLayout(&s.State))
+	if s.State.Version > 0 { // else it is an older fnatd, which does not tell
+		fmt.Fprintf(w, "         %s\n", describeLayout(&s.State))
+	}
 	fmt.Fprintf(w, "notes    %s\n", describeNotes(&s.Notes))
 	fmt.Fprintf(w, "start    %s\n", describeStart(&s.Start))
 	if s.Start.DamagedEntries > 0 {

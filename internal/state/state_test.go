@@ -156,6 +156,34 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
+// FuzzHeader reads what may be anything: it is of a version that is known, or there is an
+// error, and what can be read can be converted.
+func FuzzHeader(f *testing.F) {
+	file, err := Create("", 0, Secrets{ISN: [16]byte{1}}, "test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { file.Close() })
+	f.Add(bytes.Clone(file.mem[:headerSize]))
+	f.Add(later(bytes.Clone(file.mem[:headerSize])))
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, header []byte) {
+		clear(file.mem[copy(file.mem[:headerSize], header):headerSize])
+		err := file.readHeader()
+		if version, _ := file.Signature(); err == nil && (version < oldest || version > Version) {
+			t.Errorf("version %d is read", version)
+		}
+		if err != nil {
+			return
+		}
+		secrets := file.secrets
+		file.Convert("fuzzed")
+		if err := file.readHeader(); err != nil || file.version != Version || file.secrets != secrets {
+			t.Errorf("after a conversion: version %d, %v", file.version, err)
+		}
+	})
+}
+
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "state")

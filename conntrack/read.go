@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -59,6 +60,7 @@ func (t *Table) Finish(processors int) *Adoption {
 			for i := int(a.next.Add(1)) - 1; i < len(t.shards); i = int(a.next.Add(1)) - 1 {
 				t.shards[i].lock()
 				t.shards[i].Unlock()
+				runtime.Gosched() // whoever has waited for it goes on here, and not when another thread finds a core
 			}
 		})
 	}

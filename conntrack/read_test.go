@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -45,6 +46,30 @@ func TestOpenReadsWhatIsNeeded(t *testing.T) {
 	if err := heir.Check(); err != nil {
 		t.Error(err)
 	}
+}
+
+// Timers do not wait for whoever reads a shard, which takes some milliseconds.
+func TestExpireWhileRead(t *testing.T) {
+	tb, mem := tableIn(t, Config{MaxConnections: 1000, Shards: 8})
+	populate(t, tb, 500)
+	heir, err := Open(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heir.shards[3].mu.Lock() // as in read
+	looked := make(chan int, 1)
+	go func() {
+		looked <- heir.Expire(3, heir.Clock()+far, 1<<30, func(*Shard, *Conn) uint32 { return 0 })
+	}()
+	select {
+	case n := <-looked:
+		if n != 0 {
+			t.Errorf("looked at %d connections of what is not read", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
+	}
+	heir.shards[3].mu.Unlock()
 }
 
 // A process may end when it has read some shards, and not others.

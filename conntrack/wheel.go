@@ -67,11 +67,13 @@ func (s *Shard) ClearAlarm(c *Conn) { c.SeqDelta = 0 }
 func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *Conn) (again uint32)) int {
 	t.setClock(now)
 	s := &t.shards[shard]
-	s.mu.Lock()
-	defer s.Unlock()
-	if s.unread.Load() { // nothing of it is due before it is read
+	// Nothing of it is due before it is read. Whoever reads it has it locked, and a worker that
+	// waited would come to the next ones just when they are read: 10 to 40 ms without a packet.
+	if s.unread.Load() {
 		return 0
 	}
+	s.mu.Lock()
+	defer s.Unlock()
 	seen, removed := 0, 0
 	for int32(now-s.cursor) >= tick {
 		head := s.wheelHead(s.cursor)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -234,7 +235,7 @@ func TestUpgradeBySignal(t *testing.T) {
 
 // BenchmarkUpgrade replaces fnatd again and again under a steady stream of 10,000
 // datagrams a second, with so many connections in its table, and shows how many were
-// lost and the longest gap.
+// lost, the longest gap, and the median of each upgrade's longest.
 func BenchmarkUpgrade(b *testing.B) {
 	for _, test := range []struct {
 		name        string
@@ -253,11 +254,15 @@ func benchmarkUpgrade(b *testing.B, connections int) {
 		}
 	}()
 	s := startStream(b, rig, probe, 100*time.Microsecond)
+	var gaps []time.Duration
+	s.lap()
 	for b.Loop() {
 		if _, err := lb.Upgrade(""); err != nil {
 			b.Fatal(err)
 		}
+		gaps = append(gaps, s.lap())
 	}
+	slices.Sort(gaps)
 	stats, err := lb.Ctl.Stats(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -267,6 +272,7 @@ func benchmarkUpgrade(b *testing.B, connections int) {
 	}
 	got := s.stop(b)
 	b.ReportMetric(ms(got.gap), "ms-gap")
+	b.ReportMetric(ms(gaps[len(gaps)/2]), "ms-gap-median")
 	b.ReportMetric(ms(got.sent), "ms-gap-of-sender")
 	b.ReportMetric(float64(got.lost), "lost")
 }

@@ -49,19 +49,19 @@ func (d *Daemon) openState(undo *cleanup) error {
 		old.refused = err
 		old.file.Close()
 	}
-	if old.refused != nil {
-		if old.refused, err = setAside(path, old.refused); err != nil {
-			return err
-		}
-		d.legacy.refused = old.refused.Error()
-		d.log.Warn("state not adopted: the connection table is empty", "state", path, "because", old.refused)
-	}
 	if d.state, err = state.Create(path, conntrack.Measure(size).Memory(), newSecrets(), d.opts.Version); err != nil {
 		return err
 	}
 	undo.add(d.state.Close)
 	if d.conns, err = conntrack.New(size, d.state.Table()); err != nil {
 		return err
+	}
+	if old.refused != nil { // and not touched until there is another
+		if old.refused, err = setAside(path, old.refused); err != nil {
+			return err
+		}
+		d.legacy.refused = old.refused.Error()
+		d.log.Warn("state not adopted: the connection table is empty", "state", path, "because", old.refused)
 	}
 	d.notes.Began = began
 	d.warnOfDisk(path)

@@ -76,13 +76,16 @@ func known() string {
 }
 
 // Signature returns the version of the state's layout, and who has brought it to that.
-func (f *File) Signature() (version uint64, by Writer) { return f.version, f.writer }
+func (f *File) Signature() (version uint64, by Writer) {
+	version = binary.LittleEndian.Uint64(f.mem[versionAt:])
+	return version, writerOf(half(f.mem, version), version)
+}
 
 // Convert brings a state of an earlier version to Version, signed by a fnatd of a build,
 // and reports whether it was of one. No earlier fnatd can go on with it from then on. The
 // connection table is not touched: see conntrack for one that is laid out in another way.
 func (f *File) Convert(build string) bool {
-	if f.version == Version {
+	if version, _ := f.Signature(); version == Version {
 		return false
 	}
 	f.sign(build)
@@ -92,23 +95,21 @@ func (f *File) Convert(build string) bool {
 // sign writes the header of Version.
 func (f *File) sign(build string) {
 	h := half(f.mem, Version)
-	f.version, f.writer = Version, Writer{build, time.Now().Truncate(time.Second)}
 	copy(h[bootAt:secretsAt], boot())
 	copy(h[secretsAt:], f.secrets.ISN[:])
 	copy(h[secretsAt+16:], f.secrets.Cookie[:])
 	binary.LittleEndian.PutUint32(h[sumAt:], sum(Version, h[bootAt:sumAt]))
 	clear(h[writerAt:timeAt])
 	copy(h[writerAt:timeAt], build)
-	binary.LittleEndian.PutUint64(h[timeAt:], uint64(f.writer.At.Unix()))
+	binary.LittleEndian.PutUint64(h[timeAt:], uint64(time.Now().Unix()))
 	binary.LittleEndian.PutUint32(h[writerSumAt:], sum(Version, h[writerAt:writerSumAt]))
 	barrier.Add(1)
 	binary.LittleEndian.PutUint64(f.mem[versionAt:], Version)
 }
 
 func (f *File) readHeader() error {
-	version := binary.LittleEndian.Uint64(f.mem[versionAt:])
+	version, by := f.Signature()
 	h := half(f.mem, version)
-	by := writerOf(h, version)
 	switch {
 	case string(f.mem[:len(magic)]) != magic:
 		return errors.New("it is no state of fnatd")
@@ -121,7 +122,6 @@ func (f *File) readHeader() error {
 	}
 	copy(f.secrets.ISN[:], h[secretsAt:])
 	copy(f.secrets.Cookie[:], h[secretsAt+16:])
-	f.version, f.writer = version, by
 	return nil
 }
 

@@ -41,8 +41,6 @@ type File struct {
 	file    *os.File
 	mem     []byte
 	secrets Secrets
-	version uint64 // of the layout
-	writer  Writer // who has brought it to that
 	serial  uint64 // of the notes written last
 }
 

@@ -264,7 +264,6 @@ func convertForEver(t *testing.T, paths string) {
 		f.Convert("v2.0")
 		// Back, in the same way.
 		_, _ = os.ReadFile(bootID) // to be as long in this version as in the other
-		f.version = 1
 		barrier.Add(1)
 		binary.LittleEndian.PutUint64(f.mem[versionAt:], 1)
 		barrier.Add(1)

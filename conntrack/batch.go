@@ -22,6 +22,7 @@ type Batch struct {
 	keys              [MaxBatch]Key
 	six               plain6
 	hints             [MaxBatch]Hint
+	absent            uint64 // see Absent
 	lines             prefetch.Lines
 }
 
@@ -73,6 +74,10 @@ func (b *Batch) SetKey(i int, k Key) { b.keys[i], b.rest[i] = k, 0 }
 // At returns the key of the i-th packet, and where Prefetch has seen its connection.
 func (b *Batch) At(i int) (Key, Hint) { return b.keys[i], b.hints[i] }
 
+// Absent reports whether there was certainly no connection of the i-th packet when Prefetch
+// looked.
+func (b *Batch) Absent(i int) bool { return b.absent>>(i%MaxBatch)&1 != 0 }
+
 // Prefetch begins to load the connections of the first n packets, which were set.
 func (t *Table) Prefetch(b *Batch, n int) {
 	if b.six.n < n {
@@ -90,14 +95,22 @@ func (t *Table) Prefetch(b *Batch, n int) {
 		prefetch.Add(&b.lines, &x[x.home(k.hash)])
 	}
 	b.lines.Load()
+	isRead, absent := t.adopting.isRead(), uint64(0) // in this order, see Lacks
 	for i, k := range b.keys[:n] {
 		s := &t.shards[k.shard]
 		b.hints[i] = 0
-		// What a dead process has left, and nobody has read yet, may lead anywhere.
-		if slot := s.index.see(k.hash); slot != 0 && int(slot) <= len(s.conns) {
+		slot, none := s.index.see(k.hash)
+		switch {
+		case none:
+			absent |= 1 << (i % MaxBatch)
+		case slot != 0 && int(slot) <= len(s.conns):
+			// What a dead process has left, and nobody has read yet, may lead anywhere.
 			prefetch.Add(&b.lines, &s.conns[slot-1])
 			b.hints[i] = slot
 		}
+	}
+	if b.absent = 0; isRead {
+		b.absent = absent
 	}
 	b.lines.Load()
 }
@@ -122,14 +135,15 @@ func (t *Table) Lacks(k Key) bool {
 	}
 }
 
-// see returns where an entry of hash h is in its home bucket, if there is one. It needs
-// no lock.
-func (x index) see(h uint64) Hint {
+// see returns where an entry of hash h is in its home bucket, if there is one, or none if
+// there is none in any bucket. It needs no lock.
+func (x index) see(h uint64) (at Hint, none bool) {
 	l := &x[x.home(h)]
-	at := match(tagOf(h), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), atomic.LoadUint64(&l[2]))
-	if at == 0 {
-		return 0
+	last := atomic.LoadUint64(&l[passedWord])
+	places := match(tagOf(h), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last)
+	if places == 0 {
+		return 0, last>>32 == 0
 	}
-	place := uint(at.first())
-	return Hint(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)) // 0 if it has gone in between
+	place := uint(places.first())
+	return Hint(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)), false // 0 if it has gone in between
 }

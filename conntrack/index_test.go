@@ -97,14 +97,28 @@ func TestLacks(t *testing.T) {
 		if tb.Lacks(k) {
 			t.Fatalf("connection %d is denied", i)
 		}
-		if tb.shards[0].index.see(k.hash) == 0 {
+		at, none := tb.shards[0].index.see(k.hash)
+		if none {
+			t.Fatalf("connection %d is absent", i)
+		}
+		if at == 0 {
 			outside++
 		}
 	}
 	lacking := 0
+	var batch Batch
+	absent := func(tb *Table, k Key) bool {
+		batch.SetKey(1, k)
+		tb.Prefetch(&batch, 2)
+		return batch.Absent(1)
+	}
 	for i := range n {
-		if tb.Lacks(key(n + i)) {
+		k := key(n + i)
+		if tb.Lacks(k) {
 			lacking++
+		}
+		if absent(tb, k) && !tb.Lacks(k) {
+			t.Fatalf("flow %d is absent, but may have a connection", n+i)
 		}
 	}
 	if outside == 0 || lacking < n-5 {
@@ -114,7 +128,7 @@ func TestLacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if heir.Lacks(key(n)) {
+	if k := key(n); heir.Lacks(k) || absent(heir, k) {
 		t.Error("an index that is not read yet is believed")
 	}
 	if heir.Finish(1); !heir.Lacks(key(n)) {

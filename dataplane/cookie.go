@@ -33,8 +33,8 @@ func (w *Worker) answer(j *job, svc *Service) packet.Reason {
 	options := optionsOf(&syn)
 	offer := svc.Guard.Offer(w.cookies.Current)
 	offer = offer.Answer(&options)
-	link := p.Ethernet()
-	client, own, vlans := link.Src(), link.Dst(), link.VLANs()
+	var link [packet.MaxEthernetLen]byte
+	linkLen := copy(link[:], p.Ethernet())
 	segment := packet.Segment{
 		Src: p.Flow.Destination(), Dst: p.Flow.Source(),
 		Seq: w.cookies.Cookie(&p.Flow, isn, &options), Ack: isn + 1,
@@ -43,7 +43,7 @@ func (w *Worker) answer(j *job, svc *Service) packet.Reason {
 	w.say(&segment.Options, &offer, syn.Val)
 	w.freeTail(j)
 	p.Build(p.Buf, xsk.Headroom, &segment)
-	p.SetLink(client, own, &vlans)
+	p.AnswerLink(link[:linkLen])
 	j.mtu = math.MaxInt
 	tally[GuardCookie]++
 	return packet.Kept

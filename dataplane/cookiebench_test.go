@@ -18,11 +18,12 @@ func BenchmarkGuard(b *testing.B) {
 		name    string
 		virtual packet.Endpoint
 		from    packet.Endpoint
-	}{{"ipv4", vip, client}, {"ipv6", vip6, client6}} {
-		w := newWorld(b, guarded("")+sixToFour.service("tcp", "none", "synproxy = { answer = \"userspace\" }"))
+		vlan    []uint16
+	}{{"ipv4", vip, client, nil}, {"ipv6", vip6, client6, nil}, {"vlan", vip, client, []uint16{5}}} {
+		w := newWorld(b, guarded("")+guarded6)
 		w.worker.poll(w.clock)
 		tcp := packettest.TCP{
-			Link: packettest.Link{SrcMAC: clientMAC, DstMAC: wanMAC},
+			Link: packettest.Link{SrcMAC: clientMAC, DstMAC: wanMAC, VLAN: f.vlan},
 			Src:  f.from, Dst: f.virtual, Flags: packet.SYN, Options: []byte(synOptions),
 		}
 		fromMany := manyClients(tcp)

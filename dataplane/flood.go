@@ -13,6 +13,10 @@ import (
 // and prove do, and TestShortWayOfAFlood has both do it; what is not plain goes the long
 // way, with nothing changed.
 
+// mostTold is how many of a batch's rejected segments are noted for whoever asks what became
+// of one: the notes then reach back for some batches of a flood, and each costs 6 ns. Our choice.
+const mostTold = 8
+
 // A flood is what of one batch goes this way.
 type flood struct {
 	syns    [batchSize]packet.PlainSYN
@@ -21,11 +25,13 @@ type flood struct {
 	made    synproxy.Batch      // of their cookies
 	brought [2]doubts           // cookies that segments may bring, by their parity
 	bad     uint64              // bit i: the i-th job is a segment without connection or cookie
+	told    int                 // segments of this batch that were rejected and noted
 
-	// The service that was looked up last, and in which view.
-	view *View
+	// The services that were looked up last, of either family.
 	at   uint64
 	svc  *Service
+	at6  packet.Endpoint
+	svc6 *Service
 }
 
 // doubts are cookies that may be good.
@@ -35,18 +41,33 @@ type doubts struct {
 	of      [synproxy.MaxBatch]uint8 // which job brings them
 }
 
-// guardedAt returns the service at the destination of addrs and ports, which are as a
-// packet.Plain has them, or nil if there is none of TCP.
-func (w *Worker) guardedAt(addrs uint64, ports uint32) *Service {
-	f := &w.flood
-	at := addrs<<32 | uint64(ports&0xffff)
-	if f.at != at || f.view != w.view {
-		f.view, f.at = w.view, at
-		var flow packet.Flow
-		flow.Set4(addrs, ports, packet.ProtoTCP)
-		f.svc = w.view.service(packet.ProtoTCP, flow.Destination())
+// forget makes f look services up anew, in another view.
+func (f *flood) forget() { f.at, f.at6, f.svc, f.svc6 = 0, packet.Endpoint{}, nil, nil } // port 0 of nowhere
+
+// guardedAt returns the service that a packet with these ends is to, or nil if there is
+// none of TCP.
+func (w *Worker) guardedAt(e *packet.Ends) *Service {
+	if f := &w.flood; f.at == e.Addrs<<32|uint64(uint16(e.Ports)) && !e.Is6() {
+		return f.svc
 	}
-	return f.svc
+	return w.lookUpGuarded(e)
+}
+
+// lookUpGuarded is guardedAt where the last IPv4 destination does not tell.
+func (w *Worker) lookUpGuarded(e *packet.Ends) *Service {
+	f := &w.flood
+	if e.Is6() && f.at6.Port == uint16(e.Ports) && f.at6.Addr == *e.Dst6() {
+		return f.svc6
+	}
+	var flow packet.Flow
+	e.SetFlow(&flow, packet.ProtoTCP)
+	svc := w.view.service(packet.ProtoTCP, flow.Destination())
+	if e.Is6() {
+		f.at6, f.svc6 = flow.Destination(), svc
+	} else {
+		f.at, f.svc = e.Addrs<<32|uint64(flow.DstPort), svc
+	}
+	return svc
 }
 
 // meet puts aside the frame of size bytes at addr, if it is a plain SYN that is to be
@@ -54,16 +75,20 @@ func (w *Worker) guardedAt(addrs uint64, ports uint32) *Service {
 func (w *Worker) meet(addr uint64, size uint32) bool {
 	f := &w.flood
 	i := f.made.Len() % batchSize
-	s, room := &f.syns[i], w.umem.Chunk(addr)[w.umem.Offset(addr):]
-	if len(room) < packet.SYNRoom || !s.Read((*[packet.SYNRoom]byte)(room), int(size)) {
+	s, frame := &f.syns[i], w.umem.From(addr)
+	if !s.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !s.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
 		return false
 	}
-	svc := w.guardedAt(s.Addrs, s.Ports)
+	svc := w.guardedAt(&s.Ends)
 	if svc == nil || !svc.Guard.On() {
 		return false
 	}
 	f.addrs[i], f.to[i] = addr, svc
-	f.made.Add(s.Addrs, s.Ports, s.ISN)
+	if s.Is6() {
+		f.made.Add6(s.Src6(), s.Dst6(), s.Ports, s.ISN)
+	} else {
+		f.made.Add(s.Addrs, s.Ports, s.ISN)
+	}
 	return true
 }
 
@@ -99,13 +124,13 @@ func (w *Worker) answerAll(port int) int {
 	return n
 }
 
-// doubt looks which of these jobs are plain segments of IPv4 that belong to no connection that
-// was seen, and bring no good cookie.
+// doubt looks which of these jobs are plain segments that belong to no connection that was
+// seen, and bring no good cookie.
 func (w *Worker) doubt(order []uint8) {
 	f := &w.flood
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
-		if !j.short || j.plain.Proto != packet.ProtoTCP || j.plain.Is6() {
+		if !j.short || j.plain.Proto != packet.ProtoTCP {
 			continue
 		}
 		if _, hint := w.lookups.At(int(i % batchSize)); hint != 0 {
@@ -113,9 +138,10 @@ func (w *Worker) doubt(order []uint8) {
 		}
 		f.bad |= 1 << i
 		seq, next, ack := j.plain.Numbers()
-		f.add(i, &j.plain, seq-1, ack-1)
+		d := &f.brought[synproxy.Parity(ack-1)]
+		d.add(i, &j.plain.Ends, seq-1, ack-1)
 		if next == seq { // it may be a probe of the window, see proof
-			f.add(i, &j.plain, seq, ack-1)
+			d.add(i, &j.plain.Ends, seq, ack-1)
 		}
 	}
 	if f.bad == 0 {
@@ -134,22 +160,32 @@ func (w *Worker) doubt(order []uint8) {
 }
 
 // add adds the cookie that job i may bring to a SYN with that number.
-func (f *flood) add(i uint8, p *packet.Plain, isn, cookie uint32) {
-	d := &f.brought[synproxy.Parity(cookie)]
+func (d *doubts) add(i uint8, e *packet.Ends, isn, cookie uint32) {
 	k := d.Len() % synproxy.MaxBatch
 	d.cookies[k], d.of[k] = cookie, i
-	d.Add(p.Addrs, p.Ports, isn)
+	if e.Is6() {
+		d.Add6(e.Src6(), e.Dst6(), e.Ports, isn)
+	} else {
+		d.Add(e.Addrs, e.Ports, isn)
+	}
 }
 
-// reject drops a job that doubt has found bad, if it is of no connection that has been
+// reject drops job i, which doubt has found bad, if it is of no connection that has been
 // made since. It reports whether it has.
-func (w *Worker) reject(j *job, key conntrack.Key) bool {
-	svc := w.guardedAt(j.plain.Addrs, j.plain.Ports)
-	if svc == nil || !svc.Guard.accepts.Load() || svc.SYNProxy.ResetBadACKs || !w.conns.Lacks(key) {
+func (w *Worker) reject(i uint8, key conntrack.Key) bool {
+	j := &w.jobs[i%batchSize]
+	svc := w.guardedAt(&j.plain.Ends)
+	if svc == nil || !svc.Guard.accepts.Load() || svc.SYNProxy.ResetBadACKs {
+		return false
+	}
+	if (w.admitted || !w.lookups.Absent(int(i))) && !w.conns.Lacks(key) {
 		return false
 	}
 	w.tally.of(svc)[GuardBad]++
-	w.dropped.notePlain(&j.plain, packet.BadCookie, w.now)
+	if f := &w.flood; f.told < mostTold {
+		f.told++
+		w.dropped.notePlain(&j.plain, packet.BadCookie, w.now)
+	}
 	w.dropFrame(j.addr, packet.BadCookie)
 	return true
 }

@@ -30,7 +30,7 @@ func (l *lastDrops) note(j *job, why packet.Reason, now uint32) {
 // what was just written in other widths costs a store's latency.
 func (l *lastDrops) notePlain(p *packet.Plain, why packet.Reason, now uint32) {
 	n := &l.notes[l.next]
-	n.flow.Set4(p.Addrs, p.Ports, p.Proto)
+	p.SetFlow(&n.flow, p.Proto)
 	n.why, n.at = why, now
 	l.next++
 }

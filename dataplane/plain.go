@@ -79,7 +79,8 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
 	p.Forward(&hop.Dst, &hop.Src, course)
-	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})
+	at, size := p.Untagged()
+	w.queue(hop.Port, xsk.Desc{Addr: addr + uint64(at), Len: uint32(size)})
 	return true
 }
 
@@ -114,7 +115,8 @@ func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, p *packe
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
 	p.Forward(&hop.Dst, &hop.Src, course)
-	w.queue(hop.Port, xsk.Desc{Addr: addr, Len: uint32(p.Len())})
+	at, size := p.Untagged()
+	w.queue(hop.Port, xsk.Desc{Addr: addr + uint64(at), Len: uint32(size)})
 	return true
 }
 

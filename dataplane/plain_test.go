@@ -3,6 +3,7 @@ package dataplane
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,9 @@ func (f *families) bothWays(t *testing.T) (short, long int) {
 		case port == lan:
 			frame = k.fromReal(flag, o, payload)
 		}
+		if rng.IntN(8) == 0 {
+			frame = inVLAN(frame)
+		}
 		if w.bothWays(port, frame) {
 			short++
 		} else {
@@ -90,6 +94,12 @@ func (f *families) bothWays(t *testing.T) (short, long int) {
 		w.clock = w.clock.Add(time.Millisecond)
 	}
 	return short, long
+}
+
+// inVLAN returns an untagged frame with a tag.
+func inVLAN(f packettest.Frame) packettest.Frame {
+	b := f.Bytes()
+	return packettest.NewFrame(slices.Concat(b[:12], []byte{0x81, 0, 0xb0, 5}, b[12:]))
 }
 
 // onlyStamps is the options of most segments.
@@ -179,7 +189,8 @@ func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) p
 	*row = Traffic{}
 	p := passage{why: carry()}
 	off := w.umem.Offset(j.addr)
-	p.frame = w.umem.Chunk(j.addr)[off : off+j.plain.Len()]
+	at, size := j.plain.Untagged()
+	p.frame = w.umem.Chunk(j.addr)[off : off+at+size]
 	for port, line := range w.worker.out {
 		for _, d := range line {
 			off := w.umem.Offset(d.Addr)

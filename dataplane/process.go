@@ -46,10 +46,10 @@ type job struct {
 // glance classifies a frame of so many bytes at j.addr that may go the short way, but
 // for its key, and reports whether it is such. It is the i-th packet of the batch.
 func (w *Worker) glance(j *job, i int, size uint32) bool {
-	if !j.plain.Read((*[packet.PlainRoom]byte)(w.umem.From(j.addr)), int(size)) {
+	p, frame := &j.plain, w.umem.From(j.addr)
+	if !p.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !p.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
 		return false
 	}
-	p := &j.plain
 	if p.Is6() {
 		if j.role = w.view.addrs.role(p.Dst6()); j.role != foreign {
 			w.lookups.SetPlain6(i, p, j.role == local)
@@ -221,6 +221,7 @@ func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.C
 		w.conns.Release()
 		return nil, nil, false, why
 	}
+	w.admitted = true
 	server.Load.Opened()
 	w.ledger.row(c.Binding()).Connections++
 	w.firstHops(c, j)

@@ -99,6 +99,7 @@ type Worker struct {
 	ready    []conntrack.Key // flows of those that need not wait any longer
 	decided  uint64          // Engine.decided, as of which held was looked through
 	syns     int             // to guarded services, in this batch
+	admitted bool            // a connection, in this batch
 	own      packet.Packet   // that originateSegment makes
 	tally    guardTally
 	usedHops []bool
@@ -187,6 +188,7 @@ func (w *Worker) poll(now time.Time) int {
 	if v := w.shared.view.Load(); v != w.view {
 		w.publish(0) // what was counted of the old view's bindings
 		w.view = v
+		w.flood.forget()
 		w.ledger.fit(len(v.targets))
 		w.seen.Store(v.generation)
 	}
@@ -282,6 +284,7 @@ func (w *Worker) batch(port, n int) {
 		packets++
 	}
 	answered := w.answerAll(port)
+	w.admitted, w.flood.told = false, 0
 	w.conns.Prefetch(&w.lookups, packets)
 	if w.flood.bad = 0; guarded {
 		w.doubt(w.order[0][:packets-fromReals])
@@ -313,7 +316,7 @@ func (w *Worker) carry(order []uint8) {
 		j := &w.jobs[i%batchSize]
 		if j.short {
 			key, hint := w.lookups.At(int(i % batchSize))
-			if bad>>(i%batchSize)&1 != 0 && w.reject(j, key) || w.carryShort(j, key, hint) {
+			if bad>>(i%batchSize)&1 != 0 && w.reject(i, key) || w.carryShort(j, key, hint) {
 				continue
 			}
 			w.lengthen(j, key)

@@ -1,11 +1,11 @@
 package synproxy
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/packettest"
 )
 
 // TestBatchIsOneByOne has cookies of random flows made and checked together and alone.
@@ -18,9 +18,14 @@ func TestBatchIsOneByOne(t *testing.T) {
 		var flows [MaxBatch]packet.Flow
 		var isns [MaxBatch]uint32
 		for i := range n {
-			addrs, ports := r.Uint64(), r.Uint32()
-			flows[i], isns[i] = flowOf(addrs, ports), r.Uint32()
-			b.Add(addrs, ports, isns[i])
+			ends := endsOfSome(t, r)
+			ends.SetFlow(&flows[i], packet.ProtoTCP)
+			isns[i] = r.Uint32()
+			if ends.Is6() {
+				b.Add6(ends.Src6(), ends.Dst6(), ends.Ports, isns[i])
+			} else {
+				b.Add(ends.Addrs, ends.Ports, isns[i])
+			}
 		}
 		if b.Len() != n {
 			t.Fatalf("length: got %d, want %d", b.Len(), n)
@@ -39,10 +44,19 @@ func TestBatchIsOneByOne(t *testing.T) {
 	}
 }
 
-func flowOf(addrs uint64, ports uint32) packet.Flow {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], addrs)
-	return packet.Flow{
-		Src: packet.AddrFrom4(b[:4]), Dst: packet.AddrFrom4(b[4:]), SrcPort: uint16(ports >> 16), DstPort: uint16(ports), Proto: packet.ProtoTCP,
+// endsOfSome returns the ends of a random packet of either family.
+func endsOfSome(t *testing.T, r *rand.Rand) packet.Ends {
+	ends := [2]packet.Endpoint{packettest.Endpoint("198.51.100.1:1"), packettest.Endpoint("203.0.113.1:80")}
+	if r.IntN(2) == 0 {
+		ends = [2]packet.Endpoint{packettest.Endpoint("[2001:db8::1]:1"), packettest.Endpoint("[2001:db8:1::1]:80")}
 	}
+	for i := range ends {
+		ends[i].Addr[14], ends[i].Addr[15], ends[i].Port = byte(r.Uint32()), byte(r.Uint32()), uint16(r.Uint32())
+	}
+	f := packettest.TCP{Src: ends[0], Dst: ends[1], Flags: packet.ACK}.Frame()
+	var p packet.Plain
+	if !p.Read((*[packet.PlainRoom]byte)(f.Buf[f.Start:]), f.End-f.Start) {
+		t.Fatalf("not plain: % x", f.Bytes())
+	}
+	return p.Ends
 }

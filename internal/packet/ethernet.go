@@ -33,6 +33,9 @@ const (
 	MaxEthernetLen = ethLen + maxTags*tagLen
 )
 
+// isTag reports whether an EtherType is that of a VLAN tag.
+func isTag(kind uint16) bool { return kind == EtherTypeVLAN || kind == EtherTypeQinQ }
+
 // Ethernet is a view of an Ethernet header with its VLAN tags, which came from
 // Packet.Parse or from a builder; accessors do not check its length.
 type Ethernet []byte

@@ -26,7 +26,7 @@ func (p *Packet) ParseHead(buf []byte, start, end, tail int) Reason {
 	}
 	at := ethLen
 	kind := binary.BigEndian.Uint16(f[ethType:])
-	for tags := 0; kind == EtherTypeVLAN || kind == EtherTypeQinQ; tags++ {
+	for tags := 0; isTag(kind); tags++ {
 		if tags == maxTags {
 			return NotIP
 		}

@@ -2,21 +2,27 @@ package packet
 
 import "encoding/binary"
 
-// A Plain is a packet of the kind that nearly all are: IPv4 or IPv6 without options,
-// extension headers or VLAN tags, whole and in one buffer, with some way to go, and of TCP
-// a segment that opens and closes nothing and has no option but timestamps in their usual
-// place. It knows of its frame what finding a connection takes, and can change it in all
-// the ways that forwarding takes; a Packet, which knows more, costs more.
+// A Plain is a packet of the kind that nearly all are: IPv4 or IPv6 without options or
+// extension headers, whole and in one buffer, with some way to go, and of TCP a segment
+// that opens and closes nothing and has no option but timestamps in their usual place. It
+// knows of its frame what finding a connection takes, and can change it in all the ways
+// that forwarding takes; a Packet, which knows more, costs more.
 //
-// The zero Plain is none; only what Read has filled has methods.
+// The zero Plain is none; only what Read or ReadTagged has filled has methods.
 type Plain struct {
-	head   *[PlainRoom]byte
-	Addrs  uint64 // IPv4 source and destination, as the header has them (big-endian); of IPv6 nothing
-	Ports  uint32 // likewise, of either
-	size   int32  // bytes of the frame, without padding
-	Proto  uint8  // TCP or UDP
-	header uint8  // bytes of the transport header
-	six    bool
+	Ends
+	size   int32 // bytes of the frame, without VLAN tags and padding
+	Proto  uint8 // TCP or UDP
+	header uint8 // bytes of the transport header
+}
+
+// Ends are who a plain packet is from and to.
+type Ends struct {
+	head  *[PlainRoom]byte // of the frame, without VLAN tags: MAC addresses only where there are none
+	Addrs uint64           // IPv4 source and destination, as the header has them (big-endian); of IPv6 nothing
+	Ports uint32           // likewise, of either
+	six   bool
+	tags  uint8 // bytes of VLAN tags that stand before what head calls the EtherType
 }
 
 // Offsets in such a frame, and in what begins with its transport header.
@@ -29,8 +35,11 @@ const (
 )
 
 // PlainRoom is how many bytes of a frame's buffer Read wants, whatever there is of the
-// frame: the longest headers of a plain packet.
-const PlainRoom = plainL4of6 + plainL4Room
+// frame: the longest headers of a plain packet. TaggedRoom is the same for ReadTagged.
+const (
+	PlainRoom  = plainL4of6 + tcpMaxLen
+	TaggedRoom = PlainRoom + maxTags*tagLen
+)
 
 // plainIPv4 returns where the packet ends whose link and IP headers these are, and its
 // protocol. It is ok if it is untagged IPv4 without options, whole, and may go on.
@@ -57,13 +66,31 @@ func plainIPv6(head *[plainL4of6]byte) (end int, proto uint8, ok bool) {
 	return plainL4of6 + int(first&0xffff), head[plainIP+ipv6NextHeader], ok
 }
 
+// tagsLen returns the bytes of the VLAN tags of a frame, as far as fnatd knows them.
+func tagsLen(frame *[TaggedRoom]byte) (n int) {
+	for n < maxTags*tagLen && isTag(binary.BigEndian.Uint16(frame[ethType+n:])) {
+		n += tagLen
+	}
+	return n
+}
+
+// ReadTagged is Read for a frame with VLAN tags; of one without it reports false.
+func (p *Plain) ReadTagged(frame *[TaggedRoom]byte, size int) bool {
+	tags := tagsLen(frame)
+	if tags == 0 || !p.Read((*[PlainRoom]byte)(frame[tags:]), size-tags) {
+		return false
+	}
+	p.tags = uint8(tags)
+	return true
+}
+
 // Read makes p the packet in the first size bytes of what begins with head, which may
-// be padded, and reports whether it is a plain one. If it is, Parse keeps it too, and
-// says the same of it.
+// be padded, and reports whether it is a plain one without VLAN tags. If it is, Parse
+// keeps it too, and says the same of it.
 func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
 	room, l4 := end-plainL4, (*[plainL4Room]byte)(head[plainL4:])
-	p.six = !ok
+	p.six, p.tags = !ok, 0
 	if !ok {
 		end, proto, ok = plainIPv6((*[plainL4of6]byte)(head[:]))
 		room, l4 = end-plainL4of6, (*[plainL4Room]byte)(head[plainL4of6:])
@@ -89,7 +116,7 @@ func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 }
 
 // Is6 reports whether the packet is of IPv6.
-func (p *Plain) Is6() bool { return p.six }
+func (e *Ends) Is6() bool { return e.six }
 
 // l4 returns what begins with the transport header.
 func (p *Plain) l4() *[plainL4Room]byte {
@@ -108,8 +135,16 @@ func (p *Plain) at() int {
 }
 
 // Src6 and Dst6 return the addresses of a packet of IPv6, as its frame has them.
-func (p *Plain) Src6() *Addr { return (*Addr)(p.head[plainIP+ipv6Src:]) }
-func (p *Plain) Dst6() *Addr { return (*Addr)(p.head[plainIP+ipv6Dst:]) }
+func (e *Ends) Src6() *Addr { return (*Addr)(e.head[plainIP+ipv6Src:]) }
+func (e *Ends) Dst6() *Addr { return (*Addr)(e.head[plainIP+ipv6Dst:]) }
+
+// SetFlow makes f the flow of the packet, which is of this protocol.
+func (e *Ends) SetFlow(f *Flow, proto uint8) {
+	f.Set4(e.Addrs, e.Ports, proto)
+	if e.six {
+		f.Src, f.Dst = *e.Src6(), *e.Dst6()
+	}
+}
 
 // Between returns two addresses as Addrs has them, of IPv6 nothing, and reports whether the packet
 // can be one from src to dst, which are of one family: they have to be of its own.
@@ -121,12 +156,13 @@ func (p *Plain) Between(src, dst *Addr) (addrs uint64, ok bool) {
 
 // Packet makes q what Parse would make of the frame, which begins at buf[start].
 func (p *Plain) Packet(q *Packet, buf []byte, start int) {
-	q.Buf, q.Start, q.End, q.Tail = buf, start, start+int(p.size), 0
-	q.L3, q.L4, q.Payload = start+plainIP, start+p.at(), start+p.at()+int(p.header)
-	q.Flow.Set4(p.Addrs, p.Ports, p.Proto)
+	head := start + int(p.tags)
+	q.Buf, q.Start, q.End, q.Tail = buf, start, head+int(p.size), 0
+	q.L3, q.L4, q.Payload = head+plainIP, head+p.at(), head+p.at()+int(p.header)
+	p.SetFlow(&q.Flow, p.Proto)
 	q.Version, q.Flags = 4, 0
 	if p.Is6() {
-		q.Version, q.Flow.Src, q.Flow.Dst = 6, *p.Src6(), *p.Dst6()
+		q.Version = 6
 	}
 	if p.Proto == ProtoTCP {
 		q.Flags = TCPFlags(p.l4()[tcpFlags])
@@ -140,8 +176,9 @@ func (f *Flow) Set4(addrs uint64, ports uint32, proto uint8) {
 	f.SrcPort, f.DstPort, f.Proto = uint16(ports>>16), uint16(ports), proto
 }
 
-// Len returns the bytes of the frame, without padding.
-func (p *Plain) Len() int { return int(p.size) }
+// Untagged returns where in the packet's frame the one begins that Forward makes of it, and
+// the bytes of that: those of its VLAN tags and its padding are not among them.
+func (p *Plain) Untagged() (at, size int) { return int(p.tags), int(p.size) }
 
 // IPLen returns the bytes of the IP datagram.
 func (p *Plain) IPLen() int { return int(p.size) - plainIP }
@@ -175,6 +212,7 @@ func (p *Plain) SetAddrs6(src, dst *Addr) uint64 {
 // AddAck, ShiftTimestamps, Translate and SetLink would one after another, but touches
 // each checksum once: a sum that each of them reads back from where the last one has
 // just put it costs a store's latency every time. What p says stays as it was read.
+// VLAN tags are taken off, see Untagged.
 func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	h := p.head
 	copy(h[ethDst:], dstMAC[:])

@@ -30,7 +30,7 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 		if i%4 >= 2 {
 			end = func() packet.Endpoint { return packet.Endpoint{Addr: addr6(), Port: uint16(number())} }
 		}
-		link := packettest.Link{TTL: 2 + byte(rng.IntN(254))}
+		link := packettest.Link{TTL: 2 + byte(rng.IntN(254)), VLAN: []uint16{0xb005, 6}[:rng.IntN(3)]}
 		payload := make([]byte, rng.IntN(20))
 		for j := range payload {
 			payload[j] = byte(number())
@@ -69,16 +69,19 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 		}
 		want.Translate(src, dst)
 		want.SetLink(dstMAC, srcMAC, &packet.VLANs{})
-		packettest.CheckSums(t, frame.Bytes())
-		if !bytes.Equal(frame.Bytes(), want.Frame()) {
-			t.Fatalf("got  % x\nwant % x", frame.Bytes(), want.Frame())
+		at, size := got.Untagged()
+		made := frame.Bytes()[at:][:size]
+		packettest.CheckSums(t, made)
+		if !bytes.Equal(made, want.Frame()) {
+			t.Fatalf("got  % x\nwant % x", made, want.Frame())
 		}
 	}
 }
 
 // readPlain has p read a frame in a buffer.
 func readPlain(p *packet.Plain, f packettest.Frame) bool {
-	return p.Read((*[packet.PlainRoom]byte)(f.Buf[f.Start:]), f.End-f.Start)
+	frame, size := f.Buf[f.Start:], f.End-f.Start
+	return p.Read((*[packet.PlainRoom]byte)(frame), size) || p.ReadTagged((*[packet.TaggedRoom]byte)(frame), size)
 }
 
 func number4(e packet.Endpoint) uint32 {
@@ -142,14 +145,16 @@ func TestPlain(t *testing.T) {
 		"rst":              {with(func(s *packettest.TCP) { s.Flags |= packet.RST }), false},
 		"timestamps_moved": {with(func(s *packettest.TCP) { s.Options = append(bytes.Clone(timestamps[2:]), 1, 1) }), false},
 		"sack":             {with(func(s *packettest.TCP) { s.Options = []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9} }), false},
-		"vlan":             {with(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), false},
+		"vlan":             {with(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), true},
+		"vlan_in_vlan":     {with(func(s *packettest.TCP) { s.VLAN = []uint16{5, 6} }), true},
+		"third_vlan":       {with(func(s *packettest.TCP) { s.VLAN = []uint16{5, 6, 7} }), false},
 		"ipv6":             {six.Frame(), true},
 		"ipv6_timestamps":  {with6(func(s *packettest.TCP) { s.Options = timestamps }), true},
 		"ipv6_udp":         {packettest.UDP{Src: client6, Dst: virtual6}.Frame(), true},
 		"ipv6_last_hop":    {with6(func(s *packettest.TCP) { s.TTL = 1 }), false},
 		"ipv6_extension":   {with6(func(s *packettest.TCP) { s.FirstExtension, s.Extensions = 60, []byte{0, 0, 1, 4, 0, 0, 0, 0} }), false},
 		"ipv6_syn":         {with6(func(s *packettest.TCP) { s.Flags = packet.SYN }), false},
-		"ipv6_vlan":        {with6(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), false},
+		"ipv6_vlan":        {with6(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), true},
 		"ipv6_mapped":      {mapped, false},
 		"ipv6_icmp":        {packettest.ICMP{Src: client6.Addr, Dst: virtual6.Addr, Type: packet.ICMPv6EchoRequest}.Frame(), false},
 		"icmp":             {packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPEchoRequest}.Frame(), false},
@@ -174,7 +179,8 @@ func TestPlainOfDamagedFrames(t *testing.T) {
 		whole = append(whole,
 			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK}.Frame().Bytes(),
 			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK | packet.PSH, Options: timestamps, Payload: []byte("odd")}.Frame().Bytes(),
-			packettest.UDP{Src: src, Dst: dst, Payload: []byte("odd")}.Frame().Bytes())
+			packettest.UDP{Src: src, Dst: dst, Payload: []byte("odd")}.Frame().Bytes(),
+			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK, Link: packettest.Link{VLAN: []uint16{5, 6}}}.Frame().Bytes())
 	}
 	plain := 0
 	for range 200_000 {
@@ -213,8 +219,8 @@ func checkPlain(t *testing.T, frame []byte) {
 	if plain.Packet(&unfolded, in.Buf, in.Start); !reflect.DeepEqual(unfolded, parsed) {
 		t.Fatalf("got  %+v\nwant %+v", unfolded, parsed)
 	}
-	if plain.Len() != len(parsed.Frame()) || plain.IPLen() != parsed.IPLen() {
-		t.Fatalf("length: got %d and %d, want %d and %d", plain.Len(), plain.IPLen(), len(parsed.Frame()), parsed.IPLen())
+	if at, size := plain.Untagged(); at+size != len(parsed.Frame()) || at != parsed.L3-parsed.Start-14 || plain.IPLen() != parsed.IPLen() {
+		t.Fatalf("length: got %d and %d, %d, want those of %+v", at, size, plain.IPLen(), parsed)
 	}
 	if parsed.Flow.Proto == packet.ProtoTCP {
 		seq, next, ack := plain.Numbers()
@@ -226,14 +232,7 @@ func checkPlain(t *testing.T, frame []byte) {
 
 // isPlain is the definition of a plain packet, of one that Parse has kept.
 func isPlain(p *packet.Packet) bool {
-	header := 20
-	if p.Version == 6 {
-		header = 40
-		if none := [8]byte{}; [8]byte(p.Flow.Src[:]) == none || [8]byte(p.Flow.Dst[:]) == none {
-			return false
-		}
-	}
-	if p.L3 != p.Start+14 || p.L4 != p.L3+header || p.TTL() <= 1 {
+	if !isBare(p) {
 		return false
 	}
 	if p.Flow.Proto == packet.ProtoTCP {
@@ -242,4 +241,16 @@ func isPlain(p *packet.Packet) bool {
 			(len(o) == 0 || len(o) == 12 && bytes.Equal(o[:4], []byte{1, 1, 8, 10}))
 	}
 	return p.Flow.Proto == packet.ProtoUDP
+}
+
+// isBare reports whether a packet has no IP options or extension headers, and some way to go.
+func isBare(p *packet.Packet) bool {
+	header := 20
+	if p.Version == 6 {
+		header = 40
+		if none := [8]byte{}; [8]byte(p.Flow.Src[:]) == none || [8]byte(p.Flow.Dst[:]) == none {
+			return false
+		}
+	}
+	return p.L4 == p.L3+header && p.TTL() > 1
 }

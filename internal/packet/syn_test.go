@@ -11,7 +11,8 @@ import (
 
 // readSYN has s read a frame in a buffer.
 func readSYN(s *packet.PlainSYN, f packettest.Frame) bool {
-	return s.Read((*[packet.SYNRoom]byte)(f.Buf[f.Start:]), f.End-f.Start)
+	frame, size := f.Buf[f.Start:], f.End-f.Start
+	return s.Read((*[packet.PlainRoom]byte)(frame), size) || s.ReadTagged((*[packet.TaggedRoom]byte)(frame), size)
 }
 
 func TestPlainSYN(t *testing.T) {
@@ -35,9 +36,11 @@ func TestPlainSYN(t *testing.T) {
 		"syn_fin":         {with(func(s *packettest.TCP) { s.Flags |= packet.FIN }), false},
 		"malformed":       {with(func(s *packettest.TCP) { s.Options = []byte{2, 9, 5, 180} }), false},
 		"at_its_last_hop": {with(func(s *packettest.TCP) { s.Link.TTL = 1 }), false},
-		"in_a_vlan":       {with(func(s *packettest.TCP) { s.Link.VLAN = []uint16{5} }), false},
+		"in_a_vlan":       {with(func(s *packettest.TCP) { s.Link.VLAN = []uint16{5} }), true},
+		"in_three_vlans":  {with(func(s *packettest.TCP) { s.Link.VLAN = []uint16{5, 6, 7} }), false},
 		"with_ip_options": {with(func(s *packettest.TCP) { s.Link.IPOptions = []byte{1, 1, 1, 0} }), false},
-		"of_ipv6":         {with(func(s *packettest.TCP) { s.Src, s.Dst = client6, virtual6 }), false},
+		"of_ipv6":         {with(func(s *packettest.TCP) { s.Src, s.Dst = client6, virtual6 }), true},
+		"extended":        {with(func(s *packettest.TCP) { s.Src, s.Dst, s.Link = client6, virtual6, extended(0, hopByHop, 0) }), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s packet.PlainSYN
@@ -53,18 +56,21 @@ func TestPlainSYN(t *testing.T) {
 func TestPlainAnswerIsBuilt(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
-		link := packettest.Link{TTL: 64}
+		link := packettest.Link{VLAN: []uint16{0xb005, 6}[:r.IntN(3)]}
 		for i := range link.SrcMAC {
 			link.SrcMAC[i], link.DstMAC[i] = byte(r.Uint32()), byte(r.Uint32())
 		}
 		syn := packettest.TCP{
-			Link: link, Dst: virtual4, Flags: packet.SYN, Seq: r.Uint32(),
-			Src: packet.Endpoint{
-				Addr: packet.AddrFrom4([]byte{byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}),
-				Port: uint16(r.Uint32()),
-			},
+			Link: link, Src: client4, Dst: virtual4, Flags: packet.SYN, Seq: r.Uint32(),
 			Options: [][]byte{nil, synOptions, {2, 4, 5, 180}}[r.IntN(3)],
 		}
+		if r.IntN(2) == 0 {
+			syn.Src, syn.Dst = client6, virtual6
+		}
+		for i := range 4 {
+			syn.Src.Addr[12+i] = byte(r.Uint32())
+		}
+		syn.Src.Port = uint16(r.Uint32())
 		o := packet.SYNOptions{
 			MSS: uint16(r.Uint32()) * uint16(r.IntN(2)), Scale: uint8(r.IntN(16)), SACK: r.IntN(2) == 0,
 			Timestamps: r.IntN(2) == 0, Val: r.Uint32(), Ecr: r.Uint32(),
@@ -72,10 +78,10 @@ func TestPlainAnswerIsBuilt(t *testing.T) {
 		seq, window := r.Uint32(), uint16(r.Uint32())
 		f := syn.Frame()
 		var want packet.Packet
-		want.Build(make([]byte, packet.SegmentLen), 0, &packet.Segment{
+		want.Build(make([]byte, 8+packet.SegmentLen), 8, &packet.Segment{
 			Src: syn.Dst, Dst: syn.Src, Seq: seq, Ack: syn.Seq + 1, Flags: packet.SYN | packet.ACK, Window: window, Options: o,
 		})
-		want.SetLink(link.SrcMAC, link.DstMAC, &packet.VLANs{})
+		want.AnswerLink(f.Parse(t).Ethernet())
 		var s packet.PlainSYN
 		if !readSYN(&s, f) {
 			t.Fatalf("not plain: % x", f.Bytes())
@@ -94,7 +100,7 @@ func checkPlainSYN(t *testing.T, frame []byte) {
 	var p packet.Packet
 	in := packettest.NewFrame(frame)
 	got, why := readSYN(&syn, in), p.Parse(in.Buf, in.Start, in.End)
-	want := why == packet.Kept && p.Version == 4 && p.L3 == p.Start+14 && p.L4 == p.L3+20 && p.TTL() > 1 &&
+	want := why == packet.Kept && isBare(&p) &&
 		p.Flow.Proto == packet.ProtoTCP && p.Flags&(packet.SYN|packet.FIN|packet.RST|packet.ACK) == packet.SYN
 	if got != want {
 		t.Fatalf("plain SYN: got %v, want %v (%v): % x", got, want, why, frame)
@@ -103,7 +109,7 @@ func checkPlainSYN(t *testing.T, frame []byte) {
 		return
 	}
 	var flow packet.Flow
-	flow.Set4(syn.Addrs, syn.Ports, packet.ProtoTCP)
+	syn.SetFlow(&flow, packet.ProtoTCP)
 	if flow != p.Flow || syn.ISN != p.TCP().Seq() || syn.Options != p.SYNOptions() {
 		t.Fatalf("got %+v, want what %+v says, and %+v", syn, p, p.SYNOptions())
 	}

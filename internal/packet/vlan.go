@@ -48,6 +48,16 @@ func (p *Packet) SetLink(dst, src [6]byte, v *VLANs) bool {
 	return ok
 }
 
+// AnswerLink gives the packet's frame the link header of one of its IP version that it
+// answers: its MAC addresses exchanged and its VLAN tags as they are. There is headroom
+// for them.
+func (p *Packet) AnswerLink(to Ethernet) {
+	p.Start = p.L3 - len(to)
+	e := p.Ethernet()
+	copy(e, to)
+	e.SetMACs(to.Src(), to.Dst())
+}
+
 // ReplaceLink is SetLink for the frame whose link header is buf[start:l3]. It
 // returns where the frame starts now: the header grows and shrinks at its front.
 func ReplaceLink(buf []byte, start, l3 int, dst, src [6]byte, v *VLANs) (newStart int, ok bool) {

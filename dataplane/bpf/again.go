@@ -8,9 +8,9 @@ import (
 )
 
 // ShedMemory is how many bytes RememberShed takes.
-const ShedMemory = 6 << 20
+const ShedMemory = 8 << 20
 
-// RememberShed has the program remember for a second or two which SYNs it has shed: one
+// RememberShed has the program remember for one to two seconds which SYNs it has shed: one
 // that comes again has a budget of its own.
 func (p *Program) RememberShed() error {
 	p.mu.Lock()

@@ -13,9 +13,9 @@
 #include "synack.h"
 
 /* Our choices. */
-#define AGAIN_SHIFT 30    /* from ns to generations: a little more than the second (RFC 6298, 2.1) */
-#define AGAIN_LINES 32768 /* of a generation: at a million SYNs shed a second, one bit in 17 is set */
-#define AGAIN_GENERATIONS 3
+#define AGAIN_SHIFT 29    /* from ns to generations: the second (RFC 6298, 2.1) and a little are two */
+#define AGAIN_LINES 32768 /* of a generation: at a million SYNs shed a second, one bit in 32 is set */
+#define AGAIN_GENERATIONS 4
 
 struct again_line {
 	__u64 bits[8];
@@ -30,7 +30,7 @@ struct again_lines {
 
 /*
  * A bit for each SYN that was shed, by its hash: generation after generation, the one in
- * which they are noted, the one before, and the next, which is being cleared. The entry
+ * which they are noted, the two before, and the next, which is being cleared. The entry
  * is empty while no service is guarded.
  */
 struct {
@@ -57,8 +57,10 @@ static __always_inline void clear_line(void *lines, __u32 generation, __u32 turn
 }
 
 /*
- * comes_again reports whether the SYN with this hash was shed in the last generation, and
- * notes that it may be now. turn goes up by one with each call. CPUs that race for a word
+ * comes_again reports whether the SYN with this hash was shed in one of the last two
+ * generations, and notes that it may be now. What comes after 1 to 1.07 s was, whenever
+ * in its generation that happened: of one generation of more than a second, what is shed
+ * in the first few per cent would come again in the same. turn goes up by one with each call. CPUs that race for a word
  * may forget a SYN.
  */
 static __always_inline bool comes_again(__u64 hash, __u32 turn)
@@ -66,17 +68,18 @@ static __always_inline bool comes_again(__u64 hash, __u32 turn)
 	__u32 zero = 0, generation = clock() >> AGAIN_SHIFT, word = hash >> 6 & 7;
 	void *lines = bpf_map_lookup_elem(&again, &zero);
 	__u64 bit = 1ULL << (hash & 63);
-	struct again_line *now, *before;
+	struct again_line *now, *before, *first;
 
 	if (!lines)
 		return false;
 	clear_line(lines, generation, turn);
 	now = again_line(lines, generation, hash >> 9);
 	before = again_line(lines, generation - 1, hash >> 9);
-	if (!now || !before)
+	first = again_line(lines, generation - 2, hash >> 9);
+	if (!now || !before || !first)
 		return false;
 	now->bits[word] |= bit;
-	return before->bits[word] & bit;
+	return (before->bits[word] | first->bits[word]) & bit;
 }
 
 #endif

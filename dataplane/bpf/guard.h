@@ -19,10 +19,11 @@
 
 /*
  * SYNs that may wait in a ring of 2048. Each takes user space a microsecond or
- * less, so nothing else waits for longer than a quarter of a millisecond behind them.
+ * less, so nothing else, nor a SYN that is admitted, waits for much longer than an eighth
+ * of a millisecond behind them. Two batches: one is being answered, the other is there.
  */
-#define SYN_BUDGET 256
-#define AGAIN_BUDGET 512 /* ... so that one that comes again may */
+#define SYN_BUDGET 128
+#define AGAIN_BUDGET 384 /* ... so that one that comes again may */
 
 enum __attribute__((packed)) guard_flag {
 	GUARD_ANSWER = 1, /* on the spot, where it can be done */

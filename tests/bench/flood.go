@@ -39,7 +39,8 @@ const (
 
 const floodNote = `SYNs of 74 bytes with random source, port and sequence number, and beside them 200 connections a second of real
 clients: connect, 64 bytes, 128 bytes back; given up after 3 s. The generator and the clients have CPU 0, the
-balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on CPU 0. What goes, on this rig, is
+balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on CPU 0, which so makes all that XDP
+answers, answers it and takes the answers back. What goes, on this rig, is
 what the bare ones send back, who exchange the ends of a SYN, set ACK, and drop all else: by AF_XDP, which
 is also what nft is measured by, or by XDP_TX. They serve no client.`
 
@@ -101,11 +102,18 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 			return nil, err
 		}
 	}
-	sink, err := b.kit.Sink(b.Client, "eth0", c.xdp)
+	sink, err := b.kit.Sink(b.Client, "eth0", !c.kernel)
 	if err != nil {
 		return nil, err
 	}
 	b.atClose(sink.Close)
+	if !c.kernel {
+		// What a processor sends to an idle interface it also receives there, and goes on
+		// receiving while the generator sends. So real clients answer from the generator's.
+		if err := b.steer(b.Client, "eth0", loadCPU); err != nil {
+			return nil, err
+		}
+	}
 	pattern, err := b.synPattern(rate, r.badACKs)
 	if err != nil {
 		return nil, err

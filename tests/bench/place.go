@@ -23,15 +23,20 @@ func (b *bed) receiveThreaded() error {
 
 // receiveSteered does so for packets of sockets, by receive packet steering.
 func (b *bed) receiveSteered() error {
-	// This process sees the sysfs of another namespace.
 	for _, name := range b.Interfaces() {
-		if err := b.run("unshare", "-m", "sh", "-ec",
-			`mount -t sysfs sysfs /sys; echo "$1" > "/sys/class/net/$0/queues/rx-0/rps_cpus"`,
-			name, fmt.Sprintf("%x", 1<<balancerCPU)); err != nil {
+		if err := b.steer(b.Balancer, name, balancerCPU); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// steer has what an interface hands to the stack be processed by one processor.
+func (b *bed) steer(h *netns.Host, ifname string, cpu int) error {
+	// This process sees the sysfs of another namespace.
+	_, err := h.Run(b.ctx, "unshare", "-m", "sh", "-ec",
+		`mount -t sysfs sysfs /sys; echo "$1" > "/sys/class/net/$0/queues/rx-0/rps_cpus"`, ifname, fmt.Sprintf("%x", 1<<cpu))
+	return err
 }
 
 // direct is no balancer: a wire of its own from the client to a server.

@@ -172,16 +172,23 @@ func startWildcardC(call string) func(*realServer, *shower) {
 }
 
 func startUnbound(r *realServer, s *shower) {
-	var logs []*netns.Process
+	both := r.unbounds(s, "\tlog-queries: yes\n\tlogfile: \"\"\n")
+	s.log = func() string { return both[0].Output() + both[1].Output() }
+}
+
+// startQuietUnbound has it log nothing, as one under load does.
+func startQuietUnbound(r *realServer, s *shower) { r.unbounds(s, "") }
+
+// unbounds starts unbound at each address of server 0, with more lines in its configuration.
+func (r *realServer) unbounds(s *shower, more string) (all []*netns.Process) {
 	for i, at := range server(s.port) {
-		config := filepath.Join(r.dir, fmt.Sprintf("unbound-log%d.conf", i))
-		text := fmt.Sprintf(unboundConfig, at.Addr(), r.dir) + "\tlog-queries: yes\n\tlogfile: \"\"\n"
-		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		config := filepath.Join(r.dir, fmt.Sprintf("unbound-%d.conf", i))
+		if err := os.WriteFile(config, []byte(fmt.Sprintf(unboundConfig, at.Addr(), r.dir)+more), 0o644); err != nil {
 			r.Fatal(err)
 		}
-		logs = append(logs, r.serve("", r.listening("tcp", at), "unbound", "-d", "-p", "-c", config))
+		all = append(all, r.serve("", r.listening("tcp", at), "unbound", "-d", "-p", "-c", config))
 	}
-	s.log = func() string { return logs[0].Output() + logs[1].Output() }
+	return all
 }
 
 // cServers compiles testdata/servers.c, once for a test.

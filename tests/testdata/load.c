@@ -1,11 +1,12 @@
 /*
  * A load for a server, as cheap for the client as can be:
  *
- *	load keepalive|connect|udp ADDRESS PORT CLIENTS SECONDS
+ *	load keepalive|connect|udp|dns ADDRESS PORT CLIENTS SECONDS
  *
  * CLIENTS ask at the same time, each again when it has its answer: GET / on one
- * connection, or on a new one each time, or a datagram. It prints how many
- * answers came, and how many of them within SECONDS, after a tenth of one.
+ * connection, or on a new one each time, or a datagram, which may be a DNS query.
+ * It prints how many answers came, and how many of them within SECONDS, after a
+ * tenth of one.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,11 +20,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The A record of www.test (RFC 1035, section 4). */
+static const char query[] = "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04test\x00\x00\x01\x00\x01";
+
 static const double warm = 0.1; /* seconds */
 
 static const char *mode;
 static struct sockaddr_in at = { .sin_family = AF_INET };
 static char question[256];
+static size_t length;
 static int epoll;
 
 static void die(const char *what)
@@ -34,14 +39,14 @@ static void die(const char *what)
 
 static void ask(int s)
 {
-	if (send(s, question, strlen(question), MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+	if (send(s, question, length, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
 		die("send");
 }
 
 /* open_client starts a client; its first question goes out when the socket is writable. */
 static void open_client(void)
 {
-	int type = strcmp(mode, "udp") ? SOCK_STREAM : SOCK_DGRAM;
+	int type = strcmp(mode, "udp") && strcmp(mode, "dns") ? SOCK_STREAM : SOCK_DGRAM;
 	int s = socket(AF_INET, type | SOCK_NONBLOCK, 0);
 	struct epoll_event e = { .events = EPOLLOUT, .data.fd = s };
 
@@ -70,7 +75,9 @@ int main(int argc, char **argv)
 	if (inet_pton(AF_INET, argv[2], &at.sin_addr) != 1)
 		return 2;
 	at.sin_port = htons(atoi(argv[3]));
-	snprintf(question, sizeof question, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n", strcmp(mode, "connect") ? "" : "Connection: close\r\n");
+	length = snprintf(question, sizeof question, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n", strcmp(mode, "connect") ? "" : "Connection: close\r\n");
+	if (strcmp(mode, "dns") == 0)
+		memcpy(question, query, length = sizeof query - 1);
 	epoll = epoll_create1(0);
 	for (int i = atoi(argv[4]); i > 0; i--)
 		open_client();

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -29,7 +28,7 @@ type feature struct {
 	Feature
 	required bool
 	hooks    []hook
-	dearer   []hook // what does the same on a kernel that does not have these
+	dearer   []hook // the same at more cost, for a kernel that lacks what these take; without by_cookie
 }
 
 // A hook is a place where a program is attached.
@@ -49,16 +48,15 @@ func (o *Options) features() []feature {
 			{"fnatrs_ingress", "tcx ingress", attachTCX},
 		}}
 	}
-	show := []hook{
+	accept := []hook{
 		{"fnatrs_peer4", "getpeername4", inCgroup(ebpf.AttachCgroupInet4GetPeername)},
 		{"fnatrs_peer6", "getpeername6", inCgroup(ebpf.AttachCgroupInet6GetPeername)},
 		{"fnatrs_sockopt", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
+		{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)},
 	}
-	learn := hook{"fnatrs_sockops", "sock_ops", inCgroup(ebpf.AttachCGroupSockOps)}
-	forget := hook{"fnatrs_release", "sock_release", inCgroup(ebpf.AttachCgroupInetSockRelease)}
 	tcp := feature{
 		Feature:  Feature{Name: "tcp", What: "accept, getpeername; getsockopt 1345 and 4096", Kernel: "5.15"},
-		required: true, hooks: append(slices.Clone(show), forget, learn), dearer: append(show, learn),
+		required: true, hooks: accept, dearer: accept,
 	}
 	syn := feature{Feature: Feature{Name: "syn", What: "options of SYNs", Kernel: "5.15"}, hooks: []hook{
 		{"fnatrs_request", "tcp_conn_request", attachFunction},

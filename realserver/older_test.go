@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 
 	"github.com/fnatd/fnatd/internal/cgroup"
 	"github.com/fnatd/fnatd/internal/netns"
@@ -26,6 +27,13 @@ var (
 			if p.Instructions[i].IsBuiltinCall() {
 				p.Instructions[i].Constant = 9999
 				return
+			}
+		}
+	}
+	noKfunc = func(p *ebpf.ProgramSpec) {
+		for i, ins := range p.Instructions {
+			if ins.IsKfuncCall() {
+				p.Instructions[i] = asm.BuiltinFunc(9999).Call().WithMetadata(ins.Metadata)
 			}
 		}
 	}
@@ -94,8 +102,7 @@ func TestOlderKernelTakesTheDearerWay(t *testing.T) {
 		{"tracing", "fnatrs_request", "syn", "fnatrs_syn", noType},
 		{"function", "fnatrs_request", "syn", "fnatrs_syn", func(p *ebpf.ProgramSpec) { p.AttachTo = "tcp_of_another_kernel" }},
 		{"hook_of_syn", "fnatrs_request", "syn", "fnatrs_syn", func(p *ebpf.ProgramSpec) { p.Type, p.AttachType, p.AttachTo = ebpf.SocketFilter, 0, "" }},
-		{"helper", "fnatrs_release", "tcp", "fnatrs_sockops", noHelper},
-		{"hook_of_tcp", "fnatrs_release", "tcp", "fnatrs_sockops", func(p *ebpf.ProgramSpec) { p.AttachType = ebpf.AttachCGroupInetSockCreate }},
+		{"function_for_programs", "fnatrs_sockopt", "tcp", "fnatrs_sockopt", noKfunc},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -109,7 +116,7 @@ func TestOlderKernelTakesTheDearerWay(t *testing.T) {
 			for _, a := range s.Programs {
 				attached[a.Program] = true
 			}
-			if attached[test.program] || !attached[test.instead] {
+			if test.program != test.instead && attached[test.program] || !attached[test.instead] {
 				t.Errorf("attached: got %+v, want %s and not %s", s.Programs, test.instead, test.program)
 			}
 			if !strings.Contains(metrics, `fnatrs_feature{feature="`+test.feature+`"} 1`) || !strings.Contains(log.String(), "feature="+test.feature) {

@@ -7,12 +7,11 @@
  *
  *	fnatrs_sockops      a TCP handshake is complete: reads the client-address
  *	                    option of the segment that completed it, and keeps the
- *	                    client with the new socket
+ *	                    client until the new socket is closed
  *	fnatrs_request      a SYN is answered: keeps the client of its option until then
  *	fnatrs_syn          the same where the kernel cannot have that: a packet arrives
  *	fnatrs_peer4, 6     accept, accept4, getpeername: tell the client instead
  *	                    of the LIP
- *	fnatrs_release      close: forgets the client
  *	fnatrs_icmp,        a notice arrives: keep the client of a UDP flow
  *	fnatrs_ingress
  *	fnatrs_recv4, 6     recvfrom, recvmsg, recvmmsg: tell the client

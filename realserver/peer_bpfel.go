@@ -86,7 +86,7 @@ type peerSlot struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	Zero   uint32
+	Closed uint32
 	Cookie uint64
 	Client peerEndpoint
 	_      [4]byte
@@ -122,7 +122,6 @@ const (
 	peerProgFnatrsPeer6    = "fnatrs_peer6"
 	peerProgFnatrsRecv4    = "fnatrs_recv4"
 	peerProgFnatrsRecv6    = "fnatrs_recv6"
-	peerProgFnatrsRelease  = "fnatrs_release"
 	peerProgFnatrsRequest  = "fnatrs_request"
 	peerProgFnatrsSend4    = "fnatrs_send4"
 	peerProgFnatrsSend6    = "fnatrs_send6"
@@ -190,7 +189,6 @@ type peerProgramSpecs struct {
 	FnatrsPeer6    *ebpf.ProgramSpec `ebpf:"fnatrs_peer6"`
 	FnatrsRecv4    *ebpf.ProgramSpec `ebpf:"fnatrs_recv4"`
 	FnatrsRecv6    *ebpf.ProgramSpec `ebpf:"fnatrs_recv6"`
-	FnatrsRelease  *ebpf.ProgramSpec `ebpf:"fnatrs_release"`
 	FnatrsRequest  *ebpf.ProgramSpec `ebpf:"fnatrs_request"`
 	FnatrsSend4    *ebpf.ProgramSpec `ebpf:"fnatrs_send4"`
 	FnatrsSend6    *ebpf.ProgramSpec `ebpf:"fnatrs_send6"`
@@ -306,7 +304,6 @@ type peerPrograms struct {
 	FnatrsPeer6    *ebpf.Program `ebpf:"fnatrs_peer6"`
 	FnatrsRecv4    *ebpf.Program `ebpf:"fnatrs_recv4"`
 	FnatrsRecv6    *ebpf.Program `ebpf:"fnatrs_recv6"`
-	FnatrsRelease  *ebpf.Program `ebpf:"fnatrs_release"`
 	FnatrsRequest  *ebpf.Program `ebpf:"fnatrs_request"`
 	FnatrsSend4    *ebpf.Program `ebpf:"fnatrs_send4"`
 	FnatrsSend6    *ebpf.Program `ebpf:"fnatrs_send6"`
@@ -326,7 +323,6 @@ func (p *peerPrograms) Close() error {
 		p.FnatrsPeer6,
 		p.FnatrsRecv4,
 		p.FnatrsRecv6,
-		p.FnatrsRelease,
 		p.FnatrsRequest,
 		p.FnatrsSend4,
 		p.FnatrsSend6,

@@ -135,12 +135,10 @@ func (p *programs) loadMaps() error {
 func (p *programs) loadFeature(f feature) error {
 	own := p.spec.Copy()
 	own.Programs = map[string]*ebpf.ProgramSpec{}
-	byCookie := false
 	for _, h := range f.hooks {
 		own.Programs[h.program] = p.spec.Programs[h.program]
-		byCookie = byCookie || h.program == "fnatrs_release"
 	}
-	if err := own.Variables["by_cookie"].Set(byCookie); err != nil {
+	if err := own.Variables["by_cookie"].Set(f.dearer != nil); err != nil {
 		return err
 	}
 	c, err := ebpf.NewCollectionWithOptions(own, ebpf.CollectionOptions{MapReplacements: p.shared()})

@@ -119,9 +119,9 @@ func (r *realServer) taken() (n int) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	at := slices.IndexFunc(s.Programs, func(a realserver.Attachment) bool { return a.Program == "fnatrs_release" })
+	at := slices.IndexFunc(s.Programs, func(a realserver.Attachment) bool { return a.Program == "fnatrs_sockops" })
 	if at < 0 {
-		r.Fatalf("fnatrs_release is not attached: %+v", s.Programs)
+		r.Fatalf("fnatrs_sockops is not attached: %+v", s.Programs)
 	}
 	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(s.Programs[at].ID))
 	if err != nil {
@@ -145,7 +145,7 @@ func (r *realServer) taken() (n int) {
 		var key uint32
 		var slot [40]byte
 		for all := m.Iterate(); all.Next(&key, &slot); {
-			if binary.NativeEndian.Uint64(slot[8:]) != 0 {
+			if binary.NativeEndian.Uint64(slot[8:]) != 0 && slot[4] == 0 { // a cookie, and not closed
 				n++
 			}
 		}

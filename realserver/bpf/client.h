@@ -12,9 +12,9 @@
 #include "kernel.h"
 
 struct slot {
-	struct bpf_spin_lock lock; /* for taking it */
-	__u32 zero;
-	__u64 cookie; /* of the socket that it is taken by, which no other ever has; 0: of none */
+	struct bpf_spin_lock lock;
+	__u32 closed; /* may be taken by another: until then it still tells */
+	__u64 cookie; /* of the socket that it was taken by, which no other ever has; 0: of none */
 	struct endpoint client;
 };
 
@@ -35,49 +35,81 @@ struct {
 	__type(value, struct endpoint);
 } clients SEC(".maps");
 
-/* Whether connections is used. */
+/* Whether connections is used: not in the dearer way of the feature tcp. */
 const volatile bool by_cookie;
 
 static __always_inline struct slot *slot_of(__u64 cookie)
 {
 	__u32 key = cookie % slots;
 
-	return bpf_map_lookup_elem(&connections, &key);
+	return by_cookie && cookie ? bpf_map_lookup_elem(&connections, &key) : NULL;
 }
 
-/* know keeps a socket's client; it reports whether there was memory for that. */
-static __always_inline bool know(struct bpf_sock *sk, __u64 cookie, const struct endpoint *client)
+/* take keeps a socket's client in its slot; it reports whether that could be had. */
+static __always_inline bool take(__u64 cookie, const struct endpoint *client)
 {
-	struct slot *slot = by_cookie ? slot_of(cookie) : NULL;
-	struct endpoint *kept;
+	struct slot *slot = slot_of(cookie);
+	bool had;
 
-	if (slot) {
-		bool taken;
-
-		bpf_spin_lock(&slot->lock);
-		taken = slot->cookie;
-		if (!taken) {
-			slot->cookie = cookie;
-			slot->client = *client;
-		}
-		bpf_spin_unlock(&slot->lock);
-		if (!taken)
-			return true;
+	if (!slot)
+		return false;
+	bpf_spin_lock(&slot->lock);
+	had = !slot->cookie || slot->closed;
+	if (had) {
+		slot->closed = 0;
+		slot->cookie = cookie;
+		slot->client = *client;
 	}
-	kept = bpf_sk_storage_get(&clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	bpf_spin_unlock(&slot->lock);
+	return had;
+}
+
+/*
+ * give_up lets another socket have a slot. The one that had it may have been reset
+ * while it waited for accept, which then is still to be told its client.
+ */
+static __always_inline void give_up(__u64 cookie)
+{
+	struct slot *slot = slot_of(cookie);
+
+	if (!slot)
+		return;
+	bpf_spin_lock(&slot->lock);
+	if (slot->cookie == cookie)
+		slot->closed = 1;
+	bpf_spin_unlock(&slot->lock);
+}
+
+/* store keeps a socket's client in its storage; it reports whether there was memory for that. */
+static __always_inline bool store(struct bpf_sock *sk, const struct endpoint *client)
+{
+	struct endpoint *kept = bpf_sk_storage_get(&clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
 	if (kept)
 		*kept = *client;
 	return kept;
 }
 
-/* client_of returns a socket's client, NULL if it is not known. */
-static __always_inline struct endpoint *client_of(struct bpf_sock *sk, __u64 cookie)
+/* client_of reads a socket's client, and reports whether it is known. */
+static __always_inline bool client_of(struct bpf_sock *sk, __u64 cookie, struct endpoint *client)
 {
-	struct slot *slot = by_cookie && cookie ? slot_of(cookie) : NULL;
+	struct slot *slot = slot_of(cookie);
+	struct endpoint *kept;
 
-	if (slot && slot->cookie == cookie)
-		return &slot->client;
-	return sk ? bpf_sk_storage_get(&clients, sk, NULL, 0) : NULL;
+	if (slot) {
+		bool ours;
+
+		bpf_spin_lock(&slot->lock); /* a closed one may be taken meanwhile */
+		ours = slot->cookie == cookie;
+		*client = slot->client;
+		bpf_spin_unlock(&slot->lock);
+		if (ours)
+			return true;
+	}
+	kept = sk ? bpf_sk_storage_get(&clients, sk, NULL, 0) : NULL;
+	if (kept)
+		*client = *kept;
+	return kept;
 }
 
 /* cookie_in reads the cookie of a socket whose program has no helper for that: 0 if it has none. */
@@ -89,20 +121,4 @@ static __always_inline __u64 cookie_in(struct bpf_sock *sk)
 		return 0;
 	inside = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct sock));
 	return inside->__sk_common.skc_cookie.counter;
-}
-
-/* No server has the socket any longer. One that was never accepted does not pass here: its slot stays taken. */
-SEC("cgroup/sock_release")
-int fnatrs_release(struct bpf_sock *sk)
-{
-	struct slot *slot;
-	__u64 cookie;
-
-	if (sk->protocol != IPPROTO_TCP)
-		return 1;
-	cookie = bpf_get_socket_cookie(sk);
-	slot = slot_of(cookie);
-	if (slot && slot->cookie == cookie)
-		slot->cookie = 0;
-	return 1;
 }

@@ -9,7 +9,7 @@
 SEC("cgroup/getpeername4")
 int fnatrs_peer4(struct bpf_sock_addr *ctx)
 {
-	struct endpoint *c, e;
+	struct endpoint e;
 
 	if (ctx->protocol == IPPROTO_UDP) {
 		e = address4(ctx);
@@ -19,14 +19,13 @@ int fnatrs_peer4(struct bpf_sock_addr *ctx)
 		}
 		return 1;
 	}
-	c = client_of(ctx->sk, bpf_get_socket_cookie(ctx));
-	if (!c)
+	if (!client_of(ctx->sk, bpf_get_socket_cookie(ctx), &e))
 		return 1;
-	if (!mapped(c->addr)) {
+	if (!mapped(e.addr)) {
 		count(COUNTER_KEPT_LOCAL);
 		return 1;
 	}
-	tell4(ctx, c);
+	tell4(ctx, &e);
 	count(COUNTER_SHOWN);
 	return 1;
 }
@@ -34,7 +33,7 @@ int fnatrs_peer4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int fnatrs_peer6(struct bpf_sock_addr *ctx)
 {
-	struct endpoint *c, e;
+	struct endpoint e;
 
 	if (ctx->protocol == IPPROTO_UDP) {
 		e = address6(ctx);
@@ -44,10 +43,9 @@ int fnatrs_peer6(struct bpf_sock_addr *ctx)
 		}
 		return 1;
 	}
-	c = client_of(ctx->sk, bpf_get_socket_cookie(ctx));
-	if (!c)
+	if (!client_of(ctx->sk, bpf_get_socket_cookie(ctx), &e))
 		return 1;
-	tell6(ctx, c);
+	tell6(ctx, &e);
 	count(COUNTER_SHOWN);
 	return 1;
 }

@@ -92,13 +92,12 @@ SEC("cgroup/getsockopt")
 int fnatrs_sockopt(struct bpf_sockopt *ctx)
 {
 	bool ttm = ctx->optname == TTM_PEER;
-	struct endpoint *c;
+	struct endpoint c;
 	void *buf, *end;
 
 	if (ctx->level != LEVEL_IP || (!ttm && ctx->optname != DPVS_PEER))
 		return leave(ctx);
-	c = client_of(ctx->sk, cookie_in(ctx->sk));
-	if (!c)
+	if (!client_of(ctx->sk, cookie_in(ctx->sk), &c))
 		return leave(ctx);
 	buf = ctx->optval;
 	end = ctx->optval_end;
@@ -107,9 +106,9 @@ int fnatrs_sockopt(struct bpf_sockopt *ctx)
 		return leave(ctx);
 	}
 	if (ttm)
-		answer_ttm(buf, c);
+		answer_ttm(buf, &c);
 	else
-		answer_dpvs(buf, c);
+		answer_dpvs(buf, &c);
 	return answered(ctx, sizeof(struct ttm_peer));
 }
 

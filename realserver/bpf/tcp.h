@@ -64,6 +64,19 @@ static __always_inline void told_ahead(const struct flow *f, struct search *s, _
 	bpf_map_delete_elem(&handshakes, f);
 }
 
+/*
+ * know keeps a socket's client; it reports whether there was memory for that. The end
+ * of the socket is told to programs of the cgroup only if they ask, also when it comes
+ * before accept.
+ */
+static __always_inline bool know(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct endpoint *client)
+{
+	if (!take(bpf_get_socket_cookie(ctx), client))
+		return store(sk, client);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	return true;
+}
+
 /* established reads the client of a connection whose handshake is complete, and keeps it with its socket. */
 static __always_inline void established(struct bpf_sock_ops *ctx)
 {
@@ -81,22 +94,24 @@ static __always_inline void established(struct bpf_sock_ops *ctx)
 		told_ahead(&f, &s, ctx->rcv_nxt);
 	if (s.verdict != COUNTER_NO_OPTION && !trusted(f.peer.addr))
 		s.verdict = COUNTER_UNTRUSTED;
-	if (s.verdict == COUNTER_LEARNED && !know(sk, bpf_get_socket_cookie(ctx), &s.found))
+	if (s.verdict == COUNTER_LEARNED && !know(ctx, sk, &s.found))
 		s.verdict = COUNTER_NO_MEMORY;
 	count(s.verdict);
 }
 
 /*
- * The callback comes before accept can return the socket, with the segment
+ * The first callback comes before accept can return the socket, with the segment
  * that completed the handshake, whichever that is: the third ACK, the first
- * data if that was lost, the ACK of a SYN cookie. There are three others for each
- * connection, which end at once. It always returns 1 and leaves the reply alone,
- * which is another program's.
+ * data if that was lost, the ACK of a SYN cookie. The last comes when
+ * the socket is closed (RFC 9293, 3.3.2), whatever closes it. The others of a connection end
+ * at once. It always returns 1 and leaves the reply alone, which is another program's.
  */
 SEC("sockops")
 int fnatrs_sockops(struct bpf_sock_ops *ctx)
 {
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		established(ctx);
+	else if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == BPF_TCP_CLOSE)
+		give_up(bpf_get_socket_cookie(ctx));
 	return 1;
 }

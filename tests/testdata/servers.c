@@ -2,7 +2,9 @@
  * Servers as C programs write them, which tell each client the address that
  * they have of it, by the call named first:
  *
- *	servers accept|peer|recvfrom|recvmsg|recvmmsg|connect|lookup ADDRESS PORT
+ *	servers accept|late|peer|recvfrom|recvmsg|recvmmsg|connect|lookup ADDRESS PORT
+ *
+ * late is an accept that waits for SIGUSR1, and then prints whom it accepts.
  *
  * connect is a UDP server that has a connected socket for each client, as DTLS
  * servers do; it tells what getpeername says. peer is a TCP server that asks
@@ -87,6 +89,32 @@ static void by_accept(int s)
 				write(c, text, tell(text, sizeof text, &peer));
 			_exit(0);
 		}
+		close(c);
+	}
+}
+
+static void by_late(int s)
+{
+	sigset_t go;
+	int got;
+
+	sigemptyset(&go);
+	sigaddset(&go, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &go, NULL);
+	if (listen(s, 4096))
+		die("listen");
+	sigwait(&go, &got);
+	for (;;) {
+		address peer;
+		socklen_t length = sizeof peer;
+		char text[128];
+		int c = accept(s, &peer.any, &length);
+
+		if (c < 0)
+			die("accept");
+		tell(text, sizeof text, &peer);
+		puts(text);
+		fflush(stdout);
 		close(c);
 	}
 }
@@ -290,6 +318,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "accept") == 0)
 		by_accept(serve_at(&at, SOCK_STREAM));
+	if (strcmp(argv[1], "late") == 0)
+		by_late(serve_at(&at, SOCK_STREAM));
 	if (strcmp(argv[1], "peer") == 0)
 		by_peer(serve_at(&at, SOCK_STREAM));
 	int s = serve_at(&at, SOCK_DGRAM);

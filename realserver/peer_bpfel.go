@@ -60,10 +60,15 @@ type peerFlow struct {
 
 type peerHeard struct {
 	_      structs.HostLayout
-	Local  peerEndpoint
-	Client peerEndpoint
-	Seen   uint64
-	Turn   uint64
+	Turn   uint32
+	Filled uint32
+	Sum    uint64
+	Cookie uint64
+	At     uint32
+	Lport  uint16
+	Cport  uint16
+	Local  [4]uint32
+	Client [4]uint32
 }
 
 type peerLink struct {
@@ -102,6 +107,7 @@ type peerTrustKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	peerMapAnswers         = "answers"
 	peerMapClients         = "clients"
 	peerMapConnections     = "connections"
 	peerMapCounters        = "counters"
@@ -110,9 +116,9 @@ const (
 	peerMapLinks           = "links"
 	peerMapMappings        = "mappings"
 	peerMapNoticed         = "noticed"
+	peerMapPorts           = "ports"
 	peerMapReplies         = "replies"
 	peerMapTrust           = "trust"
-	peerMapTurns           = "turns"
 	peerProgFnatrsConnect4 = "fnatrs_connect4"
 	peerProgFnatrsConnect6 = "fnatrs_connect6"
 	peerProgFnatrsIcmp     = "fnatrs_icmp"
@@ -201,6 +207,7 @@ type peerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type peerMapSpecs struct {
+	Answers     *ebpf.MapSpec `ebpf:"answers"`
 	Clients     *ebpf.MapSpec `ebpf:"clients"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
@@ -209,9 +216,9 @@ type peerMapSpecs struct {
 	Links       *ebpf.MapSpec `ebpf:"links"`
 	Mappings    *ebpf.MapSpec `ebpf:"mappings"`
 	Noticed     *ebpf.MapSpec `ebpf:"noticed"`
+	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Replies     *ebpf.MapSpec `ebpf:"replies"`
 	Trust       *ebpf.MapSpec `ebpf:"trust"`
-	Turns       *ebpf.MapSpec `ebpf:"turns"`
 }
 
 // peerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -248,6 +255,7 @@ func (o *peerObjects) Close() error {
 //
 // It can be passed to loadPeerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type peerMaps struct {
+	Answers     *ebpf.Map `ebpf:"answers"`
 	Clients     *ebpf.Map `ebpf:"clients"`
 	Connections *ebpf.Map `ebpf:"connections"`
 	Counters    *ebpf.Map `ebpf:"counters"`
@@ -256,13 +264,14 @@ type peerMaps struct {
 	Links       *ebpf.Map `ebpf:"links"`
 	Mappings    *ebpf.Map `ebpf:"mappings"`
 	Noticed     *ebpf.Map `ebpf:"noticed"`
+	Ports       *ebpf.Map `ebpf:"ports"`
 	Replies     *ebpf.Map `ebpf:"replies"`
 	Trust       *ebpf.Map `ebpf:"trust"`
-	Turns       *ebpf.Map `ebpf:"turns"`
 }
 
 func (m *peerMaps) Close() error {
 	return _PeerClose(
+		m.Answers,
 		m.Clients,
 		m.Connections,
 		m.Counters,
@@ -271,9 +280,9 @@ func (m *peerMaps) Close() error {
 		m.Links,
 		m.Mappings,
 		m.Noticed,
+		m.Ports,
 		m.Replies,
 		m.Trust,
-		m.Turns,
 	)
 }
 

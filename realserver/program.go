@@ -162,9 +162,9 @@ func (p *programs) fallBack(o *Options, f feature, why error) (feature, error) {
 // shared returns the maps by the names that they have in the programs.
 func (p *programs) shared() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		"clients": p.maps.Clients, "connections": p.maps.Connections, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
+		"answers": p.maps.Answers, "clients": p.maps.Clients, "connections": p.maps.Connections, "counters": p.maps.Counters, "handshakes": p.maps.Handshakes, "heards": p.maps.Heards,
 		"links": p.maps.Links, "mappings": p.maps.Mappings, "noticed": p.maps.Noticed, "replies": p.maps.Replies,
-		"trust": p.maps.Trust, "turns": p.maps.Turns,
+		"ports": p.maps.Ports, "trust": p.maps.Trust,
 	}
 }
 

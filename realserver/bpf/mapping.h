@@ -51,15 +51,14 @@ struct { FLOWS(struct mapping); } handshakes SEC(".maps"); /* TCP */
 
 /*
  * By UDP port of this host, in host order: 0 until a notice has come for it, so
- * that sockets of other ports are left alone at once. Then it goes up with each
- * notice, and whenever answers to a client are to go another way; see heard.
+ * that sockets of other ports are left alone at once.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1 << 16);
 	__type(key, __u32);
-	__type(value, __u64);
-} turns SEC(".maps");
+	__type(value, __u8);
+} ports SEC(".maps");
 
 /* Nanoseconds that a mapping lasts unused. */
 const volatile __s64 tcp_timeout;
@@ -83,22 +82,22 @@ static __always_inline bool stale(const struct mapping *m, __u64 now)
 	return (__s64)(now - m->seen) > REFRESH;
 }
 
-/* turn_of returns the turn of a port, 0 if no notice has come for it. */
-static __always_inline __u64 turn_of(__u32 port)
+/* noted reports whether a notice has come for a port. */
+static __always_inline bool noted(__u32 port)
 {
-	__u64 *turn = bpf_map_lookup_elem(&turns, &port);
+	__u8 *any = bpf_map_lookup_elem(&ports, &port);
 
-	return turn ? *turn : 0;
+	return any && *any;
 }
 
-/* turn_over has sockets look again at what they were told of a port's flows. */
-static __always_inline void turn_over(__be16 rport)
+/* note has noted report that one has. */
+static __always_inline void note(__be16 rport)
 {
 	__u32 port = bpf_ntohs(rport);
-	__u64 *turn = bpf_map_lookup_elem(&turns, &port);
+	__u8 *any = bpf_map_lookup_elem(&ports, &port);
 
-	if (turn)
-		__sync_fetch_and_add(turn, 1);
+	if (any && !*any)
+		*any = 1;
 }
 
 /* find returns what is known of a UDP flow, NULL if nothing is. */
@@ -107,34 +106,4 @@ static __always_inline struct mapping *find(const struct flow *f, __u64 now)
 	struct mapping *m = live(bpf_map_lookup_elem(&mappings, f), now, udp_timeout);
 
 	return m ? m : live(bpf_map_lookup_elem(&noticed, f), now, udp_timeout);
-}
-
-/*
- * learn_datagrams keeps what a notice tells, for sockets that are bound to the
- * address that it came to, and for those that are bound to none. The latter have
- * no way to know which address a datagram came to: where flows to two of them
- * have the same LIP and ports, nobody's client is told.
- */
-static __always_inline void learn_datagrams(struct flow *f, const struct endpoint *client, __u64 now)
-{
-	struct mapping told = { .seen = now, .client = *client };
-	struct mapping *m;
-
-	copy_addr(told.rip, f->rip);
-	for (int i = 0; i < 2; i++) {
-		m = bpf_map_lookup_elem(&mappings, f);
-		if (i == 1) {
-			struct mapping *old = m ? m : bpf_map_lookup_elem(&noticed, f);
-
-			if (live(old, now, udp_timeout) && !same(&old->client, client) &&
-			    (old->client.port == 0 || !same_addr(old->rip, told.rip)))
-				told.client.port = 0;
-		}
-		if (m)
-			bpf_map_update_elem(&mappings, f, &told, BPF_ANY);
-		else
-			bpf_map_update_elem(&noticed, f, &told, BPF_ANY);
-		f->rip[0] = f->rip[1] = f->rip[2] = f->rip[3] = 0;
-	}
-	turn_over(f->rport);
 }

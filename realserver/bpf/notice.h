@@ -17,7 +17,7 @@
 
 #include <linux/if_packet.h>
 
-#include "mapping.h"
+#include "heard.h"
 #include "option.h"
 
 /* From the standards. */
@@ -95,6 +95,37 @@ static __always_inline bool read_ip(struct __sk_buff *skb, struct echo *e, struc
 		return true;
 	}
 	return false;
+}
+
+/*
+ * learn_datagrams keeps what a notice tells, for sockets that are bound to the
+ * address that it came to, and for those that are bound to none. The latter have
+ * no way to know which address a datagram came to: where flows to two of them
+ * have the same LIP and ports, nobody's client is told.
+ */
+static __always_inline void learn_datagrams(struct flow *f, const struct endpoint *client, __u64 now)
+{
+	struct mapping told = { .seen = now, .client = *client };
+	struct mapping *m;
+
+	copy_addr(told.rip, f->rip);
+	for (int i = 0; i < 2; i++) {
+		m = bpf_map_lookup_elem(&mappings, f);
+		if (i == 1) {
+			struct mapping *old = m ? m : bpf_map_lookup_elem(&noticed, f);
+
+			if (live(old, now, udp_timeout) && !same(&old->client, client) &&
+			    (old->client.port == 0 || !same_addr(old->rip, told.rip)))
+				told.client.port = 0;
+		}
+		if (m)
+			bpf_map_update_elem(&mappings, f, &told, BPF_ANY);
+		else
+			bpf_map_update_elem(&noticed, f, &told, BPF_ANY);
+		f->rip[0] = f->rip[1] = f->rip[2] = f->rip[3] = 0;
+	}
+	turn_over(&f->peer);
+	note(f->rport);
 }
 
 /* judge reads a notice's message m into f and client, and says what to count for it. */

@@ -6,7 +6,7 @@
 
 #pragma once
 
-#include "mapping.h"
+#include "heard.h"
 
 /* Whom a connected socket was connected to. */
 struct link {
@@ -21,32 +21,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct link);
 } links SEC(".maps");
-
-/*
- * The flow that a socket has received from last, which is that of most answers:
- * so sendmsg and recvmsg need not look for it in the maps. It counts only for
- * REFRESH, then the mapping is to be touched again, and only in its turn.
- */
-struct heard {
-	struct endpoint local;
-	struct endpoint client;
-	__u64 seen; /* of the mapping */
-	__u64 turn; /* of the port, before the mapping was read */
-};
-
-/* The calls that run the programs which use it hold the socket's lock. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct heard);
-} heards SEC(".maps");
-
-/* fresh reports whether a flow need not be looked for. */
-static __always_inline bool fresh(const struct heard *h, __u64 now, __u64 turn)
-{
-	return h && h->turn == turn && (__s64)(now - h->seen) < REFRESH;
-}
 
 /* flow_of makes the key of what a socket exchanges with a peer. */
 static __always_inline void flow_of(struct flow *f, struct bpf_sock *sk, const struct endpoint *peer)
@@ -83,7 +57,7 @@ static __always_inline void unlead(const struct flow *f, const struct endpoint *
 	m = bpf_map_lookup_elem(&mappings, &local);
 	if (m)
 		m->replied = 0;
-	turn_over(f->rport);
+	turn_over(reply);
 }
 
 /* lead has what is sent to a client go to local, where it was heard of last. */
@@ -104,28 +78,32 @@ static __always_inline void lead(struct flow *f, const struct endpoint *client, 
  * received puts the client in the place of the LIP that a datagram came from.
  * It reports whether there is one to be told.
  */
-static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
+static __always_inline bool received(struct bpf_sock_addr *ctx, struct endpoint *from)
 {
+	struct bpf_sock *sk = ctx->sk;
 	struct endpoint client, *reply;
+	struct heard h, *slot;
 	bool replied = false;
 	struct flow f = {};
 	struct mapping *m;
-	struct heard *h;
 	struct link *l;
-	__u64 now, turn, seen = 0;
+	__u64 cookie, now;
+	__u32 turn;
 
-	if (!sk)
+	if (!sk || !noted(sk->src_port))
 		return false;
-	turn = turn_of(sk->src_port);
-	if (!turn)
+	slot = heard_of(from);
+	if (!slot)
 		return false;
-	now = clock();
-	h = bpf_sk_storage_get(&heards, sk, NULL, 0);
-	if (fresh(h, now, turn) && same(&h->local, from)) {
-		*from = h->client;
+	cookie = bpf_get_socket_cookie(ctx);
+	if (read_heard(&h, slot, cookie) && h.lport == from->port && same_addr(h.local, from->addr)) {
+		copy_addr(from->addr, h.client);
+		from->port = h.cport;
 		count(COUNTER_SHOWN);
 		return true;
 	}
+	turn = h.turn;
+	now = clock();
 	flow_of(&f, sk, from);
 	m = live(bpf_map_lookup_elem(&mappings, &f), now, udp_timeout);
 	if (!m && (m = live(bpf_map_lookup_elem(&noticed, &f), now, udp_timeout))) {
@@ -140,7 +118,6 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 			m->seen = now;
 			m->replied = 1;
 		}
-		seen = m->seen;
 	} else if ((l = link_of(sk)) && same(&l->local, from)) {
 		client = l->client;
 	} else {
@@ -165,41 +142,45 @@ static __always_inline bool received(struct bpf_sock *sk, struct endpoint *from)
 	}
 	if (!replied)
 		lead(&f, &client, from);
-	if (!h)
-		h = bpf_sk_storage_get(&heards, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (h && seen) {
-		h->local = *from;
-		h->client = client;
-		h->seen = seen;
-		h->turn = turn;
-	}
+	if (m)
+		hear(slot, turn, cookie, from, &client);
 	*from = client;
 	count(COUNTER_SHOWN);
 	return true;
 }
 
-/* sent puts the LIP in the place of a client that a socket wants to reach. */
-static __always_inline bool sent(struct bpf_sock *sk, struct endpoint *to)
+/* heard_from puts the LIP in the place of a client that was heard of late, and reports whether it was. */
+static __always_inline bool heard_from(struct endpoint *to, __u64 cookie)
 {
+	__u32 by_client = number_of(to);
+	__u32 *number = bpf_map_lookup_elem(&answers, &by_client);
+	struct heard h, *slot;
+
+	slot = number ? bpf_map_lookup_elem(&heards, number) : NULL;
+	if (!slot || !read_heard(&h, slot, cookie) || h.cport != to->port || !same_addr(h.client, to->addr))
+		return false;
+	copy_addr(to->addr, h.local);
+	to->port = h.lport;
+	return true;
+}
+
+/* sent puts the LIP in the place of a client that a socket wants to reach. */
+static __always_inline bool sent(struct bpf_sock_addr *ctx, struct endpoint *to)
+{
+	struct bpf_sock *sk = ctx->sk;
 	struct endpoint *reply;
 	struct flow f = {};
 	struct mapping *m;
-	struct heard *h;
 	struct link *l;
-	__u64 now, turn;
+	__u64 now;
 
-	if (!sk)
+	if (!sk || !noted(sk->src_port))
 		return false;
-	turn = turn_of(sk->src_port);
-	if (!turn)
-		return false;
-	now = clock();
-	h = bpf_sk_storage_get(&heards, sk, NULL, 0);
-	if (fresh(h, now, turn) && same(&h->client, to)) {
-		*to = h->local;
+	if (heard_from(to, bpf_get_socket_cookie(ctx))) {
 		count(COUNTER_REDIRECTED);
 		return true;
 	}
+	now = clock();
 	flow_of(&f, sk, to);
 	reply = bpf_map_lookup_elem(&replies, &f);
 	if (reply) {
@@ -224,15 +205,15 @@ static __always_inline bool sent(struct bpf_sock *sk, struct endpoint *to)
 }
 
 /* connected does for connect what sent does for sendmsg, and keeps the client with the socket. */
-static __always_inline bool connected(struct bpf_sock *sk, struct endpoint *to)
+static __always_inline bool connected(struct bpf_sock_addr *ctx, struct endpoint *to)
 {
 	struct link l = { .client = *to };
 	struct link *kept;
 
-	if (!sent(sk, to))
+	if (!sent(ctx, to))
 		return false;
 	l.local = *to;
-	kept = bpf_sk_storage_get(&links, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	kept = ctx->sk ? bpf_sk_storage_get(&links, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 	if (kept)
 		*kept = l;
 	return true;
@@ -245,7 +226,7 @@ static __always_inline bool peer_of(struct bpf_sock *sk, struct endpoint *peer)
 	struct mapping *m;
 	struct link *l;
 
-	if (!sk || !turn_of(sk->src_port))
+	if (!sk || !noted(sk->src_port))
 		return false;
 	flow_of(&f, sk, peer);
 	m = find(&f, clock());
@@ -299,7 +280,7 @@ int fnatrs_recv4(struct bpf_sock_addr *ctx)
 {
 	struct endpoint e = address4(ctx);
 
-	if (received(ctx->sk, &e))
+	if (received(ctx, &e))
 		tell4(ctx, &e);
 	return 1;
 }
@@ -309,7 +290,7 @@ int fnatrs_recv6(struct bpf_sock_addr *ctx)
 {
 	struct endpoint e = address6(ctx);
 
-	if (received(ctx->sk, &e))
+	if (received(ctx, &e))
 		tell6(ctx, &e);
 	return 1;
 }
@@ -320,7 +301,7 @@ int fnatrs_send4(struct bpf_sock_addr *ctx)
 {
 	struct endpoint e = address4(ctx);
 
-	if (sent(ctx->sk, &e))
+	if (sent(ctx, &e))
 		tell4(ctx, &e);
 	return 1;
 }
@@ -330,7 +311,7 @@ int fnatrs_send6(struct bpf_sock_addr *ctx)
 {
 	struct endpoint e = address6(ctx);
 
-	if (sent(ctx->sk, &e))
+	if (sent(ctx, &e))
 		tell6(ctx, &e);
 	return 1;
 }
@@ -343,7 +324,7 @@ int fnatrs_connect4(struct bpf_sock_addr *ctx)
 	if (ctx->protocol != IPPROTO_UDP)
 		return 1;
 	e = address4(ctx);
-	if (connected(ctx->sk, &e))
+	if (connected(ctx, &e))
 		tell4(ctx, &e);
 	return 1;
 }
@@ -356,7 +337,7 @@ int fnatrs_connect6(struct bpf_sock_addr *ctx)
 	if (ctx->protocol != IPPROTO_UDP)
 		return 1;
 	e = address6(ctx);
-	if (connected(ctx->sk, &e))
+	if (connected(ctx, &e))
 		tell6(ctx, &e);
 	return 1;
 }

@@ -98,8 +98,7 @@ func build(s *snapshot, prev *Table, r *reflected) *Table {
 		}
 		t.generation = max(prev.generation+1, 1) // 0 is a connection's "never looked up"
 	}
-	t.keys = make([]hopKey, 1)
-	t.ids = make(map[hopKey]HopID)
+	t.ids.grow()
 	t.unresolved = make([]HopID, len(s.links))
 	for i := range s.links {
 		t.unresolved[i] = t.intern(hopKey{link: int32(i)})
@@ -123,7 +122,7 @@ func build(s *snapshot, prev *Table, r *reflected) *Table {
 func (t *Table) update(s *snapshot) *Table {
 	u := *t
 	u.links = s.links
-	u.ids, u.keys = maps.Clone(t.ids), slices.Clone(t.keys)
+	u.ids = t.ids.clone()
 	if !u.addNeighbours(s) {
 		// No id is left. A new generation forgets the neighbours that are gone.
 		return build(s, &Table{generation: t.generation}, t.reflected)
@@ -197,20 +196,6 @@ func (t *Table) leadsLike(u *Table) bool {
 	sameWay := func(a, b target) bool { return a.gateway == b.gateway && a.link == b.link && a.mtu == b.mtu }
 	return slices.EqualFunc(t.links, u.links, same) && t.prefixes.equal(&u.prefixes) &&
 		slices.EqualFunc(t.groups, u.groups, func(a, b []target) bool { return slices.EqualFunc(a, b, sameWay) })
-}
-
-// intern returns the id of a hop, or 0 if all ids are given out.
-func (t *Table) intern(k hopKey) HopID {
-	if id, ok := t.ids[k]; ok {
-		return id
-	}
-	if len(t.keys) >= int(firstReflected) {
-		return 0
-	}
-	id := HopID(len(t.keys))
-	t.keys = append(t.keys, k)
-	t.ids[k] = id
-	return id
 }
 
 // addNeighbours gives an id to every neighbour that is the next hop of its own

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
-	"sort"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -56,11 +55,18 @@ func (k key) last(bits int) key {
 // lookup returns the value for a. The zero prefixTable has none for every address.
 func (t *prefixTable) lookup(a packet.Addr) int32 {
 	k := keyOf(a)
-	i := sort.Search(len(t.starts), func(i int) bool { return k.compare(t.starts[i]) < 0 })
-	if i == 0 {
+	first, n := 0, len(t.starts) // those that it may be in
+	for n > 1 {
+		half := n / 2
+		if s := &t.starts[first+half]; s.hi < k.hi || s.hi == k.hi && s.lo <= k.lo {
+			first += half
+		}
+		n -= half
+	}
+	if n == 0 {
 		return none
 	}
-	return t.values[i-1]
+	return t.values[first]
 }
 
 // An entry is a prefix of the table to be built.

@@ -48,9 +48,8 @@ type Table struct {
 	links      []link
 	prefixes   prefixTable // address → index of groups
 	groups     [][]target  // what a route leads to; several for a multipath route
-	ids        map[hopKey]HopID
-	keys       []hopKey // by HopID
-	hops       []Hop    // by HopID; 0 is no hop
+	ids
+	hops       []Hop // by HopID; 0 is no hop
 	gateways   []HopID
 	unresolved []HopID // by link: the hop of a neighbour not known yet
 	reflected  *reflected
@@ -89,7 +88,7 @@ func (t *Table) Lookup(dst packet.Addr) HopID {
 	if to.gateway != (packet.Addr{}) {
 		return to.hop
 	}
-	if id, ok := t.ids[hopKey{dst, to.link, to.mtu}]; ok {
+	if id := t.find(&hopKey{dst, to.link, to.mtu}); id != 0 {
 		return id
 	}
 	return t.unresolved[to.link]

@@ -28,6 +28,9 @@ type Key struct {
 // Shard returns the number of the shard that k leads to.
 func (k Key) Shard() int { return int(k.shard) }
 
+// Outbound reports whether k is of a flow from a real server to a local address.
+func (k Key) Outbound() bool { return k.kind == outbound }
+
 // InboundKey returns the key of a flow from a client to a virtual address. Its
 // shard is chosen by the hash.
 func (t *Table) InboundKey(f *packet.Flow) Key { return t.FlowKey(f, false) }

@@ -77,7 +77,7 @@ func (s *Shard) letGo() {
 // Catch returns the connection of a plain packet, latched, and its binding, if it is still
 // where Prefetch saw it and nobody else has it: nil says nothing. Until Release the
 // caller may use what of it is the packet path's, and Extend, but nothing that needs the
-// shard, whose lock it must not take or have.
+// shard: that may be had by Join, and its lock must not be taken otherwise.
 func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
 	if at == 0 {
 		return nil, nil
@@ -107,6 +107,23 @@ func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
 		return nil, nil
 	}
 	return c, b
+}
+
+// Join locks the shard of c, which Catch has returned for k, unless somebody has it
+// locked: who has a latch does not wait. It returns nil then.
+func (t *Table) Join(c *Conn, k Key) *Shard {
+	s := &t.shards[k.shard]
+	if !s.mu.TryLock() {
+		return nil
+	}
+	s.held = c
+	return s
+}
+
+// Leave ends what Join began. The connection stays the caller's until Release.
+func (s *Shard) Leave() {
+	s.held = nil
+	s.mu.Unlock()
 }
 
 // Extend moves the deadline of c to timeout ms from now, unless that is earlier than it

@@ -130,7 +130,7 @@ func (w *Worker) doubt(order []uint8) {
 	f := &w.flood
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
-		if !j.short || j.plain.Proto != packet.ProtoTCP {
+		if !j.short || j.plain.Proto != packet.ProtoTCP || j.plain.Flags.Has(packet.SYN) {
 			continue
 		}
 		if _, hint := w.lookups.At(int(i % batchSize)); hint != 0 {

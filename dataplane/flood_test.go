@@ -16,7 +16,7 @@ func TestShortWayOfAFlood(t *testing.T) {
 	w := newWorld(t, guarded("")+udpService+guarded6)
 	r := rand.New(rand.NewPCG(5, 6))
 	options := []string{synOptions, synOptions, "", onlyStamps, "\x02\x04\x05\xb4\x01\x03\x03\x08\x01\x01\x04\x02", "\x03\x03\x0f\x01", "\x04\x09\x00\x00"}
-	flags := []packet.TCPFlags{packet.SYN, packet.SYN, packet.ACK, packet.ACK, packet.ACK | packet.PSH, packet.SYN | 0xc0, packet.ACK | packet.FIN, packet.RST}
+	flags := []packet.TCPFlags{packet.SYN, packet.SYN, packet.ACK, packet.ACK, packet.ACK | packet.PSH, packet.SYN | 0xc0, packet.SYN | packet.ACK, packet.ACK | packet.FIN, packet.RST}
 	for range 300 {
 		w.clock = w.clock.Add(time.Second)             // for there is a limit to ICMP errors
 		batch := make([][]byte, 1+r.IntN(batchSize-1)) // a full one is not published at once

@@ -7,12 +7,11 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
-// The short way of a plain packet: one of a connection that both ends have opened
-// and neither closes, or one more datagram that nobody has answered yet, and of which
-// nothing is to be learned or told. It does what
-// forward and outbound do with such a packet, without asking all that they have to
-// ask; TestShortWayIsTheLongWay has both carry the same packets. What is not plain
-// goes the long way, with nothing changed.
+// The short way of a plain packet: one of a connection that is there, and from which
+// nothing is to be learned and into which nothing to be told. It does what forward and
+// outbound do with such a packet, without asking all that they have to ask;
+// TestShortWayIsTheLongWay has both carry the same packets. Any other packet goes the
+// long way, with nothing changed.
 
 // ordinary are the flags that a connection on the short way may have.
 const ordinary = clientTold | noticeAcked | homeMask
@@ -20,6 +19,9 @@ const ordinary = clientTold | noticeAcked | homeMask
 // carryShort carries a packet, if it may go the short way. Its connection was seen at
 // hint.
 func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool {
+	if !j.plain.Simple() {
+		return false
+	}
 	c, b := w.conns.Catch(hint, key, &j.plain)
 	if c == nil {
 		return false
@@ -28,29 +30,22 @@ func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool
 	switch {
 	case c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():
 	case j.role == virtual:
-		done = w.shortInbound(c, b, &j.plain, j.addr)
+		done = w.shortInbound(c, b, j, key)
 	default:
-		done = w.shortOutbound(c, b, &j.plain, j.addr)
+		done = w.shortOutbound(c, b, j, key)
 	}
 	c.Release()
 	return done
 }
 
 // shortInbound carries a packet from a client, if that is all there is to do with
-// it. Its frame is at addr.
-func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
-	id := c.Binding()
+// it.
+func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
+	p, id := &j.plain, c.Binding()
 	t := w.view.targets[id]
 	hop := w.shortHop(c.ToReal, p)
 	if hop == nil || route.HopID(c.ToClient).Reflected() {
 		return false
-	}
-	silence := t.silence
-	if c.State != t.carried {
-		if c.State != conntrack.UDPOneWay { // of which nothing is new but the datagram
-			return false
-		}
-		silence = t.Service.timeouts[conntrack.UDPOneWay]
 	}
 	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
 	addrs, ok := p.Between(src, dst)
@@ -58,17 +53,25 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 		return false
 	}
 	course := packet.Course{Addrs: addrs, Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port)}
+	told := uint8(0)
 	if p.Proto == packet.ProtoTCP {
+		_, _, ack := p.Numbers()
 		if c.Flags&clientTold == 0 && t.Service.inserts {
-			return false
+			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
+				return false // it may have to tell, see tellReal
+			}
+			told = clientTold
 		}
-		if _, _, ack := p.Numbers(); ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() {
+		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() {
 			return false // it may be a cookie's, see returns
 		}
 		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32
 	}
-	if !c.Extend(silence, w.now) {
+	if (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, key) {
 		return false
+	}
+	if told != 0 {
+		c.Flags |= told
 	}
 	row := w.ledger.row(id)
 	row.InPackets++
@@ -80,19 +83,19 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, p *packet
 	}
 	p.Forward(&hop.Dst, &hop.Src, course)
 	at, size := p.Untagged()
-	w.queue(hop.Port, xsk.Desc{Addr: addr + uint64(at), Len: uint32(size)})
+	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
 	return true
 }
 
 // shortOutbound carries a packet from a real server, if that is all there is to do
-// with it. Its frame is at addr.
-func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, p *packet.Plain, addr uint64) bool {
-	id := c.Binding()
+// with it.
+func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
+	p, id := &j.plain, c.Binding()
 	t := w.view.targets[id]
 	hop := w.shortHop(c.ToClient, p)
 	src, dst := &b.Virtual.Addr, &c.Client
 	addrs, ok := p.Between(src, dst)
-	if hop == nil || !ok || c.State != t.carried || !c.Extend(t.silence, w.now) {
+	if hop == nil || !ok || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, key) {
 		return false
 	}
 	course := packet.Course{Addrs: addrs, Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort)}
@@ -116,7 +119,35 @@ func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, p *packe
 	}
 	p.Forward(&hop.Dst, &hop.Src, course)
 	at, size := p.Untagged()
-	w.queue(hop.Port, xsk.Desc{Addr: addr + uint64(at), Len: uint32(size)})
+	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
+	return true
+}
+
+// steady reports whether c is open in both directions and p leaves it so, as nearly every
+// packet does. It must be inlined.
+func (t *Target) steady(c *conntrack.Conn, p *packet.Plain) bool {
+	return c.State == t.carried && p.Flags&packet.FIN == 0
+}
+
+// shortMove follows a packet through the state of its connection, which is being opened
+// or closed, or has no answer yet, if it can.
+func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, key conntrack.Key) bool {
+	if p.Proto != packet.ProtoTCP {
+		return !key.Outbound() && c.Extend(t.Service.timeouts[c.State], w.now)
+	}
+	to := conntrack.NextState(c.State, key.Outbound(), p.Flags)
+	if to == c.State && c.Extend(t.Service.timeouts[to], w.now) {
+		return true
+	}
+	s := w.conns.Join(c, key)
+	if s == nil {
+		return false
+	}
+	if to == conntrack.Established && c.State == conntrack.SynReceived && !key.Outbound() {
+		w.tally.of(t.Service)[GuardEstablished]++
+	}
+	w.setState(s, c, t, to)
+	s.Leave()
 	return true
 }
 

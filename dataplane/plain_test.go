@@ -20,6 +20,8 @@ type passage struct {
 	port    int // that it was sent by
 	conn    conntrack.Conn
 	traffic Traffic
+	active  int32 // connections of its real server
+	tally   GuardCounts
 }
 
 // TestShortWayIsTheLongWay has plain packets, good ones and odd ones, carried by
@@ -87,9 +89,14 @@ func (f *families) bothWays(t *testing.T) (short, long int) {
 		} else {
 			long++
 		}
-		if flag == packet.SYN { // may have begun it anew
-			w.run()
-			talks[rng.IntN(len(talks))] = w.connect(from(1 + short + long))
+		w.run()
+		switch fresh := from(1 + short + long); {
+		case flag == packet.SYN: // may have begun it anew
+			talks[rng.IntN(len(talks))] = w.connect(fresh)
+		case rng.IntN(8) == 0: // half-open, for the handshake's last packet
+			half, _ := w.syn(fresh, clientISN)
+			half.synAck()
+			talks[rng.IntN(len(talks))] = half
 		}
 		w.clock = w.clock.Add(time.Millisecond)
 	}
@@ -118,7 +125,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 		w.worker.lengthen(j, key)
 	}
 	c := w.conn(j)
-	if !mayBeShort || c == nil || c.State.HalfOpen() && c.State != conntrack.UDPOneWay {
+	if !mayBeShort || c == nil {
 		w.worker.through(j)
 		return false
 	}
@@ -133,7 +140,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 		w.Fatalf("refused the short way, but changed: %+v", got)
 	}
 
-	*c = before
+	w.restore(key, c, &before)
 	again := w.classified(port, f)
 	defer w.umem.Free(again.addr)
 	w.worker.lengthen(again, key)
@@ -148,6 +155,21 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 		w.Fatalf("by the short way:\n%+v\nby the long way:\n%+v", got, want)
 	}
 	return short
+}
+
+// restore makes a connection what it was before a packet, and what else knows of it.
+func (w *world) restore(key conntrack.Key, c, before *conntrack.Conn) {
+	s := w.conns.Lock(key)
+	defer s.Unlock()
+	load := w.worker.view.targets[before.Binding()].Server.Load
+	switch was, is := active(before.State), active(c.State); {
+	case was && !is:
+		load.Activated()
+	case is && !was:
+		load.Deactivated()
+	}
+	s.SetState(c, before.State, 0, w.worker.now)
+	*c = *before
 }
 
 // classified returns a frame as carry gets it.
@@ -186,7 +208,12 @@ func (w *Worker) through(j *job) packet.Reason {
 // passage has a job carried and returns what came of it.
 func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) passage {
 	row := w.worker.ledger.row(c.Binding())
-	*row = Traffic{}
+	t := w.worker.view.targets[c.Binding()]
+	tally := &GuardCounts{}
+	if t.Service.Guard != nil {
+		tally = w.worker.tally.of(t.Service)
+	}
+	*row, *tally = Traffic{}, GuardCounts{}
 	p := passage{why: carry()}
 	off := w.umem.Offset(j.addr)
 	at, size := j.plain.Untagged()
@@ -199,10 +226,11 @@ func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) p
 		w.worker.out[port] = line[:0]
 	}
 	p.frame, p.conn, p.traffic = bytes.Clone(p.frame), *c, *row
+	p.active, p.tally = t.Server.Load.Active.Load(), *tally
 	return p
 }
 
 func (p *passage) equal(q *passage) bool {
 	return p.why == q.why && bytes.Equal(p.frame, q.frame) && p.port == q.port &&
-		p.conn == q.conn && p.traffic == q.traffic
+		p.conn == q.conn && p.traffic == q.traffic && p.active == q.active && p.tally == q.tally
 }

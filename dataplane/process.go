@@ -50,6 +50,9 @@ func (w *Worker) glance(j *job, i int, size uint32) bool {
 	if !p.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !p.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
 		return false
 	}
+	if !p.Simple() && p.Opens() && w.view.guarded {
+		return false
+	}
 	if p.Is6() {
 		if j.role = w.view.addrs.role(p.Dst6()); j.role != foreign {
 			w.lookups.SetPlain6(i, p, j.role == local)

@@ -4,16 +4,18 @@ import "encoding/binary"
 
 // A Plain is a packet of the kind that nearly all are: IPv4 or IPv6 without options or
 // extension headers, whole and in one buffer, with some way to go, and of TCP a segment
-// that opens and closes nothing and has no option but timestamps in their usual place. It
-// knows of its frame what finding a connection takes, and can change it in all the ways
-// that forwarding takes; a Packet, which knows more, costs more.
+// that a connection begins with, goes on with or ends with in good order. It knows of its
+// frame what finding a connection takes, and if it is Simple can change it in all the
+// ways that forwarding takes; a Packet, which knows more, costs more.
 //
 // The zero Plain is none; only what Read or ReadTagged has filled has methods.
 type Plain struct {
 	Ends
-	size   int32 // bytes of the frame, without VLAN tags and padding
-	Proto  uint8 // TCP or UDP
-	header uint8 // bytes of the transport header
+	size   int32    // bytes of the frame, without VLAN tags and padding
+	Proto  uint8    // TCP or UDP
+	header uint8    // bytes of the transport header
+	Flags  TCPFlags // a segment's: SYN, SYN and ACK, ACK, or FIN and ACK, and others; of UDP none
+	simple bool
 }
 
 // Ends are who a plain packet is from and to.
@@ -31,7 +33,7 @@ const (
 	plainL4     = ethLen + ipv4MinLen
 	plainL4of6  = ethLen + ipv6Len
 	plainStamps = tcpMinLen + onlyTimestampsLen // behind the timestamps
-	plainL4Room = plainStamps
+	plainL4Room = tcpMaxLen
 )
 
 // PlainRoom is how many bytes of a frame's buffer Read wants, whatever there is of the
@@ -103,17 +105,28 @@ func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 	p.Ports = binary.BigEndian.Uint32(l4[:])
 	p.Proto = proto
 	if p.Proto != ProtoTCP {
-		p.header = udpLen
+		p.header, p.Flags, p.simple = udpLen, 0, true
 		n := int(binary.BigEndian.Uint16(l4[udpSize:]))
 		return p.Proto == ProtoUDP && room >= udpLen && n >= udpLen && n <= room
 	}
-	p.header = l4[tcpOffset] >> 4 * 4
-	if room < int(p.header) || TCPFlags(l4[tcpFlags])&(SYN|FIN|RST|ACK) != ACK {
+	// Offset, flags and window are one word.
+	third := binary.BigEndian.Uint32(l4[tcpOffset:])
+	p.header, p.Flags = uint8(third>>28*4), TCPFlags(third>>16)
+	opens := p.Flags & (SYN | FIN | RST | ACK)
+	if room < int(p.header) {
 		return false
 	}
-	return p.header == tcpMinLen ||
-		p.header == tcpMinLen+onlyTimestampsLen && binary.BigEndian.Uint32(l4[tcpMinLen:]) == onlyTimestampsHead
+	p.simple = opens&^FIN == ACK && (p.header == tcpMinLen ||
+		p.header == plainStamps && binary.BigEndian.Uint32(l4[tcpMinLen:]) == onlyTimestampsHead)
+	return p.simple || (opens&^FIN == ACK || opens&^ACK == SYN) && p.header >= tcpMinLen && optionsValid(l4[tcpMinLen:p.header])
 }
+
+// Simple reports whether Forward can do all that is to be done with the packet: of TCP
+// that it is not a SYN and has no option but timestamps in their usual place.
+func (p *Plain) Simple() bool { return p.simple }
+
+// Opens reports whether the packet begins a connection.
+func (p *Plain) Opens() bool { return p.Flags&(SYN|ACK) == SYN }
 
 // Is6 reports whether the packet is of IPv6.
 func (e *Ends) Is6() bool { return e.six }
@@ -160,12 +173,9 @@ func (p *Plain) Packet(q *Packet, buf []byte, start int) {
 	q.Buf, q.Start, q.End, q.Tail = buf, start, head+int(p.size), 0
 	q.L3, q.L4, q.Payload = head+plainIP, head+p.at(), head+p.at()+int(p.header)
 	p.SetFlow(&q.Flow, p.Proto)
-	q.Version, q.Flags = 4, 0
+	q.Version, q.Flags = 4, p.Flags
 	if p.Is6() {
 		q.Version = 6
-	}
-	if p.Proto == ProtoTCP {
-		q.Flags = TCPFlags(p.l4()[tcpFlags])
 	}
 }
 
@@ -188,7 +198,11 @@ func (p *Plain) IPLen() int { return int(p.size) - plainIP }
 func (p *Plain) Numbers() (seq, next, ack uint32) {
 	both := binary.BigEndian.Uint64(p.l4()[tcpSeq:])
 	seq = uint32(both >> 32)
-	return seq, seq + uint32(p.size) - uint32(p.at()) - uint32(p.header), uint32(both)
+	next = seq + uint32(p.size) - uint32(p.at()) - uint32(p.header)
+	if p.Flags&(SYN|FIN) != 0 {
+		next++
+	}
+	return seq, next, uint32(both)
 }
 
 // A Course is what Forward changes in the headers of IP and the transport. Where two

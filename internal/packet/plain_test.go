@@ -140,11 +140,16 @@ func TestPlain(t *testing.T) {
 		"udp":              {packettest.UDP{Src: client4, Dst: virtual4}.Frame(), true},
 		"last_hop":         {with(func(s *packettest.TCP) { s.TTL = 1 }), false},
 		"ip_options":       {with(func(s *packettest.TCP) { s.IPOptions = []byte{1, 1, 1, 0} }), false},
-		"syn":              {with(func(s *packettest.TCP) { s.Flags = packet.SYN }), false},
-		"fin":              {with(func(s *packettest.TCP) { s.Flags |= packet.FIN }), false},
+		"syn":              {with(func(s *packettest.TCP) { s.Flags, s.Options = packet.SYN, synOptions }), true},
+		"syn_ack":          {with(func(s *packettest.TCP) { s.Flags |= packet.SYN }), true},
+		"syn_fin":          {with(func(s *packettest.TCP) { s.Flags = packet.SYN | packet.FIN }), false},
+		"fin":              {with(func(s *packettest.TCP) { s.Flags |= packet.FIN }), true},
+		"fin_alone":        {with(func(s *packettest.TCP) { s.Flags = packet.FIN }), false},
+		"no_flags":         {with(func(s *packettest.TCP) { s.Flags = packet.PSH }), false},
 		"rst":              {with(func(s *packettest.TCP) { s.Flags |= packet.RST }), false},
-		"timestamps_moved": {with(func(s *packettest.TCP) { s.Options = append(bytes.Clone(timestamps[2:]), 1, 1) }), false},
-		"sack":             {with(func(s *packettest.TCP) { s.Options = []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9} }), false},
+		"timestamps_moved": {with(func(s *packettest.TCP) { s.Options = append(bytes.Clone(timestamps[2:]), 1, 1) }), true},
+		"sack":             {with(func(s *packettest.TCP) { s.Options = []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9} }), true},
+		"broken_options":   {with(func(s *packettest.TCP) { s.Options = []byte{1, 1, 5, 11, 0, 0, 0, 1, 0, 0, 0, 9} }), false},
 		"vlan":             {with(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), true},
 		"vlan_in_vlan":     {with(func(s *packettest.TCP) { s.VLAN = []uint16{5, 6} }), true},
 		"third_vlan":       {with(func(s *packettest.TCP) { s.VLAN = []uint16{5, 6, 7} }), false},
@@ -153,7 +158,7 @@ func TestPlain(t *testing.T) {
 		"ipv6_udp":         {packettest.UDP{Src: client6, Dst: virtual6}.Frame(), true},
 		"ipv6_last_hop":    {with6(func(s *packettest.TCP) { s.TTL = 1 }), false},
 		"ipv6_extension":   {with6(func(s *packettest.TCP) { s.FirstExtension, s.Extensions = 60, []byte{0, 0, 1, 4, 0, 0, 0, 0} }), false},
-		"ipv6_syn":         {with6(func(s *packettest.TCP) { s.Flags = packet.SYN }), false},
+		"ipv6_syn":         {with6(func(s *packettest.TCP) { s.Flags, s.Options = packet.SYN, synOptions }), true},
 		"ipv6_vlan":        {with6(func(s *packettest.TCP) { s.VLAN = []uint16{5} }), true},
 		"ipv6_mapped":      {mapped, false},
 		"ipv6_icmp":        {packettest.ICMP{Src: client6.Addr, Dst: virtual6.Addr, Type: packet.ICMPv6EchoRequest}.Frame(), false},
@@ -179,6 +184,7 @@ func TestPlainOfDamagedFrames(t *testing.T) {
 		whole = append(whole,
 			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK}.Frame().Bytes(),
 			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK | packet.PSH, Options: timestamps, Payload: []byte("odd")}.Frame().Bytes(),
+			packettest.TCP{Src: src, Dst: dst, Flags: packet.SYN, Options: synOptions}.Frame().Bytes(),
 			packettest.UDP{Src: src, Dst: dst, Payload: []byte("odd")}.Frame().Bytes(),
 			packettest.TCP{Src: src, Dst: dst, Flags: packet.ACK, Link: packettest.Link{VLAN: []uint16{5, 6}}}.Frame().Bytes())
 	}
@@ -219,6 +225,9 @@ func checkPlain(t *testing.T, frame []byte) {
 	if plain.Packet(&unfolded, in.Buf, in.Start); !reflect.DeepEqual(unfolded, parsed) {
 		t.Fatalf("got  %+v\nwant %+v", unfolded, parsed)
 	}
+	if plain.Simple() != isSimple(&parsed) {
+		t.Fatalf("simple: got %v: %+v", plain.Simple(), parsed)
+	}
 	if at, size := plain.Untagged(); at+size != len(parsed.Frame()) || at != parsed.L3-parsed.Start-14 || plain.IPLen() != parsed.IPLen() {
 		t.Fatalf("length: got %d and %d, %d, want those of %+v", at, size, plain.IPLen(), parsed)
 	}
@@ -230,15 +239,26 @@ func checkPlain(t *testing.T, frame []byte) {
 	}
 }
 
+// isSimple is the definition of a simple one.
+func isSimple(p *packet.Packet) bool {
+	if p.Flow.Proto != packet.ProtoTCP {
+		return true
+	}
+	o := p.TCP().Options()
+	return !p.Flags.Has(packet.SYN) && (len(o) == 0 || len(o) == 12 && bytes.Equal(o[:4], []byte{1, 1, 8, 10}))
+}
+
 // isPlain is the definition of a plain packet, of one that Parse has kept.
 func isPlain(p *packet.Packet) bool {
 	if !isBare(p) {
 		return false
 	}
 	if p.Flow.Proto == packet.ProtoTCP {
-		o := p.TCP().Options()
-		return p.Flags&(packet.SYN|packet.FIN|packet.RST|packet.ACK) == packet.ACK &&
-			(len(o) == 0 || len(o) == 12 && bytes.Equal(o[:4], []byte{1, 1, 8, 10}))
+		switch p.Flags & (packet.SYN | packet.FIN | packet.RST | packet.ACK) {
+		case packet.SYN, packet.SYN | packet.ACK, packet.ACK, packet.FIN | packet.ACK:
+			return true
+		}
+		return false
 	}
 	return p.Flow.Proto == packet.ProtoUDP
 }

@@ -25,38 +25,53 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 	if s.full() {
 		return nil, packet.TableFull
 	}
-	counted := s.counts(b)
-	if counted {
+	if s.counts(b) {
 		prefetch.Line(s.place(k.hash))
 	}
-	out, local, ok := s.claim(b, locals, aim)
-	if !ok {
+	claim := s.claim(b, locals, aim)
+	if !claim.Held() {
 		return nil, packet.NoLocalPort
 	}
-	if counted {
+	prefetch.Line(&s.index[s.index.home(claim.hash)]) // alone, it would be waited for
+	return s.insert(k, f, b, claim, now), packet.Kept
+}
+
+// InsertClaimed is Insert for a connection that Claim has found its local address and
+// port. If it returns nil, the claim is still the caller's.
+func (s *Shard) InsertClaimed(k Key, f *packet.Flow, b BindingID, c Claim, now uint32) *Conn {
+	// Of a port that serves several real servers the index alone knows which, and it does
+	// not know of claims.
+	out := s.claimed(b, c)
+	if s.full() || s.find(Key{c.hash, s.number, outbound}, &out) != nil {
+		return nil
+	}
+	return s.insert(k, f, b, c, now)
+}
+
+// insert adds the connection of inbound flow f with the local address and port of a claim.
+func (s *Shard) insert(k Key, f *packet.Flow, b BindingID, claim Claim, now uint32) *Conn {
+	if s.counts(b) {
 		s.raise(k.hash)
 	}
-	hash := s.t.hash(&out, outbound)
-	prefetch.Line(&s.index[s.index.home(hash)]) // alone, it would be waited for
 	state := SynReceived
-	if out.Proto == packet.ProtoUDP {
+	if f.Proto == packet.ProtoUDP {
 		state = UDPOneWay
 	}
 	c, slot := s.add(Conn{
 		Client:     f.Src,
 		ClientPort: f.SrcPort,
-		LocalPort:  out.DstPort,
+		LocalPort:  claim.port,
 		bound:      uint32(b),
-		Local:      local,
+		Local:      claim.local,
 		Deadline:   now + initialTimeout,
 	})
 	s.index.insert(k.hash, slot)
 	s.enterHalfOpen(c, now)
 	s.schedule(slot)
-	s.index.insert(hash, slot)
+	s.index.insert(claim.hash, slot)
 	c.State = state // last, as it is what makes a slot a connection
 	s.foresee()
-	return c, packet.Kept
+	return c
 }
 
 // foresee begins to load what the next insertion will use.
@@ -71,18 +86,68 @@ func (s *Shard) foresee() {
 	}
 }
 
+// A Claim is a local address and port toward a real server that are kept for a
+// connection which is about to be inserted. It is of one shard, and nobody but its holder
+// knows of it. The zero Claim is none.
+type Claim struct {
+	hash  uint64 // of the outbound flow
+	port  uint16
+	local LocalID
+}
+
+// Held reports whether there is a claim.
+func (c *Claim) Held() bool { return c.local != 0 }
+
+// Claim is the part of Insert that finds a local address and port, to be called for
+// several connections one after another, before LoadClaims has the processor load what
+// inserting them takes. The claim is to be used by InsertClaimed or given up by Disclaim;
+// there is none if no port is left.
+func (t *Table) Claim(batch *Batch, k Key, b BindingID, locals []LocalID, aim *Aim) Claim {
+	s := t.Lock(k)
+	defer s.Unlock()
+	c := s.claim(b, locals, aim)
+	if c.Held() {
+		prefetch.Add(&batch.lines, &s.index[s.index.home(c.hash)])
+	}
+	return c
+}
+
+// LoadClaims begins to load what inserting those takes that were claimed since.
+func (b *Batch) LoadClaims() { b.lines.Load() }
+
+// Disclaim gives up a claim for a connection of b, of which k is the key.
+func (t *Table) Disclaim(k Key, b BindingID, c Claim) {
+	if !c.Held() {
+		return
+	}
+	s := t.Lock(k)
+	s.ports[c.local].release(s.portIndex(c.port), s.bindings[b].real)
+	s.Unlock()
+}
+
 // claim chooses a local address and port toward the real server of b, and takes
-// the port. It returns the outbound flow that these make.
-func (s *Shard) claim(b BindingID, locals []LocalID, aim *Aim) (out packet.Flow, local LocalID, ok bool) {
+// the port.
+func (s *Shard) claim(b BindingID, locals []LocalID, aim *Aim) (c Claim) {
 	real := &s.bindings[b]
-	out = packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
+	out := packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
 	if aim == nil {
 		aim = &aimless
 	}
-	if local, ok = s.choose(&out, real.real, locals, aim); ok {
+	if local, ok := s.choose(&out, real.real, locals, aim); ok {
 		s.ports[local].take(s.portIndex(out.DstPort), aim.cursor())
+		c = Claim{s.t.hash(&out, outbound), out.DstPort, local}
 	}
-	return out, local, ok
+	return c
+}
+
+// claimed returns the outbound flow of a claim for a connection of b.
+func (s *Shard) claimed(b BindingID, c Claim) packet.Flow {
+	real := &s.bindings[b]
+	return packet.Flow{
+		Src: real.Real.Addr, SrcPort: real.Real.Port,
+		Dst: s.locals[c.local].Addr, DstPort: c.port,
+		Proto: real.Proto,
+	}
 }
 
 // disclaim gives up the port of the connection in a slot, and takes its outbound
@@ -97,18 +162,18 @@ func (s *Shard) disclaim(c *Conn, slot uint32) {
 // of the same service, and with it a local address and port as Insert does. If the
 // reason is not Kept, c is as before. It may be called from Expire.
 func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.Reason {
-	out, local, ok := s.claim(b, locals, aim)
-	if !ok {
+	claim := s.claim(b, locals, aim)
+	if !claim.Held() {
 		return packet.NoLocalPort
 	}
 	slot := s.slot(c)
 	s.disclaim(c, slot)
 	s.moved(c, c.Binding(), b)
 	s.refs[c.Binding()]--
-	c.LocalPort, c.Local = out.DstPort, local
+	c.LocalPort, c.Local = claim.port, claim.local
 	atomic.StoreUint32(&c.bound, uint32(b)|latchBit)
 	s.refs[b]++
-	s.index.insert(s.t.hash(&out, outbound), slot)
+	s.index.insert(claim.hash, slot)
 	return packet.Kept
 }
 

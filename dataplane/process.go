@@ -14,7 +14,8 @@ import (
 //	pass 1   glance     a plain packet: tell client from real server
 //	         classify   any other: parse, tell client from real server, hash
 //	pass 2   conntrack's Prefetch: hash the plain ones, ask for buckets and connections
-//	pass 3   carry, of a plain packet of an established connection: see plain.go
+//	         prepare, of SYNs: choose server, address and port, ask for their bucket
+//	pass 3   carry, of a plain packet of a connection that is there: see plain.go
 //	         process, of any other
 //	           inbound  a SYN to a guarded service: answer by a cookie
 //	             find the connection, or
@@ -25,7 +26,7 @@ import (
 //	           icmp     an error about a packet of ours, or a notice's acknowledgement
 //	pass 4   transmit   one send and one kick per interface
 //
-// The functions below stand in this order.
+// The functions below stand in this order; how a connection is made is in admit.go.
 
 // A job is one frame on its way through a batch. What the short way needs stands
 // first, in as few cache lines as it takes.
@@ -37,10 +38,13 @@ type job struct {
 	short bool         // may go the short way; then nothing of what follows is filled yet
 	why   packet.Reason
 	key   conntrack.Key // of its flow
-	tail  []xsk.Desc    // the frames that follow, of a packet longer than one
-	mtu   int           // of the interface it leaves by
-	p     packet.Packet
-	way   way // of a first fragment: where the others are to follow it
+	// What prepare has found for the connection that a SYN opens: claim is of server's.
+	server *lb.Server // or nil
+	claim  conntrack.Claim
+	tail   []xsk.Desc // the frames that follow, of a packet longer than one
+	mtu    int        // of the interface it leaves by
+	p      packet.Packet
+	way    way // of a first fragment: where the others are to follow it
 }
 
 // glance classifies a frame of so many bytes at j.addr that may go the short way, but
@@ -50,8 +54,11 @@ func (w *Worker) glance(j *job, i int, size uint32) bool {
 	if !p.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !p.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
 		return false
 	}
-	if !p.Simple() && p.Opens() && w.view.guarded {
-		return false
+	if !p.Simple() && p.Opens() {
+		if w.view.guarded {
+			return false
+		}
+		w.opening = true
 	}
 	if p.Is6() {
 		if j.role = w.view.addrs.role(p.Dst6()); j.role != foreign {
@@ -69,7 +76,7 @@ func (w *Worker) glance(j *job, i int, size uint32) bool {
 func (w *Worker) classify(j *job, size, rest int) {
 	off := w.umem.Offset(j.addr)
 	p := &j.p
-	j.key = conntrack.Key{}
+	j.key, j.server = conntrack.Key{}, nil
 	if j.why = p.ParseHead(w.umem.Chunk(j.addr), off, off+size, rest); j.why != packet.Kept && j.why != packet.Fragment {
 		return
 	}
@@ -90,7 +97,7 @@ func (w *Worker) classify(j *job, size, rest int) {
 
 // lengthen prepares a packet that was to go the short way for the long one.
 func (w *Worker) lengthen(j *job, key conntrack.Key) {
-	j.short, j.why, j.key, j.tail = false, packet.Kept, key, nil
+	j.short, j.why, j.key, j.server, j.tail = false, packet.Kept, key, nil, nil
 	j.plain.Packet(&j.p, w.umem.Chunk(j.addr), w.umem.Offset(j.addr))
 }
 
@@ -151,6 +158,9 @@ func (w *Worker) inbound(j *job) packet.Reason {
 		}
 		j.key = w.conns.InboundKey(&j.p.Flow) // which classify has left out
 	}
+	if j.server != nil {
+		return w.admit(j)
+	}
 	s := w.conns.Lock(j.key)
 	c := s.Find(j.key, &j.p.Flow)
 	if c != nil && w.returns(c, &j.p) {
@@ -173,7 +183,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 	if p.Flow.Proto == packet.ProtoTCP && !opens(p) {
 		return w.prove(j)
 	}
-	svc := w.view.service(p.Flow.Proto, p.Flow.Destination())
+	svc := w.serviceOf(j)
 	if svc == nil {
 		return packet.NoService
 	}
@@ -188,6 +198,14 @@ func (w *Worker) admit(j *job) packet.Reason {
 	return w.fromClient(s, c, j)
 }
 
+// serviceOf returns the service that a packet is for, or nil.
+func (w *Worker) serviceOf(j *job) *Service {
+	if j.server != nil {
+		return w.view.Services[j.server.Service.Index]
+	}
+	return w.view.service(j.p.Flow.Proto, j.p.Flow.Destination())
+}
+
 // announce tells whoever has to know of a new connection that a packet of its client's
 // has begun.
 func (w *Worker) announce(s *conntrack.Shard, c *conntrack.Conn, svc *Service) {
@@ -197,49 +215,6 @@ func (w *Worker) announce(s *conntrack.Shard, c *conntrack.Conn, svc *Service) {
 	case svc.ClientAddress == lb.ICMPEcho && w.sendNotice(s, c):
 		w.ledger.row(c.Binding()).NoticeSent++
 	}
-}
-
-// place makes the connection of a packet that has none, with a real server of svc,
-// and returns it with its shard locked. If another worker was quicker, it is that
-// one's, and made is false.
-func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.Conn, made bool, why packet.Reason) {
-	p := &j.p
-	server := w.pick(svc, p.Flow.Source())
-	if server == nil {
-		return nil, nil, false, packet.NoServer
-	}
-	if !w.reserve() {
-		return nil, nil, false, packet.TableFull
-	}
-	aim := w.aim(p.Flow.Proto, server.Real)
-
-	s = w.conns.Lock(j.key)
-	if c = s.Find(j.key, &p.Flow); c != nil {
-		w.conns.Release()
-		return s, c, false, packet.Kept
-	}
-	c, why = s.Insert(j.key, &p.Flow, svc.bindings[server.Index], svc.locals, aim, w.now)
-	if why != packet.Kept {
-		s.Unlock()
-		w.conns.Release()
-		return nil, nil, false, why
-	}
-	w.admitted = true
-	server.Load.Opened()
-	w.ledger.row(c.Binding()).Connections++
-	w.firstHops(c, j)
-	return s, c, true, packet.Kept
-}
-
-// reserve takes one of max_connections, at the cost of the oldest half-open
-// connection if there is none left.
-func (w *Worker) reserve() bool {
-	old, evicted, ok := w.conns.Reserve()
-	if evicted {
-		w.counts.Events[ConnEvicted]++
-		w.ended(&old.Conn)
-	}
-	return ok
 }
 
 // fromClient handles a client's packet of connection c. The caller holds c's shard.

@@ -111,8 +111,11 @@ func (s *sight) hits(lip packet.Addr, lport uint16) bool {
 // nil if one is as good as another.
 func (w *Worker) aim(proto uint8, real packet.Endpoint) *conntrack.Aim {
 	spreads := *w.shared.spreads.Load()
+	if len(spreads) == 0 {
+		return nil
+	}
 	id := w.hops.Lookup(real.Addr)
-	if len(spreads) == 0 || id == 0 {
+	if id == 0 {
 		return nil
 	}
 	at := spreads[w.hops.Hop(id).Port]

@@ -80,6 +80,7 @@ type Worker struct {
 	lookups        conntrack.Batch
 	lines          prefetch.Lines
 	order          [2][batchSize]uint8 // in which jobs are carried; see batch
+	opening        bool                // there are SYNs among jobs that may go the short way
 	late           job                 // for fragments that have waited
 	cuts           [2]packet.Packet    // for packets that are cut into pieces
 	out            [][]xsk.Desc        // by interface: rewritten frames that wait for the end of the batch
@@ -289,6 +290,9 @@ func (w *Worker) batch(port, n int) {
 	if w.flood.bad = 0; guarded {
 		w.doubt(w.order[0][:packets-fromReals])
 	}
+	if w.opening {
+		w.prepare(w.order[0][:packets-fromReals])
+	}
 	w.carry(w.order[0][:packets-fromReals])
 	w.carry(w.order[1][:fromReals])
 	packets += answered
@@ -321,7 +325,11 @@ func (w *Worker) carry(order []uint8) {
 			}
 			w.lengthen(j, key)
 		}
-		w.finish(j, w.process(j))
+		why := w.process(j)
+		if j.server != nil {
+			w.forgo(j)
+		}
+		w.finish(j, why)
 	}
 }
 

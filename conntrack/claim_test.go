@@ -1,0 +1,77 @@
+package conntrack
+
+import (
+	"testing"
+
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+func TestClaims(t *testing.T) {
+	setup := func(t *testing.T, ports uint16) (*Table, BindingID, []LocalID) {
+		tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
+		return tb, mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1000, 1000+ports-1)}
+	}
+	var batch Batch
+	claim := func(tb *Table, n int, b BindingID, l []LocalID) (Key, packet.Flow, Claim) {
+		f := flow(packet.ProtoTCP, clientN(n), virtual)
+		k := tb.InboundKey(&f)
+		return k, f, tb.Claim(&batch, k, b, l, nil)
+	}
+	insert := func(tb *Table, k Key, f *packet.Flow, b BindingID, c Claim) *Conn {
+		tb.Reserve()
+		s := tb.Lock(k)
+		defer s.Unlock()
+		return s.InsertClaimed(k, f, b, c, 0)
+	}
+	t.Run("are_different_and_become_connections", func(t *testing.T) {
+		tb, b, l := setup(t, 4)
+		var keys [4]Key
+		var flows [4]packet.Flow
+		var claims [4]Claim
+		for i := range claims {
+			keys[i], flows[i], claims[i] = claim(tb, i, b, l)
+		}
+		batch.LoadClaims()
+		used := map[uint16]bool{}
+		for i, c := range claims {
+			conn := insert(tb, keys[i], &flows[i], b, c)
+			if conn == nil || conn.State != SynReceived || used[conn.LocalPort] {
+				t.Fatalf("claim %d: got %+v", i, conn)
+			}
+			used[conn.LocalPort] = true
+			out := tb.OutboundFlow(conn)
+			s := tb.Lock(tb.OutboundKey(&out))
+			if s.Find(tb.OutboundKey(&out), &out) != conn {
+				t.Errorf("claim %d: its connection is not found from the real server's side", i)
+			}
+			s.Unlock()
+		}
+	})
+	t.Run("given_up_leave_the_port_idle", func(t *testing.T) {
+		tb, b, l := setup(t, 1)
+		k, _, c := claim(tb, 1, b, l)
+		ports := tb.shards[0].ports[l[0]]
+		if ports.free != 0 {
+			t.Errorf("while it is claimed: %d ports are idle", ports.free)
+		}
+		tb.Disclaim(k, b, c)
+		tb.Disclaim(k, b, Claim{})
+		if ports.free != 1 {
+			t.Errorf("after that: %d ports are idle, want 1", ports.free)
+		}
+	})
+	t.Run("yield_to_who_got_a_shared_port_first", func(t *testing.T) {
+		tb, b1, l := setup(t, 1)
+		b2 := mustBind(t, tb, packet.ProtoTCP, virtual, real2)
+		open(tb, clientN(1), b1, l, 0)
+		k, f, c := claim(tb, 2, b2, l)
+		if _, why := open(tb, clientN(3), b2, l, 0); !c.Held() || why != packet.Kept {
+			t.Fatalf("got %+v and %v", c, why)
+		}
+		if conn := insert(tb, k, &f, b2, c); conn != nil {
+			t.Errorf("two connections have port %d toward %v", conn.LocalPort, real2)
+		}
+		tb.Release()
+		tb.Disclaim(k, b2, c)
+	})
+}

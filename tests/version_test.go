@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,17 @@ func (b *bed) before() (binary string) {
 	return binary
 }
 
+// newBefore returns a bed in which the fnatd of the version before runs, that binary, and
+// connections by it.
+func newBefore(t *testing.T) (b *bed, before string, conns []net.Conn) {
+	b = newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
+	b.inMemory()
+	b.nginx(0).file(b, "index.html", 100)
+	before = b.before()
+	b.startFrom(before, b.web(0))
+	return b, before, b.kept(200, 80)
+}
+
 // startFrom is start of another binary.
 func (b *bed) startFrom(binary string, services ...harness.Service) {
 	b.Helper()
@@ -50,12 +62,7 @@ func (b *bed) isOfVersion(version uint64, build string) {
 // goes on with all connections; and then the one before again, which cannot, and keeps them
 // for who can.
 func TestVersionStep(t *testing.T) {
-	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
-	b.inMemory()
-	b.nginx(0).file(b, "index.html", 100)
-	before := b.before()
-	b.startFrom(before, b.web(0))
-	conns := b.kept(200, 80)
+	b, before, conns := newBefore(t)
 	b.request(conns)
 	b.isOfVersion(state.Version-1, "before")
 	b.kill()
@@ -94,12 +101,7 @@ func TestVersionStep(t *testing.T) {
 // is looked at: the one before goes on with its state. Then to one that does not end. And
 // then to the one before again, which does not know the state.
 func TestUpgradeByAVersionStep(t *testing.T) {
-	b := newBed(t, variant{netns.TwoArm, 1, fourToFour, false, ""}, 1)
-	b.inMemory()
-	b.nginx(0).file(b, "index.html", 100)
-	before := b.before()
-	b.startFrom(before, b.web(0))
-	conns := b.kept(200, 80)
+	b, before, conns := newBefore(t)
 	b.request(conns)
 	owner := b.lb.PID()
 

@@ -19,10 +19,10 @@ func (w *Worker) prepare(order []uint8) {
 		if !j.short || !j.plain.Opens() {
 			continue
 		}
-		key, _ := w.lookups.At(int(i % batchSize))
-		if !w.conns.Lacks(key) {
-			continue
+		if !w.lookups.Absent(int(i)) {
+			continue // it has a connection, or may have one
 		}
+		key, _ := w.lookups.At(int(i % batchSize))
 		w.lengthen(j, key)
 		if dst := j.p.Flow.Destination(); dst != to {
 			to, svc = dst, w.view.service(packet.ProtoTCP, dst)

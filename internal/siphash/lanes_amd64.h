@@ -1,4 +1,6 @@
-#include "textflag.h"
+// What lanes_avx2_amd64.s and lanes_avx512_amd64.s have in common. Whoever includes it
+// says how the words of v are rotated left: LEFT(n, v, t) by n, LEFT16(v) by 16. t is to
+// be written over.
 
 DATA init<>+0(SB)/8, $0x736f6d6570736575
 DATA init<>+8(SB)/8, $0x646f72616e646f6d
@@ -9,24 +11,12 @@ DATA init<>+40(SB)/8, $0xff
 DATA init<>+48(SB)/8, $0x2800000000000000 // length5
 GLOBL init<>(SB), RODATA|NOPTR, $56
 
-// Which byte of each word comes where when the word is rotated left by 16.
-DATA left16<>+0(SB)/8, $0x0504030201000706
-DATA left16<>+8(SB)/8, $0x0d0c0b0a09080f0e
-DATA left16<>+16(SB)/8, $0x0504030201000706
-DATA left16<>+24(SB)/8, $0x0d0c0b0a09080f0e
-GLOBL left16<>(SB), RODATA|NOPTR, $32
-
-#define LEFT(n, v, t) \
-	VPSLLQ $n, v, t      \
-	VPSRLQ $(64-n), v, v \
-	VPOR   t, v, v
-
 // round, on four words at once, twice: none of the two waits for the other.
 #define ROUND1(v0, v1, v2, v3, t) \
 	VPADDQ  v1, v0, v0          \
 	VPADDQ  v3, v2, v2          \
 	LEFT(13, v1, t)             \
-	VPSHUFB left16<>(SB), v3, v3 \
+	LEFT16(v3)                  \
 	VPXOR   v0, v1, v1          \
 	VPXOR   v2, v3, v3          \
 	VPSHUFD $0xb1, v0, v0       \
@@ -103,8 +93,8 @@ GLOBL left16<>(SB), RODATA|NOPTR, $32
 	VMOVDQU      Y7, 32(DI)      \
 	ADDQ         $64, DI
 
-// func sums2(k *Key, out, a, b *uint64, eights int)
-TEXT ·sums2(SB), NOSPLIT, $0-40
+// func (k *Key, out, a, b *uint64, eights int)
+TEXT SUMS2(SB), NOSPLIT, $0-40
 	MOVQ k+0(FP), AX
 	MOVQ out+8(FP), DI
 	MOVQ a+16(FP), SI
@@ -122,8 +112,8 @@ loop2:
 	VZEROUPPER
 	RET
 
-// func sums5(k *Key, out, a, b, c, d, e *uint64, eights int)
-TEXT ·sums5(SB), NOSPLIT, $0-64
+// func (k *Key, out, a, b, c, d, e *uint64, eights int)
+TEXT SUMS5(SB), NOSPLIT, $0-64
 	MOVQ k+0(FP), AX
 	MOVQ out+8(FP), DI
 	MOVQ a+16(FP), SI

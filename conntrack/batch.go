@@ -7,6 +7,7 @@ import (
 
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/prefetch"
+	"github.com/fnatd/fnatd/internal/siphash"
 )
 
 // MaxBatch is how many packets there may be in a Batch.
@@ -60,7 +61,7 @@ func (b *Batch) SetPlain6(i int, p *packet.Plain, isOutbound bool) {
 func (t *Table) hash6(b *Batch) {
 	s := &b.six
 	w := &s.words
-	t.key.Sums5(s.hash[:s.n], &[5][]uint64{w[0][:], w[1][:], w[2][:], w[3][:], w[4][:]})
+	t.key.Sums5(s.hash[:siphash.Round(s.n)], &[5][]uint64{w[0][:], w[1][:], w[2][:], w[3][:], w[4][:]})
 	for k, hash := range s.hash[:s.n] {
 		rest := w[4][k]
 		b.keys[s.of[k]] = t.flowKey(hash, kind(rest), uint16(rest>>32))
@@ -81,7 +82,8 @@ func (b *Batch) Absent(i int) bool { return b.absent>>(i%MaxBatch)&1 != 0 }
 // Prefetch begins to load the connections of the first n packets, which were set.
 func (t *Table) Prefetch(b *Batch, n int) {
 	if b.six.n < n {
-		t.key.Sums2(b.hash[:n], b.addrs[:n], b.rest[:n])
+		all := siphash.Round(n)
+		t.key.Sums2(b.hash[:all], b.addrs[:all], b.rest[:all])
 	}
 	if b.six.n > 0 {
 		t.hash6(b)

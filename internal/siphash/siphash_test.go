@@ -127,6 +127,15 @@ func TestSumsAreSum(t *testing.T) {
 	}
 }
 
+func TestRound(t *testing.T) {
+	for n := range 65 {
+		got := Round(n)
+		if got < n || got > n && (n <= 1 || got%8 != 0 || got-n >= 8) {
+			t.Errorf("Round(%d): got %d", n, got)
+		}
+	}
+}
+
 func TestSumsDoNotAllocate(t *testing.T) {
 	var sink uint64
 	if n := testing.AllocsPerRun(100, func() {

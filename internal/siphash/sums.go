@@ -1,5 +1,14 @@
 package siphash
 
+// Round returns how many hashes cost no more than n of them do when they are computed at
+// once: at least as many, and a multiple of eight if n is above 1.
+func Round(n int) int {
+	if !inLanes || n <= 1 {
+		return n
+	}
+	return (n + 7) &^ 7
+}
+
 // Sums2 sets out[i] to Sum2(a[i], b[i]); a and b are as long as out. Where the processor
 // can (AVX2), eight hashes are computed at once, in a third of the time.
 func (k *Key) Sums2(out, a, b []uint64) {

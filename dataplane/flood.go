@@ -19,6 +19,7 @@ const mostTold = 8
 
 // A flood is what of one batch goes this way.
 type flood struct {
+	n       int // SYNs
 	syns    [batchSize]packet.PlainSYN
 	addrs   [batchSize]uint64   // of their frames
 	to      [batchSize]*Service // that they are for
@@ -74,7 +75,7 @@ func (w *Worker) lookUpGuarded(e *packet.Ends) *Service {
 // answered by a cookie, and reports whether it is.
 func (w *Worker) meet(addr uint64, size uint32) bool {
 	f := &w.flood
-	i := f.made.Len() % batchSize
+	i := f.n % batchSize
 	s, frame := &f.syns[i], w.umem.From(addr)
 	if !s.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !s.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
 		return false
@@ -85,10 +86,11 @@ func (w *Worker) meet(addr uint64, size uint32) bool {
 	}
 	f.addrs[i], f.to[i] = addr, svc
 	if s.Is6() {
-		f.made.Add6(s.Src6(), s.Dst6(), s.Ports, s.ISN)
+		f.made.Set6(i, s.Src6(), s.Dst6(), s.Ports, s.ISN)
 	} else {
-		f.made.Add(s.Addrs, s.Ports, s.ISN)
+		f.made.Set(i, s.Addrs, s.Ports, s.ISN)
 	}
+	f.n++
 	return true
 }
 
@@ -96,11 +98,11 @@ func (w *Worker) meet(addr uint64, size uint32) bool {
 // many they were.
 func (w *Worker) answerAll(port int) int {
 	f := &w.flood
-	n := f.made.Len()
+	n := f.n
 	if n == 0 {
 		return 0
 	}
-	w.cookies.Cover(&f.made, w.cookies.Current)
+	w.cookies.Cover(&f.made, n, w.cookies.Current)
 	var svc *Service
 	var offered, offer synproxy.Offer
 	for i := range f.syns[:n] {
@@ -120,7 +122,7 @@ func (w *Worker) answerAll(port int) int {
 		w.queue(port, xsk.Desc{Addr: f.addrs[i], Len: uint32(size)})
 	}
 	w.syns += n
-	f.made.Clear()
+	f.n = 0
 	return n
 }
 
@@ -128,6 +130,7 @@ func (w *Worker) answerAll(port int) int {
 // seen, and bring no good cookie.
 func (w *Worker) doubt(order []uint8) {
 	f := &w.flood
+	all, odd := 0, 0 // cookies, and those of the odd parity: kept where no load has to wait for a store
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
 		if !j.short || j.plain.Proto != packet.ProtoTCP || j.plain.Flags.Has(packet.SYN) {
@@ -138,35 +141,32 @@ func (w *Worker) doubt(order []uint8) {
 		}
 		f.bad |= 1 << i
 		seq, next, ack := j.plain.Numbers()
-		d := &f.brought[synproxy.Parity(ack-1)]
-		d.add(i, &j.plain.Ends, seq-1, ack-1)
-		if next == seq { // it may be a probe of the window, see proof
-			d.add(i, &j.plain.Ends, seq, ack-1)
+		parity := int(synproxy.Parity(ack - 1))
+		k, n := all-odd, 1
+		if parity != 0 {
+			k = odd
 		}
+		if next == seq {
+			n = 2 // it may also be a probe of the window, see proof
+		}
+		d := &f.brought[parity]
+		d.SetPair(k, &j.plain.Ends, seq-1)
+		d.cookies[k], d.cookies[k+1] = ack-1, ack-1
+		d.of[k], d.of[k+1] = i, i
+		all += n
+		odd += n * parity
 	}
 	if f.bad == 0 {
 		return
 	}
-	for parity := range f.brought {
+	for parity, n := range [2]int{all - odd, odd} {
 		d := &f.brought[parity]
-		w.cookies.Cover(&d.Batch, uint32(parity))
-		for k := range d.Len() {
+		w.cookies.Cover(&d.Batch, n, uint32(parity))
+		for k := range n {
 			if d.Good(k, d.cookies[k]) {
 				f.bad &^= 1 << d.of[k]
 			}
 		}
-		d.Clear()
-	}
-}
-
-// add adds the cookie that job i may bring to a SYN with that number.
-func (d *doubts) add(i uint8, e *packet.Ends, isn, cookie uint32) {
-	k := d.Len() % synproxy.MaxBatch
-	d.cookies[k], d.of[k] = cookie, i
-	if e.Is6() {
-		d.Add6(e.Src6(), e.Dst6(), e.Ports, isn)
-	} else {
-		d.Add(e.Addrs, e.Ports, isn)
 	}
 }
 

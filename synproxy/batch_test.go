@@ -14,7 +14,6 @@ func TestBatchIsOneByOne(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var b Batch
 	for n := range MaxBatch + 1 {
-		b.Clear()
 		var flows [MaxBatch]packet.Flow
 		var isns [MaxBatch]uint32
 		for i := range n {
@@ -22,15 +21,12 @@ func TestBatchIsOneByOne(t *testing.T) {
 			ends.SetFlow(&flows[i], packet.ProtoTCP)
 			isns[i] = r.Uint32()
 			if ends.Is6() {
-				b.Add6(ends.Src6(), ends.Dst6(), ends.Ports, isns[i])
+				b.Set6(i, ends.Src6(), ends.Dst6(), ends.Ports, isns[i])
 			} else {
-				b.Add(ends.Addrs, ends.Ports, isns[i])
+				b.Set(i, ends.Addrs, ends.Ports, isns[i])
 			}
 		}
-		if b.Len() != n {
-			t.Fatalf("length: got %d, want %d", b.Len(), n)
-		}
-		keys.Cover(&b, keys.Current)
+		keys.Cover(&b, n, keys.Current)
 		for i := range n {
 			o := Options{MSS: uint16(r.Uint32()), Scale: uint8(r.IntN(16)), SACK: r.IntN(2) == 0, Timestamps: r.IntN(2) == 0}
 			cookie := keys.CookieOf(&b, i, &o)
@@ -39,6 +35,34 @@ func TestBatchIsOneByOne(t *testing.T) {
 			}
 			if !b.Good(i, cookie) || b.Good(i, cookie^1<<r.IntN(checkBits)) {
 				t.Fatalf("%d of %d: good cookie refused or bad one taken", i, n)
+			}
+		}
+	}
+}
+
+// TestPairIsTwo has pairs of flows set over and over again, as those are of which the second is
+// not wanted.
+func TestPairIsTwo(t *testing.T) {
+	keys := NewSecret().Keys(noon)
+	r := rand.New(rand.NewPCG(3, 4))
+	var b Batch
+	for range 100 {
+		var want [MaxBatch]uint32
+		n := 0
+		for n < MaxBatch-1 {
+			ends, isn := endsOfSome(t, r), r.Uint32()
+			b.SetPair(n, &ends, isn)
+			var f packet.Flow
+			ends.SetFlow(&f, packet.ProtoTCP)
+			for range 1 + r.IntN(2) {
+				want[n] = keys.Cookie(&f, isn, &Options{})
+				n, isn = n+1, isn+1
+			}
+		}
+		keys.Cover(&b, n, keys.Current)
+		for i := range n {
+			if got := keys.CookieOf(&b, i, &Options{}); got != want[i] {
+				t.Fatalf("%d of %d: got %#x, want %#x", i, n, got, want[i])
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func TestPacketPathDoesNotAllocate(t *testing.T) {
 	life := func(f *packet.Flow, b BindingID, to State, expires bool) {
 		k := tb.InboundKey(f)
 		batch.SetKey(0, k)
-		tb.Prefetch(&batch, 1)
+		lookAhead(tb, &batch, 1)
 		tb.Reserve()
 		s := tb.Lock(k)
 		c, _ := s.Insert(k, f, b, l, nil, now)

@@ -38,7 +38,7 @@ func TestBatchOfBothFamilies(t *testing.T) {
 				batch.SetPlain(i, &p, isOutbound)
 			}
 		}
-		tb.Prefetch(&batch, n)
+		lookAhead(tb, &batch, n)
 		for i := range want {
 			if got, _ := batch.At(i); got != want[i] {
 				t.Fatalf("round %d, packet %d of %d: got %+v, want %+v", round, i, n, got, want[i])

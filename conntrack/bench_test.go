@@ -78,7 +78,7 @@ func BenchmarkFind(b *testing.B) {
 						together.SetKey(j, keys[j])
 					}
 					if prefetch {
-						tb.Prefetch(&together, batch)
+						lookAhead(tb, &together, batch)
 					}
 					for j := range f {
 						use(keys[j], &f[j])

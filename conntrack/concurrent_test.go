@@ -106,7 +106,7 @@ func (w *worker) step(b BindingID, client packet.Endpoint, now uint32) {
 	}
 	p := plain(w.T, &f)
 	w.batch.SetPlain(0, &p, false)
-	w.tb.Prefetch(&w.batch, 1)
+	lookAhead(w.tb, &w.batch, 1)
 	_, hint := w.batch.At(0)
 	if c, _ := w.tb.Catch(hint, k, &p); c != nil {
 		w.caught.Add(1)

@@ -165,3 +165,14 @@ func plain(t testing.TB, f *packet.Flow) (p packet.Plain) {
 	}
 	return p
 }
+
+// lookAhead prepares the lookups of the first n packets.
+func lookAhead(tb *Table, b *Batch, n int) {
+	tb.Hash(b, 0, n)
+	tb.See(b, n)
+	var packets [MaxBatch]uint8
+	for i := range packets {
+		packets[i] = uint8(i)
+	}
+	tb.Load(b, packets[:n])
+}

@@ -109,7 +109,7 @@ func TestLacks(t *testing.T) {
 	var batch Batch
 	absent := func(tb *Table, k Key) bool {
 		batch.SetKey(1, k)
-		tb.Prefetch(&batch, 2)
+		lookAhead(tb, &batch, 2)
 		return batch.Absent(1)
 	}
 	for i := range n {
@@ -152,7 +152,7 @@ func TestCatchTrustsNoHint(t *testing.T) {
 		for isOutbound, f := range map[bool]packet.Flow{false: tb.InboundFlow(&c), true: tb.OutboundFlow(&c)} {
 			p := plain(t, &f)
 			batch.SetPlain(len(keys), &p, isOutbound)
-			tb.Prefetch(&batch, len(keys)+1)
+			lookAhead(tb, &batch, len(keys)+1)
 			k, _ := batch.At(len(keys))
 			if want := tb.FlowKey(&f, isOutbound); k != want {
 				t.Errorf("%v: key of the plain packet: got %+v, want %+v", f, k, want)

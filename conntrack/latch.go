@@ -75,7 +75,7 @@ func (s *Shard) letGo() {
 }
 
 // Catch returns the connection of a plain packet, latched, and its binding, if it is still
-// where Prefetch saw it and nobody else has it: nil says nothing. Until Release the
+// where See saw it and nobody else has it: nil says nothing. Until Release the
 // caller may use what of it is the packet path's, and Extend, but nothing that needs the
 // shard: that may be had by Join, and its lock must not be taken otherwise.
 func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {

@@ -53,7 +53,7 @@ func TestCatchLeavesUnreadShardsAlone(t *testing.T) {
 	var batch Batch
 	see := func() *Conn {
 		batch.SetPlain(0, &p, false)
-		heir.Prefetch(&batch, 1)
+		lookAhead(heir, &batch, 1)
 		k, hint := batch.At(0)
 		if hint == 0 {
 			t.Fatal("not seen")

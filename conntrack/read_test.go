@@ -188,7 +188,7 @@ func TestHintsOfWhatIsNotRead(t *testing.T) {
 	}
 	var batch Batch
 	batch.SetKey(0, k)
-	heir.Prefetch(&batch, 1)
+	lookAhead(heir, &batch, 1)
 	if _, at := batch.At(0); at != 0 {
 		t.Errorf("a hint at %d of %d", at, len(s.conns))
 	}

@@ -187,7 +187,8 @@ func (w *Worker) look(j *job, size int) {
 		w.classify(j, size, 0)
 		w.lookups.SetKey(0, j.key)
 	}
-	w.conns.Prefetch(&w.lookups, 1)
+	w.conns.Hash(&w.lookups, 0, 1)
+	w.conns.See(&w.lookups, 1)
 }
 
 // conn returns the connection of a job, or nil.

@@ -13,17 +13,19 @@ import (
 //
 //	pass 1   glance     a plain packet: tell client from real server
 //	         classify   any other: parse, tell client from real server, hash
-//	pass 2   conntrack's Prefetch: hash the plain ones, ask for buckets and connections
+//	         conntrack's Hash, for eight: hash the plain ones, ask for their buckets
+//	pass 2   conntrack's See: where is which connection?
 //	         prepare, of SYNs: choose server, address and port, ask for their bucket
-//	pass 3   carry, of a plain packet of a connection that is there: see plain.go
-//	         process, of any other
-//	           inbound  a SYN to a guarded service: answer by a cookie
-//	             find the connection, or
-//	             admit  service → (cookie) → real server → place in the table → local port
-//	             forward track, rewrite towards the real server
-//	           outbound find the connection, track, rewrite towards the client
-//	           fragment follow the first fragment of the datagram
-//	           icmp     an error about a packet of ours, or a notice's acknowledgement
+//	pass 3   carry, while conntrack's Load asks for the connections of the next eight
+//	           carryShort a plain packet of a connection that is there: see plain.go
+//	           process    any other
+//	             inbound  a SYN to a guarded service: answer by a cookie
+//	               find the connection, or
+//	               admit  service → (cookie) → real server → place in the table → local port
+//	               forward track, rewrite towards the real server
+//	             outbound find the connection, track, rewrite towards the client
+//	             fragment follow the first fragment of the datagram
+//	             icmp     an error about a packet of ours, or a notice's acknowledgement
 //	pass 4   transmit   one send and one kick per interface
 //
 // The functions below stand in this order; how a connection is made is in admit.go.

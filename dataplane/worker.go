@@ -282,19 +282,23 @@ func (w *Worker) batch(port, n int) {
 		w.order[0][packets-fromReals] = uint8(packets)
 		w.order[1][fromReals] = uint8(packets)
 		fromReals += fromReal
-		packets++
+		if packets++; packets%conntrack.Ahead == 0 {
+			w.conns.Hash(&w.lookups, packets-conntrack.Ahead, packets)
+		}
 	}
+	w.conns.Hash(&w.lookups, packets-packets%conntrack.Ahead, packets)
 	answered := w.answerAll(port)
 	w.admitted, w.flood.told = false, 0
-	w.conns.Prefetch(&w.lookups, packets)
+	w.conns.See(&w.lookups, packets)
+	all, fromClients := w.order[0][:packets], w.order[0][:packets-fromReals]
+	copy(all[len(fromClients):], w.order[1][:])
 	if w.flood.bad = 0; guarded {
-		w.doubt(w.order[0][:packets-fromReals])
+		w.doubt(fromClients)
 	}
 	if w.opening {
-		w.prepare(w.order[0][:packets-fromReals])
+		w.prepare(fromClients)
 	}
-	w.carry(w.order[0][:packets-fromReals])
-	w.carry(w.order[1][:fromReals])
+	w.carry(all)
 	packets += answered
 	w.counts.RxPackets += uint64(packets)
 	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
@@ -315,8 +319,13 @@ func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
 
 // carry takes classified packets to their end, each by the short way or by the long one.
 func (w *Worker) carry(order []uint8) {
+	const ahead = conntrack.Ahead
 	bad := w.flood.bad
-	for _, i := range order {
+	w.conns.Load(&w.lookups, order[:min(ahead, len(order))])
+	for k, i := range order {
+		if next := k + ahead; k%ahead == 0 && next < len(order) {
+			w.conns.Load(&w.lookups, order[next:min(next+ahead, len(order))])
+		}
 		j := &w.jobs[i%batchSize]
 		if j.short {
 			key, hint := w.lookups.At(int(i % batchSize))

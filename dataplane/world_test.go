@@ -3,6 +3,7 @@ package dataplane
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -235,11 +236,23 @@ func newConns(t testing.TB, c conntrack.Config) *conntrack.Table {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
+	if _, ok := t.(*testing.B); ok {
+		gather(f)
+	}
 	conns, err := conntrack.New(c, f.Table())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return conns
+}
+
+// gather has a state lie in huge pages, as that of a fnatd which has run for a second.
+func gather(f *state.File) {
+	table := f.Table()
+	for at := 0; at < len(table); at += os.Getpagesize() {
+		table[at] = 0 // only what is there can be gathered
+	}
+	f.Gather(nil)
 }
 
 // newSide makes the queues of a worker.

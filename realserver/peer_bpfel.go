@@ -63,7 +63,7 @@ type peerHeard struct {
 	Turn   uint32
 	Filled uint32
 	Sum    uint64
-	Cookie uint64
+	Socket uint64
 	At     uint32
 	Lport  uint16
 	Cport  uint16

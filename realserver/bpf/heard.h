@@ -21,7 +21,7 @@ struct heard {
 	__u32 turn;   /* goes up with each notice for the slot, and when answers are to go another way */
 	__u32 filled; /* the turn before the mapping was read: what is below counts in that alone */
 	__u64 sum;    /* of filled and all that follows */
-	__u64 cookie; /* of the socket */
+	__u64 socket; /* that heard of it, of socket_of */
 	__u32 at;     /* when it was filled, in jiffies */
 	__be16 lport, cport;
 	__be32 local[4], client[4];
@@ -69,36 +69,44 @@ static __always_inline void turn_over(const struct endpoint *local)
 		__sync_fetch_and_add(&h->turn, 1);
 }
 
-/* sum_of is FNV-1a, by words in place of bytes. */
+/* sum_of is multilinear: odd factors, none of which waits for another. */
 static __always_inline __u64 sum_of(const struct heard *h)
 {
-	__u64 sum = 0xcbf29ce484222325;
-	const __u64 prime = 0x100000001b3;
+	__u64 word[8];
 
-	sum = (sum ^ ((__u64)h->filled << 32 | h->at)) * prime;
-	sum = (sum ^ h->cookie) * prime;
-	sum = (sum ^ ((__u64)h->lport << 16 | h->cport)) * prime;
-	sum = (sum ^ ((__u64)h->local[0] << 32 | h->local[1])) * prime;
-	sum = (sum ^ ((__u64)h->local[2] << 32 | h->local[3])) * prime;
-	sum = (sum ^ ((__u64)h->client[0] << 32 | h->client[1])) * prime;
-	return (sum ^ ((__u64)h->client[2] << 32 | h->client[3])) * prime;
+	__builtin_memcpy(word, h, sizeof(word)); /* words 0 and 1 are turn, filled and the sum itself */
+	return 0xcbf29ce484222325 + (__u64)h->filled * 0x9e3779b97f4a7c15 + word[2] * 0xbf58476d1ce4e5b9 +
+	       word[3] * 0x94d049bb133111eb + word[4] * 0xff51afd7ed558ccd + word[5] * 0xc4ceb9fe1a85ec53 +
+	       word[6] * 0x2545f4914f6cdd1d + word[7] * 0xd6e8feb86659fd93;
+}
+
+/*
+ * socket_of tells sockets apart that the maps of mapping.h do: by the address and port
+ * that an IPv4 socket is bound to, which take no call to read; by its cookie, which
+ * counts up and leaves the top bit alone, where the address is longer.
+ */
+static __always_inline __u64 socket_of(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
+{
+	if (sk->family == FAMILY_IPV6)
+		return bpf_get_socket_cookie(ctx);
+	return 1ULL << 63 | (__u64)sk->src_ip4 << 16 | sk->src_port;
 }
 
 /* read_heard copies a slot, and reports whether it counts for a socket. */
-static __always_inline bool read_heard(struct heard *copy, const struct heard *slot, __u64 cookie)
+static __always_inline bool read_heard(struct heard *copy, const struct heard *slot, __u64 socket)
 {
 	*copy = *slot;
 	asm volatile("" ::: "memory"); /* or it would be read again instead */
-	return copy->cookie == cookie && copy->filled == copy->turn && (__u32)bpf_jiffies64() - copy->at < HEARD_LASTS &&
+	return copy->socket == socket && copy->filled == copy->turn && (__u32)bpf_jiffies64() - copy->at < HEARD_LASTS &&
 	       copy->sum == sum_of(copy);
 }
 
 /* hear fills a slot. turn is the slot's from before the mapping was read. */
-static __always_inline void hear(struct heard *slot, __u32 turn, __u64 cookie, const struct endpoint *local,
+static __always_inline void hear(struct heard *slot, __u32 turn, __u64 socket, const struct endpoint *local,
 				 const struct endpoint *client)
 {
 	struct heard h = {
-		.filled = turn, .cookie = cookie, .at = bpf_jiffies64(), .lport = local->port, .cport = client->port,
+		.filled = turn, .socket = socket, .at = bpf_jiffies64(), .lport = local->port, .cport = client->port,
 	};
 	__u32 by_client = number_of(client), *answer;
 
@@ -106,7 +114,7 @@ static __always_inline void hear(struct heard *slot, __u32 turn, __u64 cookie, c
 	copy_addr(h.client, client->addr);
 	slot->sum = sum_of(&h);
 	slot->filled = h.filled;
-	slot->cookie = h.cookie;
+	slot->socket = h.socket;
 	slot->at = h.at;
 	slot->lport = h.lport;
 	slot->cport = h.cport;

@@ -87,7 +87,7 @@ static __always_inline bool received(struct bpf_sock_addr *ctx, struct endpoint 
 	struct flow f = {};
 	struct mapping *m;
 	struct link *l;
-	__u64 cookie, now;
+	__u64 socket, now;
 	__u32 turn;
 
 	if (!sk || !noted(sk->src_port))
@@ -95,11 +95,11 @@ static __always_inline bool received(struct bpf_sock_addr *ctx, struct endpoint 
 	slot = heard_of(from);
 	if (!slot)
 		return false;
-	cookie = bpf_get_socket_cookie(ctx);
-	if (read_heard(&h, slot, cookie) && h.lport == from->port && same_addr(h.local, from->addr)) {
+	socket = socket_of(ctx, sk);
+	if (read_heard(&h, slot, socket) && h.lport == from->port && same_addr(h.local, from->addr)) {
 		copy_addr(from->addr, h.client);
 		from->port = h.cport;
-		count(COUNTER_SHOWN);
+		tally(COUNTER_SHOWN);
 		return true;
 	}
 	turn = h.turn;
@@ -143,21 +143,21 @@ static __always_inline bool received(struct bpf_sock_addr *ctx, struct endpoint 
 	if (!replied)
 		lead(&f, &client, from);
 	if (m)
-		hear(slot, turn, cookie, from, &client);
+		hear(slot, turn, socket, from, &client);
 	*from = client;
 	count(COUNTER_SHOWN);
 	return true;
 }
 
 /* heard_from puts the LIP in the place of a client that was heard of late, and reports whether it was. */
-static __always_inline bool heard_from(struct endpoint *to, __u64 cookie)
+static __always_inline bool heard_from(struct endpoint *to, __u64 socket)
 {
 	__u32 by_client = number_of(to);
 	__u32 *number = bpf_map_lookup_elem(&answers, &by_client);
 	struct heard h, *slot;
 
 	slot = number ? bpf_map_lookup_elem(&heards, number) : NULL;
-	if (!slot || !read_heard(&h, slot, cookie) || h.cport != to->port || !same_addr(h.client, to->addr))
+	if (!slot || !read_heard(&h, slot, socket) || h.cport != to->port || !same_addr(h.client, to->addr))
 		return false;
 	copy_addr(to->addr, h.local);
 	to->port = h.lport;
@@ -176,8 +176,8 @@ static __always_inline bool sent(struct bpf_sock_addr *ctx, struct endpoint *to)
 
 	if (!sk || !noted(sk->src_port))
 		return false;
-	if (heard_from(to, bpf_get_socket_cookie(ctx))) {
-		count(COUNTER_REDIRECTED);
+	if (heard_from(to, socket_of(ctx, sk))) {
+		tally(COUNTER_REDIRECTED);
 		return true;
 	}
 	now = clock();

@@ -67,8 +67,12 @@ func (o *Options) features() []feature {
 		tcp.hooks, tcp.dearer = tcp.dearer, nil
 		syn.hooks, syn.dearer = syn.dearer, nil
 	}
+	all := []feature{tcp}
+	if !o.NoSYN {
+		all = append(all, syn)
+	}
 	if o.NoUDP {
-		return []feature{tcp, syn, notices}
+		return append(all, notices)
 	}
 	udp := feature{Feature: Feature{Name: "udp", What: "recvmsg, sendmsg, connect", Kernel: "5.15"}, hooks: []hook{
 		{"fnatrs_recv4", "recvmsg4", inCgroup(ebpf.AttachCGroupUDP4Recvmsg)},
@@ -81,7 +85,7 @@ func (o *Options) features() []feature {
 	uoa := feature{Feature: Feature{Name: "uoa", What: "getsockopt 2048, on amd64 and arm64", Kernel: "5.15"}, hooks: []hook{
 		{"fnatrs_mapping", "getsockopt", inCgroup(ebpf.AttachCGroupGetsockopt)},
 	}}
-	return []feature{tcp, syn, udp, uoa, notices}
+	return append(all, udp, uoa, notices)
 }
 
 // inCgroup attaches a program to a hook of the cgroup.

@@ -38,6 +38,7 @@ type Options struct {
 	Cgroup     string   // whose servers see clients; empty is the root of the v2 tree
 	Interfaces []string // where notices are read; none: by ICMP sockets
 	NoUDP      bool     // leave UDP sockets alone
+	NoSYN      bool     // read no options of SYNs, only those of the segments that complete handshakes
 	// How long a client is known of whom nothing is heard, where no socket holds
 	// it: of a UDP flow, and of a TCP connection that is not made yet.
 	TCPTimeout, UDPTimeout time.Duration

@@ -202,6 +202,13 @@ func TestFnatrsComesAndGoes(t *testing.T) {
 		t.Errorf("without UDP: got %+v, %v, want nothing attached to UDP's calls", s, err)
 	}
 	r.detach()
+	r.attach("--trust", trustLIPs, "--no-syn")
+	check("with SYNs left alone", true)
+	s, err = r.rs.Status()
+	if err != nil || slices.ContainsFunc(s.Programs, func(a realserver.Attachment) bool { return a.Hook == "tcp_conn_request" || a.Hook == "inet_ingress" }) {
+		t.Errorf("with SYNs left alone: got %+v, %v, want nothing attached where they come", s, err)
+	}
+	r.detach()
 	r.attach("--trust", trustLIPs, "--kinds", "200")
 	check("with another kind of option", false)
 	if got := r.count(realserver.NoOption); got != 1 {

@@ -65,6 +65,7 @@ func (p *program) run() *cobra.Command {
 	flags.StringVar(&o.Cgroup, "cgroup", "", "serve the servers of this cgroup and those below it (default the root of the v2 tree)")
 	flags.StringSliceVar(&o.Interfaces, "interface", nil, "read UDP notices at ingress of these interfaces, also what is forwarded to containers; needs Linux 6.6 (default those that this host receives itself)")
 	flags.BoolVar(&o.NoUDP, "no-udp", false, "leave UDP servers alone: they see the balancer, and their calls cost what they did")
+	flags.BoolVar(&o.NoSYN, "no-syn", false, "read no client addresses from SYNs: the balancer has them on the ACK, too, as fnatd does")
 	flags.DurationVar(&o.TCPTimeout, "tcp-timeout", realserver.DefaultTCPTimeout, "forget what a SYN or a notice has told of a connection that is not made")
 	flags.DurationVar(&o.UDPTimeout, "udp-timeout", realserver.DefaultUDPTimeout, "forget the client of a UDP flow that is not heard of")
 	flags.Uint32Var(&o.MaxMappings, "max-mappings", realserver.DefaultMaxMappings, "UDP flows to know at most; the least recently used goes first")

@@ -14,16 +14,21 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	bpflink "github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
 // BenchmarkFnatrsCost tells what fnatrs costs a server behind fnatd, in requests a
-// second, attached and detached in turn. Each operation is a round of both, short,
-// so that the machine is the same in both, and in changing order.
+// second, attached and detached in turn, and what programs that do nothing cost where
+// its programs are: the part of it that is the kernel's, which no program can have
+// for less. Each operation is a round of all three, short, so that the machine is the
+// same in each, and in changing order.
 //
 //	%-fewer            the median of the rounds' ratios
 //	%-fewer-low, -high between these it is with 95 % certainty: ranks of the ratios
 //	                   by the binomial distribution, which supposes nothing of them
+//	%-hooks, -low …    the same with the programs that do nothing
 //	server-ns/req      processor time of the server for a request, without and with:
 //	                   what runs in interrupts is not in there
 //	bpf-ns/req         time in the BPF programs for a request, by the kernel's own
@@ -45,48 +50,58 @@ func BenchmarkFnatrsCost(b *testing.B) {
 	for _, load := range []struct {
 		name, mode string
 		server     *shower
-		trust      string
+		args       []string
 	}{
-		{"connect", "connect", nginx, trustLIPs},
-		{"keepalive", "keepalive", nginx, trustLIPs},
-		{"dns", "dns", unbound, trustLIPs},
-		{"dns_without_notices", "dns", unbound, trustNobody},
-		{"echo", "udp", echo, trustLIPs},
-		{"echo_without_notices", "udp", echo, trustNobody},
+		{"connect", "connect", nginx, []string{"--trust", trustLIPs}},
+		{"keepalive", "keepalive", nginx, []string{"--trust", trustLIPs}},
+		{"dns", "dns", unbound, []string{"--trust", trustLIPs}},
+		{"dns_without_notices", "dns", unbound, []string{"--trust", trustNobody}},
+		{"dns_no_syn", "dns", unbound, []string{"--trust", trustLIPs, "--no-syn"}},
+		{"echo", "udp", echo, []string{"--trust", trustLIPs}},
+		{"echo_without_notices", "udp", echo, []string{"--trust", trustNobody}},
 	} {
 		b.Run(load.name, func(b *testing.B) {
 			r := newRealServer(b)
 			r.startShowers("", []*shower{load.server})
-			c := newCost(r, load.mode, load.trust, r.vip(load.server.port))
+			c := newCost(r, load.mode, load.args, r.vip(load.server.port))
 			c.yield()
 			c.requests() // what is cold
-			var without, with measured
-			for b.Loop() {
-				if len(with.rate)%2 == 0 {
-					c.attached(&with)
-					c.detached(&without)
-				} else {
-					c.detached(&without)
-					c.attached(&with)
+			bpf := c.inPrograms()
+			var without, with, hooks measured
+			round := []func(){
+				func() { c.round(&without) },
+				func() { c.attached(&with) },
+				func() { c.hooked(&hooks) },
+			}
+			for n := 0; b.Loop(); n++ {
+				for i := range round {
+					round[(i+n)%len(round)]()
 				}
 			}
-			ratios := make([]float64, len(with.rate))
-			for i := range ratios {
-				ratios[i] = with.rate[i] / without.rate[i]
-			}
-			b.Logf("ratios: %.4f", ratios)
-			low, high := interval(ratios)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(median(without.rate), "req/s-without")
 			b.ReportMetric(median(with.rate), "req/s-with")
-			b.ReportMetric(100*(1-median(ratios)), "%-fewer")
-			b.ReportMetric(100*(1-high), "%-fewer-low")
-			b.ReportMetric(100*(1-low), "%-fewer-high")
+			reportFewer(b, "fewer", &without, &with)
+			reportFewer(b, "hooks", &without, &hooks)
 			b.ReportMetric(median(without.server), "server-ns/req-without")
 			b.ReportMetric(median(with.server), "server-ns/req-with")
-			b.ReportMetric(c.inPrograms(), "bpf-ns/req")
+			b.ReportMetric(bpf, "bpf-ns/req")
 		})
 	}
+}
+
+// reportFewer tells how many requests a second fewer there were in a state than without.
+func reportFewer(b *testing.B, name string, without, with *measured) {
+	b.Helper()
+	ratios := make([]float64, len(with.rate))
+	for i := range ratios {
+		ratios[i] = with.rate[i] / without.rate[i]
+	}
+	b.Logf("%s: ratios: %.4f", name, ratios)
+	low, high := interval(ratios)
+	b.ReportMetric(100*(1-median(ratios)), "%-"+name)
+	b.ReportMetric(100*(1-high), "%-"+name+"-low")
+	b.ReportMetric(100*(1-low), "%-"+name+"-high")
 }
 
 // measured is a load's rounds: requests a second, and nanoseconds of the server's
@@ -97,7 +112,8 @@ type measured struct{ rate, server []float64 }
 type cost struct {
 	*realServer
 	load  []string // command
-	trust string   // of fnatrs
+	args  []string // of fnatrs
+	empty []bpflink.CgroupOptions
 }
 
 const (
@@ -109,14 +125,15 @@ const (
 	settleTime = 100 * time.Millisecond
 )
 
-func newCost(r *realServer, mode, trust string, at netip.AddrPort) *cost {
+func newCost(r *realServer, mode string, args []string, at netip.AddrPort) *cost {
 	r.Helper()
 	name := filepath.Join(r.dir, "load")
 	if out, err := exec.Command("cc", "-O2", "-o", name, "testdata/load.c").CombinedOutput(); err != nil {
 		r.Fatalf("cc: %v\n%s", err, out)
 	}
 	const clients = "32"
-	return &cost{r, []string{name, mode, at.Addr().String(), fmt.Sprint(at.Port()), clients, fmt.Sprint(loadTime)}, trust}
+	return &cost{realServer: r, args: args,
+		load: []string{name, mode, at.Addr().String(), fmt.Sprint(at.Port()), clients, fmt.Sprint(loadTime)}}
 }
 
 // yield has fnatd wait for client and server: its worker spins between packets, which
@@ -139,12 +156,59 @@ func (c *cost) yield() {
 
 func (c *cost) attached(m *measured) {
 	c.Helper()
-	c.attach("--trust", c.trust)
-	c.detached(m)
+	c.attach(c.args...)
+	c.round(m)
 	c.detach()
 }
 
-func (c *cost) detached(m *measured) {
+// hooked is a round with programs that do nothing attached where fnatrs's were.
+func (c *cost) hooked(m *measured) {
+	c.Helper()
+	var all []bpflink.Link
+	for _, o := range c.empty {
+		l, err := bpflink.AttachCgroup(o)
+		if err != nil {
+			c.Fatal(err)
+		}
+		all = append(all, l)
+	}
+	c.round(m)
+	for _, l := range all {
+		if err := l.Close(); err != nil {
+			c.Fatal(err)
+		}
+	}
+}
+
+// cgroupHooks are the hooks of fnatrs's features that are of cgroups.
+var cgroupHooks = map[string]ebpf.AttachType{
+	"getpeername4": ebpf.AttachCgroupInet4GetPeername, "getpeername6": ebpf.AttachCgroupInet6GetPeername,
+	"getsockopt": ebpf.AttachCGroupGetsockopt, "sock_ops": ebpf.AttachCGroupSockOps, "inet_ingress": ebpf.AttachCGroupInetIngress,
+	"recvmsg4": ebpf.AttachCGroupUDP4Recvmsg, "recvmsg6": ebpf.AttachCGroupUDP6Recvmsg,
+	"sendmsg4": ebpf.AttachCGroupUDP4Sendmsg, "sendmsg6": ebpf.AttachCGroupUDP6Sendmsg,
+	"connect4": ebpf.AttachCGroupInet4Connect, "connect6": ebpf.AttachCGroupInet6Connect,
+}
+
+// loadEmpty loads a program that does nothing for a hook of the cgroup.
+func (c *cost) loadEmpty(hook string, kind ebpf.ProgramType) {
+	c.Helper()
+	at, ok := cgroupHooks[hook]
+	if !ok {
+		return
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "empty", Type: kind, AttachType: at, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
+	if err != nil {
+		c.Fatalf("%s: %v", hook, err)
+	}
+	c.Cleanup(func() { p.Close() })
+	c.empty = append(c.empty, bpflink.CgroupOptions{Path: c.cgroup.Path, Attach: at, Program: p})
+}
+
+// round has the load run once.
+func (c *cost) round(m *measured) {
 	c.Helper()
 	time.Sleep(settleTime)
 	before := c.serverTime()
@@ -164,7 +228,8 @@ func (c *cost) requests() (all, timed float64) {
 	return all, timed
 }
 
-// inPrograms returns the nanoseconds that a request takes in fnatrs's programs.
+// inPrograms returns the nanoseconds that a request takes in fnatrs's programs, and
+// loads those for hooked.
 func (c *cost) inPrograms() (sum float64) {
 	c.Helper()
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
@@ -172,7 +237,7 @@ func (c *cost) inPrograms() (sum float64) {
 		c.Fatal(err)
 	}
 	defer stats.Close()
-	c.attach("--trust", c.trust)
+	c.attach(c.args...)
 	defer c.detach()
 	n, _ := c.requests()
 	status, err := c.rs.Status()
@@ -180,7 +245,8 @@ func (c *cost) inPrograms() (sum float64) {
 		c.Fatal(err)
 	}
 	for _, a := range status.Programs {
-		s := c.programStats(ebpf.ProgramID(a.ID))
+		s, kind := c.program(a.ID)
+		c.loadEmpty(a.Hook, kind)
 		if s.RunCount == 0 {
 			continue
 		}
@@ -190,9 +256,9 @@ func (c *cost) inPrograms() (sum float64) {
 	return sum
 }
 
-func (c *cost) programStats(id ebpf.ProgramID) *ebpf.ProgramStats {
+func (c *cost) program(id uint32) (*ebpf.ProgramStats, ebpf.ProgramType) {
 	c.Helper()
-	p, err := ebpf.NewProgramFromID(id)
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -201,7 +267,7 @@ func (c *cost) programStats(id ebpf.ProgramID) *ebpf.ProgramStats {
 	if err != nil {
 		c.Fatal(err)
 	}
-	return s
+	return s, p.Type()
 }
 
 // serverTime returns the processor time of the processes in the cgroup.

@@ -250,7 +250,8 @@ func (r *realServer) ownSocket(at netip.AddrPort) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-// TestFnatrsTellsNobodyInDoubt has two flows that differ in the server's address alone.
+// TestFnatrsTellsNobodyInDoubt has flows that differ in the server's address alone, or in
+// its port.
 func TestFnatrsTellsNobodyInDoubt(t *testing.T) {
 	r := newRealServer(t)
 	first, other := r.rip(0, 0).Addr(), netns.ServerAddr(50)
@@ -258,18 +259,21 @@ func TestFnatrsTellsNobodyInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.attach("--trust", trustLIPs)
-	const bound, wildcard = portRecvfrom, portRecvmmsg
-	r.startRecvfrom(netip.AddrPortFrom(first, bound), netip.AddrPortFrom(other, bound), netip.AddrPortFrom(netip.IPv4Unspecified(), wildcard))
+	const bound, wildcard, beside = portRecvfrom, portRecvmmsg, portGo
+	r.startRecvfrom(netip.AddrPortFrom(first, bound), netip.AddrPortFrom(first, beside), netip.AddrPortFrom(other, bound), netip.AddrPortFrom(netip.IPv4Unspecified(), wildcard))
 	w := r.lanEnd()
-	second := netip.MustParseAddrPort("192.0.2.77:7777")
+	second, third := netip.MustParseAddrPort("192.0.2.77:7777"), netip.MustParseAddrPort("192.0.2.78:7778")
+	w.notice(notice{local: lip(40000), real: beside, rip: first, client: third})
 	for _, port := range []uint16{bound, wildcard} {
 		w.notice(notice{local: lip(40000), real: port, rip: first, client: forged})
 		w.notice(notice{local: lip(40000), real: port, rip: other, client: second})
 	}
-	r.eventually("the notices have come", func() bool { return r.count(realserver.Noticed) == 4 })
+	r.eventually("the notices have come", func() bool { return r.count(realserver.Noticed) == 5 })
 	for _, test := range []struct{ at, want netip.AddrPort }{
 		{netip.AddrPortFrom(first, bound), forged},
+		{netip.AddrPortFrom(first, beside), third},
 		{netip.AddrPortFrom(other, bound), second},
+		{netip.AddrPortFrom(first, bound), forged},
 		{netip.AddrPortFrom(first, wildcard), lip(40000)},
 		{netip.AddrPortFrom(other, wildcard), lip(40000)},
 	} {

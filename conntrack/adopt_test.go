@@ -216,7 +216,7 @@ func TestAdoptUndoesChanges(t *testing.T) {
 		want int
 	}{
 		{"rebind", false, func(s *Shard, c *Conn) { s.Rebind(c, other, l, nil) }, 1},
-		{"half a rebind", false, func(s *Shard, c *Conn) { s.disclaim(c, s.slot(c)); c.bound = uint32(other) }, 1},
+		{"half a rebind", false, func(s *Shard, c *Conn) { s.disclaim(c, s.slot(c), s.hashes(c).out); c.bound = uint32(other) }, 1},
 		{"numbers", false, func(s *Shard, c *Conn) { c.AckDelta = 99; s.SetState(c, Established, 1000, 0) }, 1},
 		{"made", true, func(s *Shard, c *Conn) { c.AckDelta = 99; s.SetState(c, SynSent, 1000, 0) }, 0},
 	} {

@@ -151,10 +151,9 @@ func (s *Shard) claimed(b BindingID, c Claim) packet.Flow {
 }
 
 // disclaim gives up the port of the connection in a slot, and takes its outbound
-// flow out of the index.
-func (s *Shard) disclaim(c *Conn, slot uint32) {
-	out := s.t.OutboundFlow(c)
-	s.index.remove(s.t.hash(&out, outbound), slot)
+// flow, of that hash, out of the index.
+func (s *Shard) disclaim(c *Conn, slot uint32, hash uint64) {
+	s.index.remove(hash, slot)
 	s.ports[c.Local].release(s.portIndex(c.LocalPort), s.bindings[c.Binding()].real)
 }
 
@@ -167,7 +166,7 @@ func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.
 		return packet.NoLocalPort
 	}
 	slot := s.slot(c)
-	s.disclaim(c, slot)
+	s.disclaim(c, slot, s.hashes(c).out)
 	s.moved(c, c.Binding(), b)
 	s.refs[c.Binding()]--
 	c.LocalPort, c.Local = claim.port, claim.local

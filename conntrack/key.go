@@ -73,13 +73,23 @@ func (t *Table) TemplateKey(proto uint8, client packet.Addr, virtual packet.Endp
 // hash returns the keyed hash of f as a flow of kind d. Its upper half chooses
 // the bucket, its lower half is the tag and, but for outbound flows, the shard.
 func (t *Table) hash(f *packet.Flow, d kind) uint64 {
-	rest := uint64(f.SrcPort)<<48 | uint64(f.DstPort)<<32 | uint64(f.Proto)<<8 | uint64(d)
-	if f.Src.Is4() && f.Dst.Is4() {
-		return t.key.Sum2(uint64(binary.LittleEndian.Uint32(f.Src[12:]))<<32|
-			uint64(binary.LittleEndian.Uint32(f.Dst[12:])), rest)
+	rest := restOf(f.SrcPort, f.DstPort, f.Proto, d)
+	if addrs, ok := addrsOf(&f.Src, &f.Dst); ok {
+		return t.key.Sum2(addrs, rest)
 	}
 	return t.key.Sum5(
 		binary.LittleEndian.Uint64(f.Src[0:]), binary.LittleEndian.Uint64(f.Src[8:]),
 		binary.LittleEndian.Uint64(f.Dst[0:]), binary.LittleEndian.Uint64(f.Dst[8:]),
 		rest)
+}
+
+// addrsOf and restOf return what is hashed of a flow of IPv4. It is not ok for addresses
+// of other families, of which all is hashed, and the rest.
+func addrsOf(src, dst *packet.Addr) (addrs uint64, ok bool) {
+	return uint64(binary.LittleEndian.Uint32(src[12:]))<<32 | uint64(binary.LittleEndian.Uint32(dst[12:])),
+		src.Is4() && dst.Is4()
+}
+
+func restOf(srcPort, dstPort uint16, proto uint8, d kind) uint64 {
+	return uint64(srcPort)<<48 | uint64(dstPort)<<32 | uint64(proto)<<8 | uint64(d)
 }

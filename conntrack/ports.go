@@ -1,6 +1,10 @@
 package conntrack
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/fnatd/fnatd/internal/prefetch"
+)
 
 // fullMemos is how many real servers at once a portSet can remember it is full
 // toward. Our choice: two servers that share a memo cost time, not ports.
@@ -22,19 +26,20 @@ type portSet struct {
 	idle   []uint64 // their bits
 	uses   []uint16 // connections by port, in range or not
 
+	inUse   int  // ports with uses
+	conns   int  // the sum of uses
+	anyFull bool // see full
+
 	// Where to look next, by class: behind the port that it took last. Each class
 	// has its own, since toward one real server it wants other ports than the
 	// rest, and what one passes over is to keep its place in another's order.
 	cursor [cursors]int32
 
-	inUse     int    // ports with uses
-	conns     int    // the sum of uses
 	conflicts uint64 // ports tried, but in use toward that real server
 
 	// The real servers toward which each port is in use, so that no search can
 	// find one, while no port is idle.
-	full    [fullMemos]uint64
-	anyFull bool
+	full [fullMemos]uint64
 }
 
 // newPortSet returns the ports of one shard, none of them in range.
@@ -105,6 +110,18 @@ func (p *portSet) keep(i int) {
 	}
 	p.uses[i]++
 	p.conns++
+}
+
+// foresee begins to load what take and release use of p, foreseePort then what they use of
+// port i.
+func (p *portSet) foresee(lines *prefetch.Lines) {
+	prefetch.Add(lines, &p.lo)
+	prefetch.Add(lines, &p.conns)
+}
+
+func (p *portSet) foreseePort(lines *prefetch.Lines, i int) {
+	prefetch.Add(lines, &p.idle[i/64])
+	prefetch.Add(lines, &p.uses[i])
 }
 
 // release undoes take, for a connection with a real server.

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/fnatd/fnatd/internal/packet"
-	"github.com/fnatd/fnatd/internal/prefetch"
 )
 
 // A Shard is a whole connection table: connections, their index, their timers
@@ -151,24 +150,24 @@ func (s *Shard) Remove(c *Conn) Ended {
 // drop is Remove without giving the reservation back.
 func (s *Shard) drop(c *Conn) Ended {
 	e := Ended{c.Copy()}
-	slot := s.slot(c)
-	if c.State.HalfOpen() {
+	s.forget(c, s.hashes(c))
+	return e
+}
+
+// forget is drop for a connection that is found by h, and of which no copy is wanted.
+func (s *Shard) forget(c *Conn, h hashes) {
+	slot, state := s.slot(c), c.State
+	if state.HalfOpen() {
 		s.leaveHalfOpen(c)
 	}
 	c.State = None // first, as it is what makes a slot a connection: half removed is removed
-	if e.State == Template {
-		b := s.bindings[c.Binding()]
-		s.index.remove(s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash, slot)
+	s.index.remove(h.in, slot)
+	if state == Template {
 		s.templates--
 	} else {
-		hash, counted := s.inboundHash(c), s.counts(c.Binding())
-		if counted {
-			prefetch.Line(s.place(hash))
-		}
-		s.index.remove(hash, slot)
-		s.disclaim(c, slot)
-		if counted {
-			s.lower(hash)
+		s.disclaim(c, slot, h.out)
+		if s.counts(c.Binding()) {
+			s.lower(h.in)
 		}
 	}
 	s.refs[c.Binding()]--
@@ -178,7 +177,6 @@ func (s *Shard) drop(c *Conn) Ended {
 		s.held = nil
 	}
 	s.freeSlot(slot)
-	return e
 }
 
 // takeSlot returns an unused place. There must be one.

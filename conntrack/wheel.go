@@ -1,7 +1,5 @@
 package conntrack
 
-import "github.com/fnatd/fnatd/internal/prefetch"
-
 // The timer wheel is lazy: a connection lies in the slice of time in which it
 // was due when it was put there. Packets move its deadline without touching the
 // wheel; when the wheel comes round to it, it is put where it is due by then.
@@ -61,7 +59,7 @@ func (s *Shard) ClearAlarm(c *Conn) { c.SeqDelta = 0 }
 // returns at how many it looked; if that is limit, there may be more.
 //
 // due is called with the shard locked. If it returns 0, the connection is
-// removed; it must not remove it itself. Else the connection lives on: due has
+// removed; it must not remove any itself. Else the connection lives on: due has
 // set its new deadline or alarm, and what it left in the past moves to again ms
 // from now.
 func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *Conn) (again uint32)) int {
@@ -74,6 +72,7 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 	}
 	s.mu.Lock()
 	defer s.Unlock()
+	var ends ends
 	seen, removed := 0, 0
 	for int32(now-s.cursor) >= tick {
 		head := s.wheelHead(s.cursor)
@@ -82,13 +81,13 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 				t.used.Add(-int64(removed))
 				return seen
 			}
-			if seen%foreseen == 0 {
-				s.foreseeEnds(head)
+			ends.foresee(s, head, limit-seen)
+			for i := range ends.n {
+				if s.expire(ends.slots[i], ends.of(i), now, due) {
+					removed++
+				}
 			}
-			seen++
-			if s.expire(slotOf(s.nodes[head].next), now, due) {
-				removed++
-			}
+			seen += ends.n
 		}
 		s.cursor += tick
 	}
@@ -96,35 +95,9 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 	return seen
 }
 
-// foreseen is how many connections foreseeEnds looks at. Our choice: few enough for what
-// it loads to stay in the first-level cache.
-const foreseen = 16
-
-// foreseeEnds begins to load what it takes to remove the first connections of a list, whose
-// time has come most likely: nothing of them has been touched for as long as they waited.
-func (s *Shard) foreseeEnds(head uint32) {
-	var lines prefetch.Lines
-	var slots [foreseen]uint32
-	n := 0
-	for at := s.nodes[head].next; at != head && n < foreseen; at = s.nodes[at].next {
-		slots[n] = slotOf(at)
-		prefetch.Add(&lines, &s.conns[slots[n]])
-		n++
-	}
-	lines.Load()
-	for _, slot := range slots[:n] {
-		if c := &s.conns[slot]; c.State != Template {
-			in, out := s.t.InboundFlow(c), s.t.OutboundFlow(c)
-			prefetch.Add(&lines, &s.index[s.index.home(s.t.hash(&in, inbound))])
-			prefetch.Add(&lines, &s.index[s.index.home(s.t.hash(&out, outbound))])
-		}
-	}
-	lines.Load()
-}
-
-// expire looks at the connection in a slot, and reports whether it is gone. One
-// that lives on is then due after now, so it leaves the current tick.
-func (s *Shard) expire(slot, now uint32, due func(*Shard, *Conn) uint32) (removed bool) {
+// expire looks at the connection in a slot, which is found by h, and reports whether it is
+// gone. One that lives on is then due after now, so it leaves the current tick.
+func (s *Shard) expire(slot uint32, h hashes, now uint32, due func(*Shard, *Conn) uint32) (removed bool) {
 	c := &s.conns[slot]
 	s.hold(c)
 	s.nodes.unlink(wheelNode(slot))
@@ -132,9 +105,13 @@ func (s *Shard) expire(slot, now uint32, due func(*Shard, *Conn) uint32) (remove
 		s.schedule(slot)
 		return false
 	}
+	binding, local, port := c.Binding(), c.Local, c.LocalPort
 	again := due(s, c)
 	if again == 0 {
-		s.drop(c)
+		if c.Binding() != binding || c.Local != local || c.LocalPort != port { // by Rebind
+			h = s.hashes(c)
+		}
+		s.forget(c, h)
 		return true
 	}
 	if !before(now, c.Deadline) {

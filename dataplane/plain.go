@@ -19,7 +19,8 @@ const ordinary = clientTold | noticeAcked | homeMask
 // carryShort carries a packet, if it may go the short way. Its connection was seen at
 // hint.
 func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool {
-	if !j.plain.Simple() {
+	simple := j.plain.Simple()
+	if !simple && (j.role == virtual || !j.plain.Answers()) {
 		return false
 	}
 	c, b := w.conns.Catch(hint, key, &j.plain)
@@ -31,6 +32,8 @@ func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool
 	case c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():
 	case j.role == virtual:
 		done = w.shortInbound(c, b, j, key)
+	case !simple:
+		done = w.shortAnswer(c, b, j, key)
 	default:
 		done = w.shortOutbound(c, b, j, key)
 	}

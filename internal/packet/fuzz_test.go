@@ -22,6 +22,7 @@ func FuzzParse(f *testing.F) {
 		packettest.UDP{Src: client4, Dst: virtual4, Payload: []byte("odd"), Surplus: []byte{1}, Link: packettest.Link{IPOptions: []byte{1, 1, 1, 0}}}.Frame(),
 		packettest.UDP{Src: client6, Dst: virtual6, Payload: []byte("odd")}.Frame(),
 		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.ACK, Options: timestamps, Link: packettest.Link{Pad: 3}}.Frame(),
+		packettest.TCP{Src: client4, Dst: virtual4, Flags: packet.SYN | packet.ACK, Options: []byte{2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7}}.Frame(),
 		packettest.ICMP{Src: client4.Addr, Dst: virtual4.Addr, Type: packet.ICMPUnreachable, Body: quote}.Frame(),
 		packettest.Error{From: client6.Addr, Type: packet.ICMPv6TooBig, Word: 1400, About: quoted6}.Frame(),
 		packettest.EchoReply(notice(packet.Notice{Local: local4, Real: real4, Client: client4, Proto: 17})),

@@ -125,6 +125,9 @@ func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 // that it is not a SYN and has no option but timestamps in their usual place.
 func (p *Plain) Simple() bool { return p.simple }
 
+// Answers reports whether the packet is a SYN-ACK.
+func (p *Plain) Answers() bool { return p.Flags&(SYN|ACK) == SYN|ACK }
+
 // Opens reports whether the packet begins a connection.
 func (p *Plain) Opens() bool { return p.Flags&(SYN|ACK) == SYN }
 
@@ -255,7 +258,7 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	numbers := addHalves(old, c.Numbers)
 	binary.BigEndian.PutUint64(l4[tcpSeq:], numbers)
 	d = d.replace(old, numbers)
-	if p.header > tcpMinLen {
+	if p.simple && p.header > tcpMinLen {
 		stamps := shiftTimestamps(l4[plainStamps-8:], uint32(c.Stamps>>32), uint32(c.Stamps))
 		d = delta(onesAdd(uint64(d), uint64(stamps)))
 	}

@@ -237,6 +237,9 @@ func checkPlain(t *testing.T, frame []byte) {
 			t.Fatalf("numbers: got %d, %d, %d, want those of %+v", seq, next, ack, parsed)
 		}
 	}
+	if plain.Answers() {
+		checkAnswer(t, &plain, &parsed)
+	}
 }
 
 // isSimple is the definition of a simple one.

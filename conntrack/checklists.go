@@ -1,10 +1,6 @@
 package conntrack
 
-import (
-	"fmt"
-	"math/bits"
-	"slices"
-)
+import "fmt"
 
 // checkWheel sees that each connection is in the wheel once, and not later than
 // it is due.
@@ -77,7 +73,7 @@ func (s *Shard) checkPorts() error {
 	uses := map[use]bool{}
 	counts := make([][]uint16, len(s.ports))
 	for id, p := range s.ports[1:] {
-		counts[id+1] = make([]uint16, len(p.uses))
+		counts[id+1] = make([]uint16, len(p.more))
 	}
 	for i := range s.conns[:s.fresh] {
 		c := &s.conns[i]
@@ -105,30 +101,23 @@ func (s *Shard) checkPorts() error {
 // check compares p, the ports of local id, with the counts of connections by
 // port and with all claims.
 func (p *portSet) check(id LocalID, counts []uint16, uses map[use]bool) error {
-	if !slices.Equal(p.uses, counts) {
-		return fmt.Errorf("port counts differ from connections")
-	}
-	var conns, inUse, free, marked int
-	for _, n := range counts {
-		if n > 0 {
-			conns += int(n)
+	var conns, inUse int32
+	free := 0
+	for i, n := range counts {
+		used := p.used[i/64]>>(i%64)&1 == 1
+		switch idle := n == 0 && p.lo <= i && i < p.hi; {
+		case used != (n > 0):
+			return fmt.Errorf("port number %d: %d connections, but marked otherwise", i, n)
+		case p.more[i] != max(n, 1)-1:
+			return fmt.Errorf("port number %d: %d connections beyond the first, but counted %d", i, n-1, p.more[i])
+		case idle != (p.idle(i/64)>>(i%64)&1 == 1):
+			return fmt.Errorf("port number %d: idle is %v, but told otherwise", i, idle)
+		case idle:
+			free++
+		case used:
+			conns += int32(n)
 			inUse++
 		}
-	}
-	for i := p.lo; i < p.hi; i++ {
-		idle := counts[i] == 0
-		if idle {
-			free++
-		}
-		if idle != (p.idle[i/64]>>(i%64)&1 == 1) {
-			return fmt.Errorf("port number %d: idle is %v, but marked otherwise", i, idle)
-		}
-	}
-	for _, word := range p.idle {
-		marked += bits.OnesCount64(word)
-	}
-	if marked != free {
-		return fmt.Errorf("%d ports are marked idle, but %d of the range are", marked, free)
 	}
 	if conns != p.conns || inUse != p.inUse || free != p.free {
 		return fmt.Errorf("%d connections, %d ports in use, %d free, but counted %d, %d, %d",

@@ -77,7 +77,7 @@ func (t *Table) checkRange(l Local) error {
 
 func (t *Table) localInUse(id int) bool {
 	conns := 0
-	t.eachShard(func(s *Shard) { conns += s.ports[id].conns })
+	t.eachShard(func(s *Shard) { conns += int(s.ports[id].conns) })
 	return conns > 0
 }
 

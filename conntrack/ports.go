@@ -14,28 +14,35 @@ const fullMemos = 64
 // choice: workers that share one disturb each other's order, nothing else.
 const cursors = 16
 
+// fewWords is how many words of bits a portSet has in itself. Our choice: as many as it
+// takes with the usual 64 shards.
+const fewWords = 1 << 16 / defaultShards / 64
+
 // A portSet is what one shard has of one local address's ports. Port p is
 // number p>>bits in the shard p mod the number of shards. A port may serve any
 // number of real servers at once, each by one connection. There are fewer real
 // servers than a uint16 counts, as each has a BindingID.
 //
-// It can be rebuilt from the connections, so it lives on the Go heap.
+// It can be rebuilt from the connections, so it lives on the Go heap. A connection's
+// begin and end touch three cache lines of it, of which two are always the same; where
+// ports serve several, one more.
 type portSet struct {
-	lo, hi int      // the numbers in the address's range are lo ≤ i < hi
-	free   int      // ports in range that nobody uses
-	idle   []uint64 // their bits
-	uses   []uint16 // connections by port, in range or not
+	few [fewWords]uint64 // used, if that is no longer
 
-	inUse   int  // ports with uses
-	conns   int  // the sum of uses
-	anyFull bool // see full
+	lo, hi  int      // the numbers in the address's range are lo ≤ i < hi
+	free    int      // ports in range that nobody uses
+	used    []uint64 // bits of ports with a connection, in range or not
+	inUse   int32    // how many these are
+	conns   int32    // connections
+	anyFull bool     // see full
 
 	// Where to look next, by class: behind the port that it took last. Each class
 	// has its own, since toward one real server it wants other ports than the
 	// rest, and what one passes over is to keep its place in another's order.
 	cursor [cursors]int32
 
-	conflicts uint64 // ports tried, but in use toward that real server
+	more      []uint16 // connections by port, in range or not, beyond its first
+	conflicts uint64   // ports tried, but in use toward that real server
 
 	// The real servers toward which each port is in use, so that no search can
 	// find one, while no port is idle.
@@ -44,7 +51,13 @@ type portSet struct {
 
 // newPortSet returns the ports of one shard, none of them in range.
 func newPortSet(ports int) *portSet {
-	return &portSet{idle: make([]uint64, (ports+63)/64), uses: make([]uint16, ports)}
+	p := &portSet{more: make([]uint16, ports)}
+	if words := (ports + 63) / 64; words <= fewWords {
+		p.used = p.few[:words]
+	} else {
+		p.used = make([]uint64, words)
+	}
+	return p
 }
 
 // setRange sets which ports may be taken: lo ≤ i < hi. Those in use stay so.
@@ -53,94 +66,88 @@ func (p *portSet) setRange(lo, hi int) {
 	for class := range p.cursor {
 		p.cursor[class] = int32(lo)
 	}
-	clear(p.idle)
-	for i := lo; i < hi; {
-		switch {
-		case p.conns == 0 && i%64 == 0 && hi-i >= 64:
-			p.idle[i/64] = ^uint64(0)
-			p.free += 64
-			i += 64
-			continue
-		case p.uses[i] == 0:
-			p.setIdle(i)
-		}
-		i++
+	for w := range p.used {
+		p.free += bits.OnesCount64(p.idle(w))
 	}
 	p.forgetFull()
 }
 
-func (p *portSet) setIdle(i int) {
-	p.idle[i/64] |= 1 << (i % 64)
-	p.free++
+// idle returns the bits of those ports of a word that are in range and not in use.
+func (p *portSet) idle(w int) uint64 {
+	idle := ^p.used[w]
+	if from := p.lo - 64*w; from > 0 {
+		idle &= ^uint64(0) << from
+	}
+	if to := p.hi - 64*w; to < 64 {
+		idle &= 1<<max(to, 0) - 1
+	}
+	return idle
 }
 
 // nextIdle returns the first idle port from port i on, and round; there must be
 // one. From a cursor on it is the one that has been idle longest or nearly so: a
 // real server may still hold an old connection of a port just freed in TIME_WAIT.
 func (p *portSet) nextIdle(i int) int {
-	w := i / 64 % len(p.idle)
-	word := p.idle[w] & (^uint64(0) << (i % 64))
+	w, from := i/64, ^uint64(0)<<(i%64)
+	if w == len(p.used) {
+		w, from = 0, ^uint64(0)
+	}
+	word := p.idle(w) & from
 	for word == 0 {
-		w = (w + 1) % len(p.idle)
-		word = p.idle[w]
+		if w++; w == len(p.used) {
+			w = 0
+		}
+		word = p.idle(w)
 	}
 	return w*64 + bits.TrailingZeros64(word)
 }
 
 // take counts one more connection on port i, chosen for an Aim of a class.
 func (p *portSet) take(i, class int) {
-	if p.uses[i] == 0 {
-		p.idle[i/64] &^= 1 << (i % 64)
-		p.free--
-		p.inUse++
-	}
-	p.uses[i]++
-	p.conns++
+	p.keep(i)
 	p.cursor[class] = int32(i + 1)
 }
 
 // keep counts one more connection on port i, which was chosen before.
 func (p *portSet) keep(i int) {
-	if p.uses[i] == 0 {
-		if p.lo <= i && i < p.hi {
-			p.idle[i/64] &^= 1 << (i % 64)
-			p.free--
-		}
-		p.inUse++
-	}
-	p.uses[i]++
 	p.conns++
-}
-
-// foresee begins to load what take and release use of p, foreseePort then what they use of
-// port i.
-func (p *portSet) foresee(lines *prefetch.Lines) {
-	prefetch.Add(lines, &p.lo)
-	prefetch.Add(lines, &p.conns)
-}
-
-func (p *portSet) foreseePort(lines *prefetch.Lines, i int) {
-	prefetch.Add(lines, &p.idle[i/64])
-	prefetch.Add(lines, &p.uses[i])
+	word, bit := &p.used[i/64], uint64(1)<<(i%64)
+	if *word&bit != 0 {
+		p.more[i]++
+		return
+	}
+	*word |= bit
+	p.inUse++
+	if p.lo <= i && i < p.hi {
+		p.free--
+	}
 }
 
 // release undoes take, for a connection with a real server.
 func (p *portSet) release(i int, real uint64) {
-	p.uses[i]--
+	shared := p.conns > p.inUse // else no port is
 	p.conns--
-	if p.uses[i] > 0 {
+	if shared && p.more[i] > 0 {
+		p.more[i]--
 		p.forget(real)
 		return
 	}
+	p.used[i/64] &^= 1 << (i % 64)
 	p.inUse--
 	if p.lo <= i && i < p.hi {
-		p.setIdle(i)
+		p.free++
 	}
 	// Whoever takes the idle port next leaves it usable toward all others.
 	if p.anyFull {
 		p.forgetFull()
 	}
 }
+
+// foresee begins to load what take and release use of p, foreseePort then what they use of
+// port i.
+func (p *portSet) foresee(lines *prefetch.Lines) { prefetch.Add(lines, &p.lo) }
+
+func (p *portSet) foreseePort(lines *prefetch.Lines, i int) { prefetch.Add(lines, &p.used[i/64]) }
 
 // isFull reports whether every port is known to be in use toward real.
 func (p *portSet) isFull(real uint64) bool { return p.full[real%fullMemos] == real }

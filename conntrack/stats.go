@@ -34,8 +34,8 @@ func (t *Table) Stats() Stats {
 		st.Templates += s.templates
 		for id, p := range s.ports[1:] {
 			l := &locals[id+1]
-			l.Connections += p.conns
-			l.InUse += p.inUse
+			l.Connections += int(p.conns)
+			l.InUse += int(p.inUse)
 			l.Free += p.free
 			l.Conflicts += p.conflicts
 		}

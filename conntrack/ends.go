@@ -41,9 +41,7 @@ func (e *ends) foresee(s *Shard, head uint32, limit int) {
 		if !in4 || !out4 || c.State == Template {
 			others |= 1 << i
 		}
-		if c.State != Template {
-			s.ports[c.Local].foresee(&e.lines)
-		}
+		s.ports[c.Local].foresee(&e.lines) // a template has none
 	}
 	e.lines.Load()
 	eights := (2*e.n + 7) &^ 7 // of which the last may be of nobody any more

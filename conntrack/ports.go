@@ -144,8 +144,12 @@ func (p *portSet) release(i int, real uint64) {
 }
 
 // foresee begins to load what take and release use of p, foreseePort then what they use of
-// port i.
-func (p *portSet) foresee(lines *prefetch.Lines) { prefetch.Add(lines, &p.lo) }
+// port i. That p is not nil it asks itself: else the compiler does, by loading from it.
+func (p *portSet) foresee(lines *prefetch.Lines) {
+	if p != nil {
+		prefetch.Add(lines, &p.lo)
+	}
+}
 
 func (p *portSet) foreseePort(lines *prefetch.Lines, i int) { prefetch.Add(lines, &p.used[i/64]) }
 

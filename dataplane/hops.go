@@ -30,10 +30,35 @@ func (w *Worker) firstHops(c *conntrack.Conn, j *job) {
 // the client stays: it does not depend on routes.
 func (w *Worker) lookUpHops(c *conntrack.Conn) {
 	c.HopGen = w.hops.Generation()
-	c.ToReal = uint16(w.hops.Lookup(w.conns.Binding(c.Binding()).Real.Addr))
+	c.ToReal = uint16(w.realHop(c.Binding()))
 	if !route.HopID(c.ToClient).Reflected() {
 		c.ToClient = uint16(w.hops.Lookup(c.Client))
 	}
+}
+
+// realHops are hops towards real servers, of whom there are few and to whom connections
+// go all the time: what a routing table says of them. In another view a binding may be
+// another's.
+type realHops struct {
+	table *route.Table
+	view  *View
+	hops  []route.HopID // by BindingID; 0 is not known, or none
+}
+
+// realHop returns what the routing table says of the real server of b.
+func (w *Worker) realHop(b conntrack.BindingID) route.HopID {
+	r := &w.realHops
+	if r.table != w.hops || r.view != w.view {
+		r.table, r.view = w.hops, w.view
+		clear(r.hops)
+	}
+	if more := int(b) + 1 - len(r.hops); more > 0 {
+		r.hops = append(r.hops, make([]route.HopID, more)...)
+	}
+	if r.hops[b] == 0 {
+		r.hops[b] = w.hops.Lookup(w.conns.Binding(b).Real.Addr)
+	}
+	return r.hops[b]
 }
 
 func (w *Worker) reflectClient(c *conntrack.Conn, j *job) {

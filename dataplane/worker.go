@@ -104,6 +104,7 @@ type Worker struct {
 	own      packet.Packet   // that originateSegment makes
 	tally    guardTally
 	usedHops []bool
+	realHops realHops
 	ledger   ledger
 	counts   Counts
 	last     Counts // as last published

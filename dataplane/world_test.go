@@ -274,7 +274,12 @@ func (w *world) at(port int) *side { return &w.sides[port%len(w.sides)] }
 
 // routes are both networks, with the client and the real servers known.
 func routes(generation uint16, real [6]byte) *route.Table {
-	return route.Static(generation, []route.StaticPort{
+	return route.Static(generation, routesTo(real))
+}
+
+// routesTo are those of routes.
+func routesTo(real [6]byte) []route.StaticPort {
+	return []route.StaticPort{
 		wan: {
 			MAC: wanMAC, MTU: 1500, Networks: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/24"), netip.MustParsePrefix("2001:db8:18::/64")},
 			Neighbours: map[netip.Addr][6]byte{
@@ -290,7 +295,7 @@ func routes(generation uint16, real [6]byte) *route.Table {
 				netip.MustParseAddr("2001:db8:19::101"): real,
 			},
 		},
-	})
+	}
 }
 
 func (w *world) compile(services string, prev *lb.Table) *lb.Table {

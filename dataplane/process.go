@@ -189,6 +189,7 @@ func (w *Worker) admit(j *job) packet.Reason {
 	if svc == nil {
 		return packet.NoService
 	}
+	prepared := j.server != nil
 	s, c, made, why := w.place(j, svc)
 	if why != packet.Kept {
 		return why
@@ -196,6 +197,9 @@ func (w *Worker) admit(j *job) packet.Reason {
 	defer s.Unlock()
 	if made {
 		w.announce(s, c, svc)
+		if prepared && w.shortSYN(s, c, j) {
+			return packet.Kept
+		}
 	}
 	return w.fromClient(s, c, j)
 }

@@ -1,0 +1,80 @@
+package dataplane
+
+import (
+	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/packet"
+)
+
+// shortAnswer carries a real server's SYN-ACK, whose options it reads and changes, the
+// short way, if they are where Linux has them. It is what trackOutbound does with such.
+func (w *Worker) shortAnswer(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
+	p, id := &j.plain, c.Binding()
+	said, known := p.Handshake()
+	if !known {
+		return false
+	}
+	t := w.view.targets[id]
+	hop := w.shortHop(c.ToClient, p)
+	src, dst := &b.Virtual.Addr, &c.Client
+	addrs, ok := p.Between(src, dst)
+	if hop == nil || !ok || !w.shortMove(c, t, p, key) {
+		return false
+	}
+	seq, next, ack := p.Numbers()
+	c.RealSeq, c.FirstData = next, seq+c.AckDelta+1
+	c.Flags &^= clientTold
+	if packet.SeqLess(c.RealAck, ack) {
+		c.RealAck = ack
+	}
+	w.learn(t, c, &said.SYNOptions, p.Window(), nil)
+	row := w.ledger.row(id)
+	row.OutPackets++
+	row.OutBytes += uint64(p.IPLen())
+	w.greet(c)
+	w.usedHops[c.ToClient] = true
+	course := packet.Course{
+		Addrs: addrs, Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort),
+		Numbers: uint64(-c.SeqDelta), Stamps: uint64(-c.TimestampDelta),
+	}
+	if p.Is6() {
+		course.Addrs = p.SetAddrs6(src, dst)
+	}
+	mss := packet.LoweredMSS(said.MSS, uint16(t.Service.optionLen(c.Client)))
+	p.ForwardHandshake(&hop.Dst, &hop.Src, course, &said, mss)
+	at, size := p.Untagged()
+	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
+	return true
+}
+
+// shortSYN does with the SYN that prepare has found, and for which c was made, what forward
+// does, without asking all that forward asks, if it can.
+func (w *Worker) shortSYN(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
+	p, id := &j.plain, c.Binding()
+	t := w.view.targets[id]
+	said, known := p.Handshake()
+	hop := w.shortHop(c.ToReal, p)
+	at, _ := p.Untagged()
+	b := w.conns.Binding(id)
+	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
+	addrs, ok := p.Between(src, dst)
+	if !known || hop == nil || at != 0 || !ok || t.Service.StripTimestamps || t.Service.inserts && t.Service.OptionOnSYN {
+		return false
+	}
+	w.begin(s, c, t, &j.p)
+	row := w.ledger.row(id)
+	row.InPackets++
+	row.InBytes += uint64(p.IPLen())
+	w.visit(c)
+	w.usedHops[c.ToReal] = true
+	course := packet.Course{
+		Addrs: addrs, Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
+		Numbers: uint64(c.SeqDelta) << 32, Stamps: uint64(c.TimestampDelta) << 32,
+	}
+	if p.Is6() {
+		course.Addrs = p.SetAddrs6(src, dst)
+	}
+	p.ForwardHandshake(&hop.Dst, &hop.Src, course, &said, said.MSS)
+	j.port, j.mtu = hop.Port, hop.MTU
+	return true
+}

@@ -12,8 +12,8 @@ import (
 // is then known for all of them, and loaded while the first is admitted.
 func (w *Worker) prepare(order []uint8) {
 	w.opening = false
-	var to packet.Endpoint
-	var svc *Service // there
+	var to *packet.Flow // that was looked at last
+	var svc *Service    // which it is for
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
 		if !j.short || !j.plain.Opens() {
@@ -24,13 +24,13 @@ func (w *Worker) prepare(order []uint8) {
 		}
 		key, _ := w.lookups.At(int(i % batchSize))
 		w.lengthen(j, key)
-		if dst := j.p.Flow.Destination(); dst != to {
-			to, svc = dst, w.view.service(packet.ProtoTCP, dst)
+		if f := &j.p.Flow; to == nil || to.Dst != f.Dst || to.DstPort != f.DstPort {
+			to, svc = f, w.view.service(packet.ProtoTCP, f.Destination())
 		}
 		if svc == nil {
 			continue
 		}
-		if server := w.pick(svc, j.p.Flow.Source()); server != nil {
+		if server := w.pick(svc, &j.p.Flow); server != nil {
 			server.Load.Opened()
 			j.server = server
 			j.claim = w.conns.Claim(&w.lookups, key, svc.bindings[server.Index], svc.locals, w.aim(packet.ProtoTCP, server.Real))
@@ -52,7 +52,7 @@ func (w *Worker) forgo(j *job) {
 func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.Conn, made bool, why packet.Reason) {
 	p, server := &j.p, j.server
 	if server == nil {
-		if server = w.pick(svc, p.Flow.Source()); server == nil {
+		if server = w.pick(svc, &p.Flow); server == nil {
 			return nil, nil, false, packet.NoServer
 		}
 	}

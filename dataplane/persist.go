@@ -5,17 +5,17 @@ import (
 	"github.com/fnatd/fnatd/lb"
 )
 
-// pick chooses the real server of a new connection: the one that the client's
-// network is persisted to, or the scheduler's.
-func (w *Worker) pick(svc *Service, client packet.Endpoint) *lb.Server {
+// pick chooses the real server of a new connection, of that inbound flow: the one that the
+// client's network is persisted to, or the scheduler's.
+func (w *Worker) pick(svc *Service, f *packet.Flow) *lb.Server {
 	if svc.persistence == 0 {
-		return svc.Pick(client)
+		return svc.PickFor(&f.Src, f.SrcPort)
 	}
-	who := svc.PersistenceKey(client.Addr)
+	who := svc.PersistenceKey(f.Src)
 	if server := w.persisted(svc, who); server != nil {
 		return server
 	}
-	server := svc.Pick(client)
+	server := svc.PickFor(&f.Src, f.SrcPort)
 	if server != nil {
 		w.persist(svc, who, server)
 	}

@@ -47,8 +47,11 @@ type Service struct {
 // Pick returns the scheduler's choice for a new connection of client, or nil if
 // no server may take it. Any number of workers may call it at once. It counts
 // nothing: the server's Load is told when the connection exists.
-func (s *Service) Pick(client packet.Endpoint) *Server {
-	i := s.scheduler.Pick(sched.Client{Addr: client.Addr, Port: client.Port})
+func (s *Service) Pick(client packet.Endpoint) *Server { return s.PickFor(&client.Addr, client.Port) }
+
+// PickFor is Pick for a client of which address and port stand apart.
+func (s *Service) PickFor(client *packet.Addr, port uint16) *Server {
+	i := s.scheduler.Pick(sched.ClientAt((*[16]byte)(client), port))
 	if i < 0 {
 		return nil
 	}
@@ -57,7 +60,7 @@ func (s *Service) Pick(client packet.Endpoint) *Server {
 
 // Explain returns what Pick would, and why. It takes nobody's turn.
 func (s *Service) Explain(client packet.Endpoint) (server *Server, why string) {
-	i, why := s.scheduler.Explain(sched.Client{Addr: client.Addr, Port: client.Port})
+	i, why := s.scheduler.Explain(sched.ClientAt((*[16]byte)(&client.Addr), client.Port))
 	if i < 0 {
 		return nil, why
 	}

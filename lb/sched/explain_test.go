@@ -30,7 +30,7 @@ func TestExplainSaysWhatPickDoes(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 5 {
-					c := Client{Addr: [16]byte{15: byte(random.IntN(256))}, Port: uint16(random.IntN(1 << 16))}
+					c := Client{Low: uint64(random.IntN(256)), Port: uint16(random.IntN(1 << 16))}
 					want, why := s.Explain(c)
 					again, _ := s.Explain(c)
 					if got := s.Pick(c); got != want || again != want || why == "" {

@@ -45,7 +45,7 @@ func (h *hashed) pick(c Client) int {
 }
 
 func (h *hashed) hash(c Client) uint64 {
-	hash := hashAddr(c.Addr)
+	hash := hashHalves(c.High, c.Low)
 	if h.port {
 		hash = mix(hash ^ uint64(c.Port))
 	}
@@ -173,8 +173,10 @@ func mix(x uint64) uint64 {
 }
 
 func hashAddr(a [16]byte) uint64 {
-	return mix(mix(binary.BigEndian.Uint64(a[:8])+golden) ^ binary.BigEndian.Uint64(a[8:]))
+	return hashHalves(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]))
 }
+
+func hashHalves(high, low uint64) uint64 { return mix(mix(high+golden) ^ low) }
 
 // hash identifies the server by its address and port alone: its place in the
 // list and its weight may change without moving its slots.

@@ -5,16 +5,23 @@
 package sched
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// A Client is what a scheduler may know of a connection's client. Addr is an
-// IPv6 address or an IPv4 address mapped into IPv6.
+// A Client is what a scheduler may know of a connection's client. Its address is two
+// numbers, big-endian, because such a Client is passed in registers: one of bytes is copied
+// at each call, and each copy waits for the one before.
 type Client struct {
-	Addr [16]byte
-	Port uint16
+	High, Low uint64 // an IPv6 address or an IPv4 address mapped into IPv6
+	Port      uint16
+}
+
+// ClientAt returns the client with an address and a port.
+func ClientAt(addr *[16]byte, port uint16) Client {
+	return Client{binary.BigEndian.Uint64(addr[:8]), binary.BigEndian.Uint64(addr[8:]), port}
 }
 
 // A Server is a real server as a scheduler sees it.

@@ -28,7 +28,8 @@ func ip(a, b, c, d byte) [16]byte {
 
 // client returns the i-th of many clients.
 func client(i int) Client {
-	return Client{Addr: ip(198, 51, byte(i>>8), byte(i)), Port: uint16(i>>16 + 1024)}
+	addr := ip(198, 51, byte(i>>8), byte(i))
+	return ClientAt(&addr, uint16(i>>16+1024))
 }
 
 func mustNew(t testing.TB, s Spec, prev *Scheduler) *Scheduler {

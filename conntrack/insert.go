@@ -39,11 +39,15 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 // InsertClaimed is Insert for a connection that Claim has found its local address and
 // port. If it returns nil, the claim is still the caller's.
 func (s *Shard) InsertClaimed(k Key, f *packet.Flow, b BindingID, c Claim, now uint32) *Conn {
+	if s.full() {
+		return nil
+	}
 	// Of a port that serves several real servers the index alone knows which, and it does
 	// not know of claims.
-	out := s.claimed(b, c)
-	if s.full() || s.find(Key{c.hash, s.number, outbound}, &out) != nil {
-		return nil
+	if s.ports[c.local].isShared(s.portIndex(c.port)) {
+		if out := s.claimed(b, c); s.find(Key{c.hash, s.number, outbound}, &out) != nil {
+			return nil
+		}
 	}
 	return s.insert(k, f, b, c, now)
 }
@@ -57,11 +61,11 @@ func (s *Shard) insert(k Key, f *packet.Flow, b BindingID, claim Claim, now uint
 	if f.Proto == packet.ProtoUDP {
 		state = UDPOneWay
 	}
-	c, slot := s.add(Conn{
+	c, slot := s.add(&Conn{
 		Client:     f.Src,
 		ClientPort: f.SrcPort,
 		LocalPort:  claim.port,
-		bound:      uint32(b),
+		bound:      uint32(b) | latchBit,
 		Local:      claim.local,
 		Deadline:   now + initialTimeout,
 	})
@@ -129,7 +133,8 @@ func (t *Table) Disclaim(k Key, b BindingID, c Claim) {
 // the port.
 func (s *Shard) claim(b BindingID, locals []LocalID, aim *Aim) (c Claim) {
 	real := &s.bindings[b]
-	out := packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
+	var out packet.Flow // field by field, or the whole would be made elsewhere and copied
+	out.Src, out.SrcPort, out.Proto = real.Real.Addr, real.Real.Port, real.Proto
 	if aim == nil {
 		aim = &aimless
 	}
@@ -176,16 +181,15 @@ func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.
 	return packet.Kept
 }
 
-// add puts c into a free place, and holds it there.
-func (s *Shard) add(c Conn) (*Conn, uint32) {
+// add puts what c is, with its latch taken, into a free place, and holds it there.
+func (s *Shard) add(c *Conn) (*Conn, uint32) {
 	slot := s.takeSlot()
 	s.nodes.reset(wheelNode(slot))
 	s.nodes.reset(halfNode(slot))
 	s.letGo()
 	s.held = &s.conns[slot]
 	s.refs[c.Binding()]++
-	c.bound |= latchBit
-	s.held.become(&c)
+	s.held.become(c)
 	return s.held, slot
 }
 
@@ -202,7 +206,7 @@ func (s *Shard) InsertTemplate(k Key, client packet.Addr, b BindingID, timeout, 
 	if s.full() {
 		return nil, packet.TableFull
 	}
-	c, slot := s.add(Conn{Client: client, bound: uint32(b), Deadline: now + timeout})
+	c, slot := s.add(&Conn{Client: client, bound: uint32(b) | latchBit, Deadline: now + timeout})
 	s.index.insert(k.hash, slot)
 	s.schedule(slot)
 	s.templates++

@@ -123,11 +123,14 @@ func (p *portSet) keep(i int) {
 	}
 }
 
+// isShared reports whether port i has more than one connection.
+func (p *portSet) isShared(i int) bool { return p.conns > p.inUse && p.more[i] > 0 }
+
 // release undoes take, for a connection with a real server.
 func (p *portSet) release(i int, real uint64) {
-	shared := p.conns > p.inUse // else no port is
+	shared := p.isShared(i)
 	p.conns--
-	if shared && p.more[i] > 0 {
+	if shared {
 		p.more[i]--
 		p.forget(real)
 		return

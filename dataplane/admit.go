@@ -33,7 +33,7 @@ func (w *Worker) prepare(order []uint8) {
 		if server := w.pick(svc, &j.p.Flow); server != nil {
 			server.Load.Opened()
 			j.server = server
-			j.claim = w.conns.Claim(&w.lookups, key, svc.bindings[server.Index], svc.locals, w.aim(packet.ProtoTCP, server.Real))
+			j.claim = w.conns.Claim(&w.lookups, key, svc.bindings[server.Index], svc.locals, w.aim(packet.ProtoTCP, &server.Real))
 		}
 	}
 	w.lookups.LoadClaims()
@@ -71,7 +71,7 @@ func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.C
 	if c != nil {
 		j.server = nil
 	} else {
-		c, why = s.Insert(j.key, &p.Flow, binding, svc.locals, w.aim(p.Flow.Proto, server.Real), w.now)
+		c, why = s.Insert(j.key, &p.Flow, binding, svc.locals, w.aim(p.Flow.Proto, &server.Real), w.now)
 		if why != packet.Kept {
 			s.Unlock()
 			w.conns.Release()

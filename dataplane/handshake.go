@@ -10,8 +10,8 @@ import (
 // short way, if they are where Linux has them. It is what trackOutbound does with such.
 func (w *Worker) shortAnswer(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
 	p, id := &j.plain, c.Binding()
-	said, known := p.Handshake()
-	if !known {
+	var said packet.Handshake
+	if !p.Handshake(&said) {
 		return false
 	}
 	t := w.view.targets[id]
@@ -52,7 +52,8 @@ func (w *Worker) shortAnswer(c *conntrack.Conn, b *conntrack.Binding, j *job, ke
 func (w *Worker) shortSYN(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
 	p, id := &j.plain, c.Binding()
 	t := w.view.targets[id]
-	said, known := p.Handshake()
+	var said packet.Handshake
+	known := p.Handshake(&said)
 	hop := w.shortHop(c.ToReal, p)
 	at, _ := p.Untagged()
 	b := w.conns.Binding(id)

@@ -109,7 +109,7 @@ func (s *sight) hits(lip packet.Addr, lport uint16) bool {
 
 // aim returns how to choose the local port of a connection to a real server, or
 // nil if one is as good as another.
-func (w *Worker) aim(proto uint8, real packet.Endpoint) *conntrack.Aim {
+func (w *Worker) aim(proto uint8, real *packet.Endpoint) *conntrack.Aim {
 	spreads := *w.shared.spreads.Load()
 	if len(spreads) == 0 {
 		return nil
@@ -122,7 +122,7 @@ func (w *Worker) aim(proto uint8, real packet.Endpoint) *conntrack.Aim {
 	if at == nil || !at.ports[flowType(proto, real.Addr)] {
 		return nil
 	}
-	w.sight = sight{at: at, worker: w.index, real: real}
+	w.sight = sight{at: at, worker: w.index, real: *real}
 	return &w.aiming
 }
 

@@ -135,7 +135,7 @@ func TestNotSteered(t *testing.T) {
 				p := w.pass(wan, k.fromClient(packet.SYN, "", ""))
 				ports = append(ports, p.Flow.SrcPort)
 			}
-			if w.worker.aim(packet.ProtoTCP, real0) != nil {
+			if w.worker.aim(packet.ProtoTCP, &real0) != nil {
 				t.Errorf("ports %v were aimed at", ports)
 			}
 		})

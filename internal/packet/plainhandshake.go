@@ -8,10 +8,11 @@ type Handshake struct {
 	stampsAt int // offset of the two numbers in the transport header
 }
 
-// Handshake returns what a SYN or a SYN-ACK says, if its options are as Linux has them: the MSS,
-// timestamps and permission of selective acknowledgements, the window scale, aligned to
-// words, each once or not at all. Others are for a Packet.
-func (p *Plain) Handshake() (h Handshake, ok bool) {
+// Handshake makes h, which is zero, what a SYN or a SYN-ACK says. It reports whether its
+// options are as Linux has them: the MSS, timestamps and permission of selective
+// acknowledgements, the window scale, aligned to words, each once or not at all. Others
+// are for a Packet.
+func (p *Plain) Handshake(h *Handshake) (ok bool) {
 	l4, at := p.l4(), tcpMinLen
 	h.Scale = NoScale
 	word := func() uint32 { // at the end it is one that is no option's
@@ -35,7 +36,7 @@ func (p *Plain) Handshake() (h Handshake, ok bool) {
 	}
 	if h.Timestamps {
 		if at+onlyTimestampsLen > int(p.header) {
-			return h, false
+			return false
 		}
 		h.stampsAt = at + 4
 		h.Val, h.Ecr = binary.BigEndian.Uint32(l4[at+4:]), binary.BigEndian.Uint32(l4[at+8:])
@@ -45,7 +46,7 @@ func (p *Plain) Handshake() (h Handshake, ok bool) {
 		h.Scale = min(uint8(w), maxScale)
 		at += 4
 	}
-	return h, at == int(p.header)
+	return at == int(p.header)
 }
 
 // Window returns a segment's window, as it stands there.

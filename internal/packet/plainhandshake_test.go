@@ -12,7 +12,8 @@ import (
 // does, and reports whether it is in Linux's order.
 func checkAnswer(t *testing.T, p *packet.Plain, parsed *packet.Packet) bool {
 	t.Helper()
-	a, ok := p.Handshake()
+	var a packet.Handshake
+	ok := p.Handshake(&a)
 	if ok && (a.SYNOptions != parsed.SYNOptions() || parsed.HasSACK() || p.Window() != parsed.TCP().Window()) {
 		t.Fatalf("got %+v and window %d, want %+v: %+v", a.SYNOptions, p.Window(), parsed.SYNOptions(), parsed)
 	}

@@ -11,11 +11,10 @@ func TestClaims(t *testing.T) {
 		tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
 		return tb, mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1000, 1000+ports-1)}
 	}
-	var batch Batch
 	claim := func(tb *Table, n int, b BindingID, l []LocalID) (Key, packet.Flow, Claim) {
 		f := flow(packet.ProtoTCP, clientN(n), virtual)
 		k := tb.InboundKey(&f)
-		return k, f, tb.Claim(&batch, k, b, l, nil)
+		return k, f, tb.Claim(k, b, l, nil)
 	}
 	insert := func(tb *Table, k Key, f *packet.Flow, b BindingID, c Claim) *Conn {
 		tb.Reserve()
@@ -31,7 +30,9 @@ func TestClaims(t *testing.T) {
 		for i := range claims {
 			keys[i], flows[i], claims[i] = claim(tb, i, b, l)
 		}
-		batch.LoadClaims()
+		for _, c := range claims {
+			tb.Foresee(c)
+		}
 		used := map[uint16]bool{}
 		for i, c := range claims {
 			conn := insert(tb, keys[i], &flows[i], b, c)

@@ -103,21 +103,21 @@ type Claim struct {
 func (c *Claim) Held() bool { return c.local != 0 }
 
 // Claim is the part of Insert that finds a local address and port, to be called for
-// several connections one after another, before LoadClaims has the processor load what
-// inserting them takes. The claim is to be used by InsertClaimed or given up by Disclaim;
-// there is none if no port is left.
-func (t *Table) Claim(batch *Batch, k Key, b BindingID, locals []LocalID, aim *Aim) Claim {
+// several connections one after another, before they are inserted: what that takes may
+// then be loaded for one while others are. The claim is to be used by InsertClaimed or
+// given up by Disclaim; there is none if no port is left.
+func (t *Table) Claim(k Key, b BindingID, locals []LocalID, aim *Aim) Claim {
 	s := t.Lock(k)
-	defer s.Unlock()
 	c := s.claim(b, locals, aim)
-	if c.Held() {
-		prefetch.Add(&batch.lines, &s.index[s.index.home(c.hash)])
-	}
+	s.Unlock()
 	return c
 }
 
-// LoadClaims begins to load what inserting those takes that were claimed since.
-func (b *Batch) LoadClaims() { b.lines.Load() }
+// Foresee begins to load what inserting the connection of a claim takes.
+func (t *Table) Foresee(c Claim) {
+	x := t.shards[uint32(c.port)&t.shardMask].index
+	prefetch.Line(&x[x.home(c.hash)])
+}
 
 // Disclaim gives up a claim for a connection of b, of which k is the key.
 func (t *Table) Disclaim(k Key, b BindingID, c Claim) {

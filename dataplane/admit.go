@@ -12,6 +12,7 @@ import (
 // is then known for all of them, and loaded while the first is admitted.
 func (w *Worker) prepare(order []uint8) {
 	w.opening = false
+	w.claimed = w.claims[:0]
 	var to *packet.Flow // that was looked at last
 	var svc *Service    // which it is for
 	for _, i := range order {
@@ -33,10 +34,25 @@ func (w *Worker) prepare(order []uint8) {
 		if server := w.pick(svc, &j.p.Flow); server != nil {
 			server.Load.Opened()
 			j.server = server
-			j.claim = w.conns.Claim(&w.lookups, key, svc.bindings[server.Index], svc.locals, w.aim(packet.ProtoTCP, &server.Real))
+			j.claim = w.conns.Claim(key, svc.bindings[server.Index], svc.locals, w.aim(packet.ProtoTCP, &server.Real))
+			w.claimed = append(w.claimed, j.claim)
 		}
 	}
-	w.lookups.LoadClaims()
+	for range min(claimsAhead, len(w.claimed)) {
+		w.foreseeClaim()
+	}
+}
+
+// claimsAhead is for how many claims what inserting them takes is asked for before it is
+// needed: as many misses as a processor has under way, or nearly.
+const claimsAhead = 8
+
+// foreseeClaim begins to load what inserting the next claim takes.
+func (w *Worker) foreseeClaim() {
+	if len(w.claimed) > 0 {
+		w.conns.Foresee(w.claimed[0])
+		w.claimed = w.claimed[1:]
+	}
 }
 
 // forgo gives up what prepare has found for a connection that was not made after all.
@@ -66,6 +82,7 @@ func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.C
 	}
 	binding := svc.bindings[server.Index]
 	if j.server != nil && j.claim.Held() {
+		w.foreseeClaim()
 		c = s.InsertClaimed(j.key, &p.Flow, binding, j.claim, w.now)
 	}
 	if c != nil {

@@ -80,10 +80,12 @@ type Worker struct {
 	lookups        conntrack.Batch
 	lines          prefetch.Lines
 	order          [2][batchSize]uint8 // in which jobs are carried; see batch
-	opening        bool                // there are SYNs among jobs that may go the short way
-	late           job                 // for fragments that have waited
-	cuts           [2]packet.Packet    // for packets that are cut into pieces
-	out            [][]xsk.Desc        // by interface: rewritten frames that wait for the end of the batch
+	claims         [batchSize]conntrack.Claim
+	claimed        []conntrack.Claim // those of claims that are still to be foreseen
+	opening        bool              // there are SYNs among jobs that may go the short way
+	late           job               // for fragments that have waited
+	cuts           [2]packet.Packet  // for packets that are cut into pieces
+	out            [][]xsk.Desc      // by interface: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
 	views          [][]byte // see tail
 	sight          sight

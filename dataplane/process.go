@@ -26,7 +26,7 @@ import (
 //	             outbound find the connection, track, rewrite towards the client
 //	             fragment follow the first fragment of the datagram
 //	             icmp     an error about a packet of ours, or a notice's acknowledgement
-//	pass 4   transmit   one send and one kick per interface
+//	pass 4   transmit   one send and one kick per interface, for up to four batches
 //
 // The functions below stand in this order; how a connection is made is in admit.go.
 

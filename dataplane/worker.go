@@ -20,7 +20,8 @@ import (
 
 // Our choices for the loop.
 const (
-	batchSize   = conntrack.MaxBatch     // frames: more gain nothing, fewer cost a kick each
+	batchSize   = conntrack.MaxBatch     // frames
+	burst       = 4                      // full batches of a queue that are sent at once; see xsk/ARCHITECTURE.md
 	spin        = 100 * time.Microsecond // after the last packet, before waiting in poll(2)
 	nap         = 50 * time.Millisecond  // longest wait, so that timers and orders are served
 	heldNap     = time.Millisecond       // while segments are held
@@ -66,7 +67,7 @@ type Worker struct {
 	busyPoll bool
 	isnKey   siphash.Key
 
-	// What one batch works with. view and hops change only between batches, so
+	// What one batch works with. view and hops change only between rounds, so
 	// that no packet meets two of them; but for hops where a packet would be dropped.
 	view           *View
 	hops           *route.Table
@@ -186,7 +187,7 @@ func (w *Worker) nap() time.Duration {
 	return nap
 }
 
-// poll serves each port once and then the timers, and returns how much there was
+// poll serves each queue once and then the timers, and returns how much there was
 // to do: frames, and a slice of what is to be closed.
 func (w *Worker) poll(now time.Time) int {
 	if v := w.shared.view.Load(); v != w.view {
@@ -208,18 +209,8 @@ func (w *Worker) poll(now time.Time) int {
 
 	work := 0
 	for i, queues := range w.ports {
-		for k, port := range queues {
-			port.Complete()
-			w.syns = 0
-			n := port.Recv(w.descs[:])
-			if n > 0 {
-				w.batch(i, n)
-			}
-			if w.budgets != nil && w.view.guarded {
-				w.budgets[i][k].Received(n, w.syns)
-			}
-			port.Refill()
-			work += n
+		for k := range queues {
+			work += w.serve(i, k)
 		}
 	}
 	if len(w.waiting) > 0 {
@@ -235,6 +226,26 @@ func (w *Worker) poll(now time.Time) int {
 	w.transmit()
 	w.publish(work)
 	return work
+}
+
+// serve carries what waits at a queue, at most burst batches, and sends it with one kick. It
+// returns how many frames there were.
+func (w *Worker) serve(i, k int) (frames int) {
+	port := w.ports[i][k]
+	port.Complete()
+	for n := batchSize; n == batchSize && frames < burst*batchSize; frames += n {
+		if n, w.syns = port.Recv(w.descs[:]), 0; n > 0 {
+			w.batch(i, n)
+		}
+		if w.budgets != nil && w.view.guarded {
+			w.budgets[i][k].Received(n, w.syns)
+		}
+	}
+	port.Refill()
+	if frames > 0 {
+		w.transmit()
+	}
+	return frames
 }
 
 // publish lets others see what was counted. A worker that gets a batch's worth of

@@ -5,7 +5,6 @@
 package dataplane
 
 import (
-	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -259,101 +258,6 @@ func (w *Worker) publish(frames int) {
 	w.ledger.publish(w.index, w.view.targets)
 	w.tally.publish(w.index)
 	w.shown.store(&w.counts, &w.last)
-}
-
-// batch takes n received frames through the passes that process.go describes. What
-// comes from real servers is carried after the rest: where both directions come by
-// one interface no processor can guess which the next packet is of. Packets of one
-// flow stay in order, and no packet of a batch answers another.
-func (w *Worker) batch(port, n int) {
-	for i := range w.descs[:n] {
-		prefetch.Add(&w.lines, &w.umem.From(w.descs[i].Addr)[0])
-	}
-	w.lines.Load()
-	packets, fromReals := 0, 0
-	mayBeShort, guarded := !w.fullSums[port], w.view.guarded
-	for i := 0; i < n; {
-		j, d := &w.jobs[packets], &w.descs[i]
-		j.addr, j.port = d.Addr, port
-		whole := mayBeShort && d.Options&xsk.Continued == 0
-		j.short = whole && w.glance(j, packets, d.Len)
-		switch {
-		case j.short:
-			w.counts.RxBytes += uint64(d.Len)
-			i++
-		case guarded && whole && w.meet(d.Addr, d.Len):
-			w.counts.RxBytes += uint64(d.Len)
-			i++
-			continue
-		default:
-			i += w.take(j, w.descs[i:n])
-			w.lookups.SetKey(packets, j.key)
-		}
-		fromReal := 0 // by arithmetic, or it would be guessed here
-		if j.role == local {
-			fromReal = 1
-		}
-		w.order[0][packets-fromReals] = uint8(packets)
-		w.order[1][fromReals] = uint8(packets)
-		fromReals += fromReal
-		if packets++; packets%conntrack.Ahead == 0 {
-			w.conns.Hash(&w.lookups, packets-conntrack.Ahead, packets)
-		}
-	}
-	w.conns.Hash(&w.lookups, packets-packets%conntrack.Ahead, packets)
-	answered := w.answerAll(port)
-	w.admitted, w.flood.told = false, 0
-	w.conns.See(&w.lookups, packets)
-	all, fromClients := w.order[0][:packets], w.order[0][:packets-fromReals]
-	copy(all[len(fromClients):], w.order[1][:])
-	if w.flood.bad = 0; guarded {
-		w.doubt(fromClients)
-	}
-	if w.opening {
-		w.prepare(fromClients)
-	}
-	w.carry(all)
-	packets += answered
-	w.counts.RxPackets += uint64(packets)
-	w.counts.BatchSizes[bits.Len(uint(packets-1))]++
-}
-
-// take classifies the packet that begins with d, for the long way, and returns how many
-// descriptors it has.
-func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
-	rest := 0
-	for n = 1; d[n-1].Options&xsk.Continued != 0; n++ {
-		rest += int(d[n].Len)
-	}
-	j.tail = d[1:n]
-	w.counts.RxBytes += uint64(d[0].Len) + uint64(rest)
-	w.classify(j, int(d[0].Len), rest)
-	return n
-}
-
-// carry takes classified packets to their end, each by the short way or by the long one.
-func (w *Worker) carry(order []uint8) {
-	const ahead = conntrack.Ahead
-	bad := w.flood.bad
-	w.conns.Load(&w.lookups, order[:min(ahead, len(order))])
-	for k, i := range order {
-		if next := k + ahead; k%ahead == 0 && next < len(order) {
-			w.conns.Load(&w.lookups, order[next:min(next+ahead, len(order))])
-		}
-		j := &w.jobs[i%batchSize]
-		if j.short {
-			key, hint := w.lookups.At(int(i % batchSize))
-			if bad>>(i%batchSize)&1 != 0 && w.reject(i, key) || w.carryShort(j, key, hint) {
-				continue
-			}
-			w.lengthen(j, key)
-		}
-		why := w.process(j)
-		if j.server != nil {
-			w.forgo(j)
-		}
-		w.finish(j, why)
-	}
 }
 
 // tail returns what is in the frames of j behind the first.

@@ -303,3 +303,22 @@ func TestMorePortsThanRoom(t *testing.T) {
 		t.Errorf("the room of a port that went is not used again: %+v, %v", port, err)
 	}
 }
+
+// Wherever an interface stands among those that are served, its packets find their socket,
+// and when it has gone they do not.
+func TestPortInAnyPlace(t *testing.T) {
+	privateNetns(t)
+	p := loadWithTables(t)
+	frame := join(eth(0x800), ip4("192.0.2.1", 6, 0), to(80))
+	lo := loopback(t)
+	s := newSocket(t, lo)
+	defer s.Close()
+	for place := range int(p.objs.Ports.MaxEntries()) {
+		must(t, p.SetSocket(lo, 0, s.FD()))
+		p.run(t, frame, xdpRedirect, Service)
+		must(t, p.Detach(lo))
+		p.run(t, frame, xdpDrop, Unserved)
+		_, err := p.portLocked(100 + place)
+		must(t, err)
+	}
+}

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -88,8 +89,7 @@ func (p *Predecessor) SetSocket(ifindex, queue, fd int) error {
 	if n := int(m.xsks.MaxEntries() / m.ports.MaxEntries()); queue < 0 || queue >= n {
 		return fmt.Errorf("xdp program of an earlier fnatd: interface %d: queue %d: only queues below %d can be served", ifindex, queue, n)
 	}
-	var base uint32
-	err := m.ports.Lookup(uint32(ifindex), &base)
+	base, err := baseOf(m.ports, ifindex)
 	if err == nil {
 		err = m.xsks.Put(base+uint32(queue), uint32(fd))
 	}
@@ -97,6 +97,20 @@ func (p *Predecessor) SetSocket(ifindex, queue, fd int) error {
 		return fmt.Errorf("xdp program of an earlier fnatd: interface %d queue %d: set socket: %w", ifindex, queue, err)
 	}
 	return nil
+}
+
+// baseOf returns where in xsks the sockets of an interface begin.
+func baseOf(ports *ebpf.Map, ifindex int) (uint32, error) {
+	for i := range ports.MaxEntries() {
+		var p xdpPort
+		if err := ports.Lookup(i, &p); err != nil {
+			return 0, err
+		}
+		if p.Ifindex == uint32(ifindex) {
+			return p.Base, nil
+		}
+	}
+	return 0, errors.New("it does not serve the interface")
 }
 
 // Close lets go of the program, which goes on until another one takes its place.
@@ -116,7 +130,7 @@ func mapsDir(dir string) string { return filepath.Clean(dir) + "-maps" }
 
 const (
 	xsksPin  = "sockets_"
-	portsPin = "ports_"
+	portsPin = "interfaces_"
 	knownPin = "known_"
 )
 
@@ -157,8 +171,8 @@ func (p *pins) loadMaps(program uint32) (m socketMaps, ok bool) {
 	m.xsks, errs[0] = ebpf.LoadPinnedMap(mapPin(p.dir.Name(), xsksPin, program), nil)
 	m.ports, errs[1] = ebpf.LoadPinnedMap(mapPin(p.dir.Name(), portsPin, program), nil)
 	m.known, errs[2] = ebpf.LoadPinnedMap(mapPin(p.dir.Name(), knownPin, program), nil)
-	if errors.Join(errs[:]...) != nil || m.known.Type() != ebpf.ArrayOfMaps || m.xsks.Type() != ebpf.XSKMap || m.ports.Type() != ebpf.Hash ||
-		m.ports.KeySize() != 4 || m.ports.ValueSize() != 4 {
+	if errors.Join(errs[:]...) != nil || m.known.Type() != ebpf.ArrayOfMaps || m.xsks.Type() != ebpf.XSKMap || m.ports.Type() != ebpf.Array ||
+		m.ports.ValueSize() != uint32(binary.Size(xdpPort{})) {
 		m.close()
 		return socketMaps{}, false
 	}

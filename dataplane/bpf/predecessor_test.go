@@ -64,7 +64,7 @@ func TestNoPredecessor(t *testing.T) {
 	second.attach(t, l, Auto, Native, takenOver)
 	must(t, second.Prune())
 	entries, err := os.ReadDir(mapsDir(dir))
-	if err != nil || len(entries) != 3 || filepath.Base(mapPin(dir, knownPin, uint32(attached(t, l)))) != entries[0].Name() {
+	if err != nil || len(entries) != 3 || filepath.Base(mapPin(dir, knownPin, uint32(attached(t, l)))) != entries[1].Name() {
 		t.Errorf("pinned %v, %v, want the maps of the program in force", entries, err)
 	}
 	must(t, second.Close(true))

@@ -209,7 +209,7 @@ func (p *Program) Detach(ifindex int) error {
 	if port.link != nil {
 		errs = append(errs, takeOff(port.link))
 	}
-	errs = append(errs, p.objs.Ports.Delete(uint32(ifindex)))
+	errs = append(errs, p.objs.Ports.Put(port.base/uint32(p.maxQueues()), xdpPort{}))
 	for queue := range uint32(p.maxQueues()) {
 		if err := p.objs.Xsks.Delete(port.base + queue); !errors.Is(err, ebpf.ErrKeyNotExist) {
 			errs = append(errs, err)
@@ -270,7 +270,7 @@ func (p *Program) portLocked(ifindex int) (*port, error) {
 	if base >= p.objs.Xsks.MaxEntries() {
 		return nil, fmt.Errorf("xdp program: interface %d: only %d interfaces can be served", ifindex, p.objs.Ports.MaxEntries())
 	}
-	if err := p.objs.Ports.Put(uint32(ifindex), base); err != nil {
+	if err := p.objs.Ports.Put(base/uint32(p.maxQueues()), xdpPort{Ifindex: uint32(ifindex), Base: base}); err != nil {
 		return nil, fmt.Errorf("xdp program: interface %d: %w", ifindex, err)
 	}
 	p.ports[ifindex] = &port{base: base}

@@ -37,6 +37,7 @@
 #define MAX_PORTS 16
 #define QUEUES_PER_PORT 256
 #define MAX_SOCKETS (MAX_PORTS * QUEUES_PER_PORT)
+#define NO_SOCKET MAX_SOCKETS
 
 #include "counters.h"
 #include "guard.h"
@@ -81,12 +82,18 @@ struct {
 	__type(value, struct port_range);
 } locals SEC(".maps");
 
-/* Interface index to the index in xsks of its queue 0. */
+/* An interface that is served. */
+struct port {
+	__u32 ifindex; /* 0: none is */
+	__u32 base;    /* index in xsks of its queue 0 */
+};
+
+/* Searched one by one, which for the first few is much faster than a hash. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_PORTS);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct port);
 } ports SEC(".maps");
 
 struct {
@@ -234,16 +241,40 @@ static __always_inline enum counter classify(struct datagram *d)
 	return COUNTER_PASSED;
 }
 
-/* redirect hands the frame to the socket of its interface and queue, and tells its place. */
-static __always_inline int redirect(struct xdp_md *ctx, __u32 *socket)
+/* socket_of returns the index in xsks of the socket of the frame's interface and queue. */
+static __always_inline __u32 socket_of(struct xdp_md *ctx)
 {
-	__u32 ifindex = ctx->ingress_ifindex;
-	__u32 *base = bpf_map_lookup_elem(&ports, &ifindex);
+	__u32 queue = ctx->rx_queue_index;
 
-	if (!base || ctx->rx_queue_index >= QUEUES_PER_PORT)
-		return XDP_DROP;
-	*socket = *base + ctx->rx_queue_index;
-	return bpf_redirect_map(&xsks, *socket, XDP_DROP);
+	if (queue >= QUEUES_PER_PORT)
+		return NO_SOCKET;
+
+#pragma unroll
+	for (int i = 0; i < MAX_PORTS; i++) {
+		__u32 key = i; /* which old verifiers do not follow through a loop */
+		struct port *p = bpf_map_lookup_elem(&ports, &key);
+
+		if (p && p->ifindex == ctx->ingress_ifindex)
+			return p->base + queue;
+	}
+	return NO_SOCKET;
+}
+
+/* is_served reports whether there is a socket. */
+static __always_inline bool is_served(__u32 socket)
+{
+	return bpf_map_lookup_elem(&xsks, &socket);
+}
+
+/* redirect hands the frame to its socket, or changes why if there is none. */
+static __always_inline int redirect(__u32 socket, enum counter *why)
+{
+	int verdict = bpf_redirect_map(&xsks, socket, XDP_DROP);
+
+	if (verdict == XDP_REDIRECT)
+		return verdict;
+	*why = is_orphaned() ? COUNTER_ORPHANED : COUNTER_UNSERVED;
+	return *why == COUNTER_ORPHANED ? XDP_PASS : XDP_DROP;
 }
 
 SEC("xdp")
@@ -252,23 +283,21 @@ int fnatd_xdp(struct xdp_md *ctx)
 	struct datagram d = {};
 	enum counter why = COUNTER_PASSED;
 	int verdict = XDP_PASS;
-	__u32 socket = 0;
+	__u32 socket;
 
 	if (parse(ctx, &d))
 		why = classify(&d);
 	if (why != COUNTER_PASSED) {
-		verdict = redirect(ctx, &socket);
+		socket = socket_of(ctx);
 		/* Nobody would take the ACK of an answer that is given while nobody serves. */
-		if (verdict != XDP_REDIRECT)
-			why = is_orphaned() ? COUNTER_ORPHANED : COUNTER_UNSERVED;
-		else if (d.guard)
+		if (d.guard && is_served(socket))
 			why = d.syn ? meet_syn(ctx, d.guard, d.l3, d.l4, socket) : meet_ack(ctx, d.guard, d.l3, d.l4);
 		if (why == COUNTER_ANSWERED)
 			verdict = XDP_TX;
-		else if (why == COUNTER_ORPHANED)
-			verdict = XDP_PASS;
 		else if (why == COUNTER_LIMITED || why == COUNTER_SHED || why == COUNTER_BAD_COOKIE)
 			verdict = XDP_DROP;
+		else
+			verdict = redirect(socket, &why);
 	}
 	count(why);
 	return verdict;

@@ -97,6 +97,12 @@ type xdpLocalKey struct {
 	Addr [16]uint8
 }
 
+type xdpPort struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Base    uint32
+}
+
 type xdpPortRange struct {
 	_   structs.HostLayout
 	Min uint16

@@ -26,15 +26,13 @@ enum counter {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, NUM_COUNTERS);
-	__type(key, __u32);
+	__type(key, enum counter);
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* Not inlined, for only then does its BTF tell bpf2go about enum counter. */
-static __noinline void count(enum counter which)
+static __always_inline void count(enum counter which)
 {
-	__u32 key = which;
-	__u64 *n = bpf_map_lookup_elem(&counters, &key);
+	__u64 *n = bpf_map_lookup_elem(&counters, &which);
 
 	if (n)
 		*n += 1; /* one CPU's own, in softirq: nobody interrupts it */

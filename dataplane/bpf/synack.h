@@ -149,11 +149,14 @@ static __always_inline __sum16 fold(__u64 sum)
 
 static __always_inline void swap_macs(struct ethhdr *eth)
 {
-	__u8 mac[ETH_ALEN];
+	__be16 *half = (void *)eth, mac[] = { half[0], half[1], half[2] };
 
-	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	half[0] = half[3];
+	half[1] = half[4];
+	half[2] = half[5];
+	half[3] = mac[0];
+	half[4] = mac[1];
+	half[5] = mac[2];
 }
 
 /* return4 and return6 send the datagram back, and return the sum of its addresses. */

@@ -60,12 +60,12 @@ static __always_inline void clear_line(void *lines, __u32 generation, __u32 turn
  * comes_again reports whether the SYN with this hash was shed in one of the last two
  * generations, and notes that it may be now. What comes after 1 to 1.07 s was, whenever
  * in its generation that happened: of one generation of more than a second, what is shed
- * in the first few per cent would come again in the same. turn goes up by one with each call. CPUs that race for a word
- * may forget a SYN.
+ * in the first few per cent would come again in the same. turn goes up by one with each
+ * call, time is ns of clock. CPUs that race for a word may forget a SYN.
  */
-static __always_inline bool comes_again(__u64 hash, __u32 turn)
+static __always_inline bool comes_again(__u64 hash, __u32 turn, __u64 time)
 {
-	__u32 zero = 0, generation = clock() >> AGAIN_SHIFT, word = hash >> 6 & 7;
+	__u32 zero = 0, generation = time >> AGAIN_SHIFT, word = hash >> 6 & 7;
 	void *lines = bpf_map_lookup_elem(&again, &zero);
 	__u64 bit = 1ULL << (hash & 63);
 	struct again_line *now, *before, *first;

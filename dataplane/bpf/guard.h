@@ -52,6 +52,7 @@ struct guard_counters {
 	__u64 shed;     /* ... dropped: too many wait in the ring */
 	__u64 bad_acks; /* dropped: of no connection, and without a good cookie */
 	__u64 sampled;  /* ns of clock when one of these last went up */
+	struct clock clock;
 };
 
 /* Index 0 is that of no guard. */
@@ -133,9 +134,9 @@ static __always_inline __u64 source_name(struct xdp_md *ctx, __u32 l3, __u32 gua
  * share of the time, and no more than a second may be booked ahead. CPUs that race
  * for one source may let it have a few more.
  */
-static __always_inline bool over_limit(struct xdp_md *ctx, __u32 l3, __u32 guard, __u32 limit)
+static __always_inline bool over_limit(struct xdp_md *ctx, __u32 l3, __u32 guard, __u32 limit, __u64 now)
 {
-	__u64 name = source_name(ctx, l3, guard), share = SECOND / limit, now = clock();
+	__u64 name = source_name(ctx, l3, guard), share = SECOND / limit;
 	__u32 place = name & (MAX_SOURCES - 1);
 	struct source *s = bpf_map_lookup_elem(&sources, &place);
 
@@ -201,7 +202,7 @@ __noinline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4, __u
 		return COUNTER_SERVICE;
 	g = &both->by_parity[parity];
 	n->syns++;
-	if (g->limit && over_limit(ctx, l3, guard, g->limit)) {
+	if (g->limit && over_limit(ctx, l3, guard, g->limit, clock(&n->clock))) {
 		n->limited++;
 		return COUNTER_LIMITED;
 	}
@@ -211,14 +212,14 @@ __noinline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4, __u
 			.sack = g->flags & GUARD_SACK, .timestamps = g->flags & GUARD_TIMESTAMPS,
 		};
 
-		if (answer(ctx, l3, o, parity)) {
+		if (answer(ctx, l3, o, parity, &n->clock)) {
 			n->answered++;
 			return COUNTER_ANSWERED;
 		}
 	}
 	if (afford(socket, SYN_BUDGET))
 		return COUNTER_SERVICE;
-	if (comes_again(hash_syn(ctx, l3, l4), n->shed) && afford(socket, AGAIN_BUDGET))
+	if (comes_again(hash_syn(ctx, l3, l4), n->shed, clock(&n->clock)) && afford(socket, AGAIN_BUDGET))
 		return COUNTER_SERVICE;
 	n->shed++;
 	return COUNTER_SHED;

@@ -169,12 +169,12 @@ __noinline int meet_ack(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4)
 	when = bpf_map_lookup_elem(&proven, &place);
 	if (!when)
 		return COUNTER_SERVICE;
+	now = clock(&n->clock);
 	if (proves(secret, &a)) {
-		*when = clock();
+		*when = now;
 		return COUNTER_SERVICE;
 	}
-	now = clock();
-	if (*when && now - *when < PROVEN_TIME)
+	if (*when && (__s64)(now - *when) < (__s64)PROVEN_TIME) /* another CPU's clock may be ahead */
 		return COUNTER_SERVICE;
 	if (now - n->sampled >= SAMPLE_TIME) {
 		n->sampled = now;

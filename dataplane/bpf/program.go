@@ -15,8 +15,6 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -148,11 +146,7 @@ func specFor(flags uint32) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	spec.Programs[xdpProgFnatdXdp].Flags |= flags
-	coarse := features.HaveProgramHelper(ebpf.XDP, asm.FnKtimeGetCoarseNs) == nil
-	return spec, errors.Join(
-		spec.Variables[xdpVarMultiBuffer].Set(flags&unix.BPF_F_XDP_HAS_FRAGS != 0),
-		spec.Variables[xdpVarCoarseClock].Set(coarse),
-	)
+	return spec, spec.Variables[xdpVarMultiBuffer].Set(flags&unix.BPF_F_XDP_HAS_FRAGS != 0)
 }
 
 // PinLock returns the open and locked pin directory, for Options.PinLock of another

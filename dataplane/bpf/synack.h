@@ -55,17 +55,29 @@ static __always_inline __u32 current_parity(void)
 	return secret ? secret->current & 1 : 0;
 }
 
-/* Set when the program is loaded: */
-const volatile bool multi_buffer; /* it is the instance for packets of several buffers */
-const volatile bool coarse_clock; /* the kernel has that, 5.11 */
+/* Set when the program is loaded: it is the instance for packets of several buffers. */
+const volatile bool multi_buffer;
+
+/* A clock that stands still between two ticks of the kernel's. */
+struct clock {
+	__u64 tick; /* in which it was read */
+	__u64 time; /* ns of CLOCK_MONOTONIC */
+};
 
 /*
- * clock returns the time in nanoseconds, of the last tick if that can be had: the
- * exact one can cost more than the cookie.
+ * clock returns the time in nanoseconds, which it reads once in a tick: to read the
+ * exact one can cost more than the cookie, and the kernel's own of the last tick is a
+ * call still. CPUs do not agree on it to the tick.
  */
-static __always_inline __u64 clock(void)
+static __always_inline __u64 clock(struct clock *c)
 {
-	return coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	__u64 tick = bpf_jiffies64();
+
+	if (c->tick != tick) {
+		c->tick = tick;
+		c->time = bpf_ktime_get_ns();
+	}
+	return c->time;
 }
 
 /* What a SYN-ACK says: synproxy.Offer. */
@@ -291,7 +303,7 @@ static __always_inline bool build(struct xdp_md *ctx, const struct syn *s, const
  * offered and nothing that the SYN did not offer itself, but for the MSS
  * (synproxy.Offer.Answer). False: user space shall do it, the frame is as it was.
  */
-static __always_inline bool answer(struct xdp_md *ctx, __u32 l3, struct offer o, __u32 parity)
+static __always_inline bool answer(struct xdp_md *ctx, __u32 l3, struct offer o, __u32 parity, struct clock *c)
 {
 	struct syn s = { .l3 = l3 };
 	__u32 zero = 0, number, now = 0;
@@ -331,7 +343,7 @@ static __always_inline bool answer(struct xdp_md *ctx, __u32 l3, struct offer o,
 	if ((said >> SAID_AS_IN_COOKIE >> SCALE_SHIFT & NO_SCALE) == NO_SCALE)
 		o.scale = NO_SCALE;
 	if (o.timestamps)
-		now = (__u32)(clock() >> CLOCK_SHIFT) + secret->clock_offset;
+		now = (__u32)(clock(c) >> CLOCK_SHIFT) + secret->clock_offset;
 	return build(ctx, &s, &o, number, now, said);
 }
 

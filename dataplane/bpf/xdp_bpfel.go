@@ -81,6 +81,11 @@ type xdpGuardCounters struct {
 	Shed     uint64
 	BadAcks  uint64
 	Sampled  uint64
+	Clock    struct {
+		_    structs.HostLayout
+		Tick uint64
+		Time uint64
+	}
 }
 
 type xdpGuardFlag uint8
@@ -142,7 +147,6 @@ const (
 	xdpMapSources     = "sources"
 	xdpMapXsks        = "xsks"
 	xdpProgFnatdXdp   = "fnatd_xdp"
-	xdpVarCoarseClock = "coarse_clock"
 	xdpVarMultiBuffer = "multi_buffer"
 )
 
@@ -215,7 +219,6 @@ type xdpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpVariableSpecs struct {
-	CoarseClock *ebpf.VariableSpec `ebpf:"coarse_clock"`
 	MultiBuffer *ebpf.VariableSpec `ebpf:"multi_buffer"`
 }
 
@@ -278,7 +281,6 @@ func (m *xdpMaps) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpVariables struct {
-	CoarseClock *ebpf.Variable `ebpf:"coarse_clock"`
 	MultiBuffer *ebpf.Variable `ebpf:"multi_buffer"`
 }
 

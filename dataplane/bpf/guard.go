@@ -1,7 +1,9 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -53,47 +55,51 @@ type GuardCounts struct {
 // as it is guarded. Slot 0 means no guard.
 type guardSlots struct {
 	of   map[ServiceKey]uint32
-	free []uint32 // given back, the one that is idle for longest first
-	next uint32   // the first that was never used
+	idle []uint32 // the one that is idle for longest first
 }
 
-// take returns the slot of the service's guard, fresh if it had none, or 0 if all are
-// in use.
-func (s *guardSlots) take(key ServiceKey, room uint32) (slot uint32, fresh bool) {
+func newGuardSlots(room uint32) guardSlots {
+	s := guardSlots{of: make(map[ServiceKey]uint32)}
+	for slot := uint32(1); slot < room; slot++ {
+		s.idle = append(s.idle, slot)
+	}
+	return s
+}
+
+// firstLook returns the slot where the program looks first for a service's guard: its
+// first_look.
+func firstLook(key ServiceKey) uint32 {
+	const factor, shift = 0x9e3779b1, 20
+	x := uint32(key.Virtual.Port)
+	for word := range slices.Chunk(key.Virtual.Addr[:], 4) {
+		x ^= binary.LittleEndian.Uint32(word)
+	}
+	return x * factor >> shift
+}
+
+// take returns the slot of the service's guard, or 0 if all are in use. One that has none
+// gets that of its first look, if that is idle.
+func (s *guardSlots) take(key ServiceKey) (slot uint32, fresh bool) {
 	if slot := s.of[key]; slot != 0 {
 		return slot, false
 	}
-	switch {
-	case s.next < room: // before any is used again
-		slot = s.next
-		s.next++
-	case len(s.free) > 0:
-		slot, s.free = s.free[0], s.free[1:]
-	default:
+	if len(s.idle) == 0 {
 		return 0, false
 	}
+	at := max(slices.Index(s.idle, firstLook(key)), 0)
+	slot = s.idle[at]
+	s.idle = slices.Delete(s.idle, at, at+1)
 	s.of[key] = slot
 	return slot, true
 }
 
-// keep gives back the slots of services that are not guarded any more.
-func (s *guardSlots) keep(services map[ServiceKey]*Guard) {
-	for key, slot := range s.of {
-		if services[key] == nil {
-			delete(s.of, key)
-			s.free = append(s.free, slot)
-		}
-	}
-}
-
 // setGuardLocked writes the guard of a service, and returns its slot. The counters
-// of a slot begin at zero when it is taken, which is long after the last packet that
-// could count for its former service.
+// of a slot begin at zero when it is taken.
 func (p *Program) setGuardLocked(key ServiceKey, g *Guard) (uint32, error) {
 	if key.Proto != packet.ProtoTCP {
 		return 0, fmt.Errorf("%s: only TCP has SYNs", key.Virtual)
 	}
-	slot, fresh := p.guards.take(key, p.objs.Guards.MaxEntries())
+	slot, fresh := p.guards.take(key)
 	if slot == 0 {
 		return 0, fmt.Errorf("%s: the program has room for %d guards", key.Virtual, p.objs.Guards.MaxEntries()-1)
 	}
@@ -106,7 +112,26 @@ func (p *Program) setGuardLocked(key ServiceKey, g *Guard) (uint32, error) {
 			return 0, err
 		}
 	}
-	return slot, p.objs.Guards.Put(slot, g.bpf())
+	b := g.bpf()
+	if p.services.have[key.bpf()] == slot { // else that of no service yet
+		b.At = key.bpf()
+	}
+	return slot, p.objs.Guards.Put(slot, b)
+}
+
+// keepGuardsLocked takes off the guards of services that have none any more.
+func (p *Program) keepGuardsLocked(services map[ServiceKey]*Guard) error {
+	for key, slot := range p.guards.of {
+		if services[key] != nil {
+			continue
+		}
+		if err := p.objs.Guards.Put(slot, xdpGuard{}); err != nil {
+			return err
+		}
+		delete(p.guards.of, key)
+		p.guards.idle = append(p.guards.idle, slot)
+	}
+	return nil
 }
 
 // SetGuard changes the guard of a service that has one. Its counters go on.

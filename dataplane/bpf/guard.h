@@ -10,10 +10,13 @@
 
 #include "again.h"
 #include "counters.h"
+#include "parse.h"
 #include "synack.h"
 
 /* Our choices. */
 #define MAX_GUARDS 4096
+#define FIRST_LOOK_FACTOR 0x9e3779b1 /* 2^32 by the golden ratio (Knuth, 6.4), a prime */
+#define FIRST_LOOK_SHIFT 20	     /* to MAX_GUARDS */
 #define MAX_SOURCES 65536
 #define SECOND 1000000000ULL /* ns */
 
@@ -37,6 +40,7 @@ enum __attribute__((packed)) guard_flag {
  * next epoch says before that begins, so a cookie tells what its SYN-ACK has said.
  */
 struct guard {
+	struct service_key at; /* whose it is */
 	struct guard_half {
 		__u16 mss, window;
 		__u8 scale; /* or NO_SCALE */
@@ -55,7 +59,7 @@ struct guard_counters {
 	struct clock clock;
 };
 
-/* Index 0 is that of no guard. */
+/* Index 0 is that of no guard. See first_look for the others. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MAX_GUARDS);
@@ -104,6 +108,25 @@ struct {
 	__type(key, __u32);
 	__type(value, struct source);
 } sources SEC(".maps");
+
+/*
+ * first_look returns the index of a guard which, if it is that of the service with this
+ * key, makes a lookup in services needless: a flood pays for no hash map. User space
+ * gives services these places as long as they are free; see guard.go.
+ */
+static __always_inline __u32 first_look(const struct service_key *at)
+{
+	const __u32 *word = (const void *)at->addr;
+
+	return ((word[0] ^ word[1] ^ word[2] ^ word[3] ^ at->port) * FIRST_LOOK_FACTOR) >> FIRST_LOOK_SHIFT;
+}
+
+static __always_inline bool same_service(const struct service_key *a, const struct service_key *b)
+{
+	const __u32 *x = (const void *)a, *y = (const void *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
+}
 
 /*
  * source_name returns the hash of guard and source: an IPv4 address, or the upper

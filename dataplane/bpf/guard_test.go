@@ -242,6 +242,52 @@ func TestGuardKeepsItsCounters(t *testing.T) {
 	want(key(2), 5)
 }
 
+// A guarded service is found without the hash of services, if the place of its first look
+// was idle, and is a service as long as it is among those and no longer.
+func TestFirstLook(t *testing.T) {
+	g := &Guard{Offers: both(full), Answer: true}
+	r := newGuardedRig(t, *g)
+	syn4, syn6 := plainSYN("198.51.100.7:40000", tcp4), plainSYN("[2001:db8:7::1]:40000", tcp6)
+	without := func(key ServiceKey, f func()) { // the hash
+		slot := r.services.have[key.bpf()]
+		must(t, r.objs.Services.Delete(key.bpf()))
+		f()
+		must(t, r.objs.Services.Put(key.bpf(), slot))
+	}
+	without(tcp4, func() { r.run(t, syn4.Frame().Bytes(), xdpTX, Answered) })
+	without(tcp6, func() { r.run(t, syn6.Frame().Bytes(), xdpTX, Answered) })
+
+	// Of two with the same first look, one is found by the hash alone.
+	second := tcp4
+	for second.Virtual.Port++; firstLook(second) != firstLook(tcp4); second.Virtual.Port++ {
+	}
+	must(t, r.SetServices(map[ServiceKey]*Guard{tcp4: g, second: g}))
+	other := plainSYN("198.51.100.7:40000", second).Frame().Bytes()
+	r.run(t, other, xdpTX, Answered)
+	without(second, func() { r.run(t, other, xdpPass, Passed) })
+	without(tcp4, func() { r.run(t, syn4.Frame().Bytes(), xdpTX, Answered) })
+
+	must(t, r.SetServices(map[ServiceKey]*Guard{tcp4: nil, second: g}))
+	r.run(t, syn4.Frame().Bytes(), xdpRedirect, Service)
+	must(t, r.SetServices(map[ServiceKey]*Guard{second: g}))
+	r.run(t, syn4.Frame().Bytes(), xdpPass, Passed)
+	must(t, r.SetServices(map[ServiceKey]*Guard{tcp4: g}))
+	r.run(t, other, xdpPass, Passed)
+	without(tcp4, func() { r.run(t, syn4.Frame().Bytes(), xdpTX, Answered) })
+}
+
+// Services that could not be set are none, also if one of them got a guard.
+func TestFirstLookOfNoService(t *testing.T) {
+	g := &Guard{Offers: both(full), Answer: true}
+	r := newGuardedRig(t, *g)
+	must(t, r.SetServices(nil))
+	r.objs.Services.Close()
+	if err := r.SetServices(map[ServiceKey]*Guard{tcp4: g}); err == nil {
+		t.Fatal("no error")
+	}
+	r.run(t, plainSYN("198.51.100.7:40000", tcp4).Frame().Bytes(), xdpPass, Passed)
+}
+
 func TestGuardErrors(t *testing.T) {
 	r := newGuardedRig(t, Guard{})
 	full := make(map[ServiceKey]*Guard)

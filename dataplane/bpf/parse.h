@@ -71,9 +71,8 @@ static __always_inline bool parse_ip4(struct datagram *d, void *pos)
 
 	if ((void *)(ip + 1) > d->end || ip->version != 4 || ip->ihl < 5)
 		return false;
-	d->at.addr[10] = d->at.addr[11] = 0xff;
-	__builtin_memcpy(d->at.addr + 12, d->which == SOURCE ? &ip->saddr : &ip->daddr,
-			 sizeof(ip->daddr));
+	*(__be32 *)(d->at.addr + 8) = bpf_htonl(0xffff);
+	*(__be32 *)(d->at.addr + 12) = d->which == SOURCE ? ip->saddr : ip->daddr;
 	d->at.proto = ip->protocol;
 	d->fragment = ip->frag_off & bpf_htons(IP_MORE_OR_OFFSET);
 	d->payload = pos + ip->ihl * 4;

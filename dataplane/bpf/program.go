@@ -88,7 +88,6 @@ func Load(o Options) (*Program, error) {
 	}
 	p := &Program{
 		log: log, pins: pins, ports: make(map[int]*port),
-		guards: guardSlots{of: make(map[ServiceKey]uint32), next: 1},
 	}
 	spec, err := specFor(0)
 	if err == nil {
@@ -101,6 +100,7 @@ func Load(o Options) (*Program, error) {
 	if err := p.setSecretsLocked(newSecrets()); err != nil {
 		return nil, errors.Join(err, p.Close(false))
 	}
+	p.guards = newGuardSlots(p.objs.Guards.MaxEntries())
 	p.services = newTable[xdpServiceKey, uint32](p.objs.Services)
 	p.locals = newTable[xdpLocalKey, xdpPortRange](p.objs.Locals)
 	return p, nil

@@ -16,6 +16,10 @@ type ServiceKey struct {
 	Virtual packet.Endpoint
 }
 
+func (k ServiceKey) bpf() xdpServiceKey {
+	return xdpServiceKey{Addr: k.Virtual.Addr, Port: k.Virtual.Port, Proto: k.Proto}
+}
+
 // LocalPorts are the ports of a local address that belong to fnatd, both ends
 // included. Packets to other ports of the address are the host's.
 type LocalPorts struct {
@@ -30,8 +34,9 @@ func (p *Program) SetServices(services map[ServiceKey]*Guard) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	want := make(map[xdpServiceKey]uint32, 2*len(services))
+	var fresh []ServiceKey // that the program will look for among the guards, once they are services
 	for k, guard := range services {
-		key := xdpServiceKey{Addr: k.Virtual.Addr, Port: k.Virtual.Port, Proto: k.Proto}
+		key := k.bpf()
 		want[key] = 0
 		if guard != nil {
 			slot, err := p.setGuardLocked(k, guard)
@@ -39,6 +44,9 @@ func (p *Program) SetServices(services map[ServiceKey]*Guard) error {
 				return fmt.Errorf("xdp program: guard of %w", err)
 			}
 			want[key] = slot
+			if p.services.have[key] != slot {
+				fresh = append(fresh, k)
+			}
 		}
 		key.Port = 0 // fragments are matched without their port
 		want[key] = 0
@@ -46,7 +54,14 @@ func (p *Program) SetServices(services map[ServiceKey]*Guard) error {
 	if err := p.services.set(want); err != nil {
 		return fmt.Errorf("xdp program: services: %w", err)
 	}
-	p.guards.keep(services)
+	for _, k := range fresh {
+		if _, err := p.setGuardLocked(k, services[k]); err != nil {
+			return fmt.Errorf("xdp program: guard of %w", err)
+		}
+	}
+	if err := p.keepGuardsLocked(services); err != nil {
+		return fmt.Errorf("xdp program: guards: %w", err)
+	}
 	return nil
 }
 

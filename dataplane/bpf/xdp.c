@@ -133,12 +133,12 @@ static __always_inline enum counter classify_fragment(struct datagram *d)
 	return COUNTER_PASSED;
 }
 
-/* find_guard notes the guard that a packet to its service has to pass. */
-static __always_inline void find_guard(struct datagram *d, __u32 guard)
+/* note_guard notes the guard that a packet to its service has to pass. */
+static __always_inline void note_guard(struct datagram *d, __u32 guard)
 {
 	struct tcp *tcp = d->payload;
 
-	if (!guard || d->which == SOURCE || (void *)(tcp + 1) > d->end)
+	if (!guard || (void *)(tcp + 1) > d->end)
 		return;
 	d->syn = is_syn(tcp);
 	if (!d->syn && !is_ack(tcp))
@@ -147,23 +147,33 @@ static __always_inline void find_guard(struct datagram *d, __u32 guard)
 	d->l4 = d->payload - d->start;
 }
 
-static __always_inline enum counter classify_transport(struct datagram *d)
+/* find_service reports whether the end is a service, and tells its guard. */
+static __always_inline bool find_service(const struct service_key *at, __u32 *guard)
+{
+	__u32 first = first_look(at), *found;
+	struct guard *g = bpf_map_lookup_elem(&guards, &first);
+
+	if (g && same_service(&g->at, at)) {
+		*guard = first;
+		return true;
+	}
+	found = bpf_map_lookup_elem(&services, at);
+	if (found)
+		*guard = *found;
+	return found;
+}
+
+static __always_inline enum counter classify_transport(struct datagram *d, __u32 *guard)
 {
 	struct l4_ports *l4 = d->payload;
 	struct port_range *range;
-	__u32 *guard;
 
 	if ((void *)(l4 + 1) > d->end)
 		return COUNTER_PASSED;
 	d->at.port = bpf_ntohs(d->which == SOURCE ? l4->src : l4->dst);
 	/* Port 0 is no port, and in the map it is the wildcard. */
-	if (d->at.port) {
-		guard = bpf_map_lookup_elem(&services, &d->at);
-		if (guard) {
-			find_guard(d, *guard);
-			return COUNTER_SERVICE;
-		}
-	}
+	if (d->at.port && find_service(&d->at, guard))
+		return COUNTER_SERVICE;
 	range = find_local(d);
 	if (range && d->at.port >= range->min && d->at.port <= range->max)
 		return COUNTER_LOCAL;
@@ -190,13 +200,14 @@ static __always_inline enum counter classify_error(struct datagram *d, bool is4)
 {
 	struct datagram quoted = { .which = SOURCE, .end = d->end };
 	void *quote = d->payload + sizeof(struct echo);
+	__u32 guard;
 
 	if (is4 ? !parse_ip4(&quoted, quote) : !parse_ip6(&quoted, quote))
 		return COUNTER_PASSED;
 	if (quoted.fragment ||
 	    (quoted.at.proto != IPPROTO_TCP && quoted.at.proto != IPPROTO_UDP))
 		return COUNTER_PASSED;
-	return classify_transport(&quoted) == COUNTER_PASSED ? COUNTER_PASSED : COUNTER_ICMP_ERROR;
+	return classify_transport(&quoted, &guard) == COUNTER_PASSED ? COUNTER_PASSED : COUNTER_ICMP_ERROR;
 }
 
 static __always_inline enum counter classify_icmp(struct datagram *d)
@@ -227,12 +238,17 @@ static __always_inline enum counter classify_icmp6(struct datagram *d)
 
 static __always_inline enum counter classify(struct datagram *d)
 {
+	enum counter why;
+	__u32 guard = 0;
+
 	if (d->fragment)
 		return classify_fragment(d);
 	switch (d->at.proto) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
-		return classify_transport(d);
+		why = classify_transport(d, &guard);
+		note_guard(d, guard);
+		return why;
 	case IPPROTO_ICMP:
 		return classify_icmp(d);
 	case IPPROTO_ICMPV6:

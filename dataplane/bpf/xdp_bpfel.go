@@ -63,6 +63,7 @@ const (
 
 type xdpGuard struct {
 	_        structs.HostLayout
+	At       xdpServiceKey
 	ByParity [2]struct {
 		_      structs.HostLayout
 		Mss    uint16

@@ -214,7 +214,7 @@ static __always_inline __u64 hash_syn(struct xdp_md *ctx, __u32 l3, __u32 l4)
  * hand it to the socket. A global function, so that the verifier checks it by itself and
  * not once for each way that leads here.
  */
-__noinline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4, __u32 socket)
+static __always_inline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4, __u32 socket)
 {
 	struct guard_counters *n = bpf_map_lookup_elem(&guard_counts, &guard);
 	struct guard *both = bpf_map_lookup_elem(&guards, &guard);

@@ -150,7 +150,7 @@ static __always_inline bool proves(const struct cookie_secrets *secret, const st
  * meet_ack decides about a segment to the service with this guard: COUNTER_SERVICE is
  * to hand it to the socket. A global function for the verifier's sake, as meet_syn.
  */
-__noinline int meet_ack(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4)
+static __always_inline int meet_ack(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4)
 {
 	struct guard_counters *n = bpf_map_lookup_elem(&guard_counts, &guard);
 	struct guard *g = bpf_map_lookup_elem(&guards, &guard);

@@ -41,7 +41,6 @@ struct kind {
 
 struct kind main_kind, side_kind;
 __u32 side_share;   /* of 65536 frames, so many are of side_kind */
-__u32 ifindex;      /* where frames go */
 __u32 source_base;  /* lowest source address */
 __u32 flows;        /* number of flows; 0: a random address and port each time */
 __u32 source_mask;  /* random sources: bits of the address that vary */
@@ -50,6 +49,14 @@ __u64 burst;        /* how far the pacer may lag behind, 1/256 ns */
 __u64 due;          /* when the next frame may go */
 __u64 seed;
 __u64 sent_main, sent_side;
+
+/* The interface by which frames go: to look one up by its index costs more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} way SEC(".maps");
 
 static __always_inline __u64 next_random(void)
 {
@@ -159,7 +166,7 @@ int generate(struct xdp_md *ctx)
 		sent_side++;
 	else
 		sent_main++;
-	return bpf_redirect(ifindex, 0);
+	return bpf_redirect_map(&way, 0, XDP_ABORTED);
 }
 
 /* What a sink has counted. */

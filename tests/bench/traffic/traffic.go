@@ -23,9 +23,9 @@ import (
 // Our choices.
 const (
 	// A call of BPF_PROG_RUN sleeps 20 ms before its first frame, so it is made for
-	// many: half a second's at full rate.
-	repeat = 1 << 21
-	batch  = 64 // frames that the kernel keeps on the way at a time
+	// many: a second's, nearly, at full rate.
+	repeat = 1 << 22
+	batch  = 256 // frames that the kernel keeps on the way at a time, as many as it lets
 
 	// What the pacer could not send in so long is left out, not made up for.
 	maxLag = time.Millisecond
@@ -120,10 +120,13 @@ func (k *Kit) Generate(ctx context.Context, h *netns.Host, ifname string, cpu in
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(k.Set(p), k.objs.trafficVariables.Ifindex.Set(uint32(index))); err != nil {
+	if err := k.Set(p); err != nil {
 		return fmt.Errorf("generator: %w", err)
 	}
 	return h.Do(func() error {
+		if err := k.objs.Way.Put(uint32(0), uint32(index)); err != nil { // an index of this namespace
+			return fmt.Errorf("generator: interface %q: %w", ifname, err)
+		}
 		unpin, err := Pin(cpu)
 		if err != nil {
 			return err

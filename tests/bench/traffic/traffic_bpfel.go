@@ -37,6 +37,7 @@ type trafficKind struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	trafficMapCounts     = "counts"
+	trafficMapWay        = "way"
 	trafficMapXsks       = "xsks"
 	trafficProgBounce    = "bounce"
 	trafficProgGenerate  = "generate"
@@ -47,7 +48,6 @@ const (
 	trafficVarBurst      = "burst"
 	trafficVarDue        = "due"
 	trafficVarFlows      = "flows"
-	trafficVarIfindex    = "ifindex"
 	trafficVarInterval   = "interval"
 	trafficVarMainKind   = "main_kind"
 	trafficVarSeed       = "seed"
@@ -114,6 +114,7 @@ type trafficProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trafficMapSpecs struct {
 	Counts *ebpf.MapSpec `ebpf:"counts"`
+	Way    *ebpf.MapSpec `ebpf:"way"`
 	Xsks   *ebpf.MapSpec `ebpf:"xsks"`
 }
 
@@ -124,7 +125,6 @@ type trafficVariableSpecs struct {
 	Burst      *ebpf.VariableSpec `ebpf:"burst"`
 	Due        *ebpf.VariableSpec `ebpf:"due"`
 	Flows      *ebpf.VariableSpec `ebpf:"flows"`
-	Ifindex    *ebpf.VariableSpec `ebpf:"ifindex"`
 	Interval   *ebpf.VariableSpec `ebpf:"interval"`
 	MainKind   *ebpf.VariableSpec `ebpf:"main_kind"`
 	Seed       *ebpf.VariableSpec `ebpf:"seed"`
@@ -157,12 +157,14 @@ func (o *trafficObjects) Close() error {
 // It can be passed to loadTrafficObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trafficMaps struct {
 	Counts *ebpf.Map `ebpf:"counts"`
+	Way    *ebpf.Map `ebpf:"way"`
 	Xsks   *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *trafficMaps) Close() error {
 	return _TrafficClose(
 		m.Counts,
+		m.Way,
 		m.Xsks,
 	)
 }
@@ -174,7 +176,6 @@ type trafficVariables struct {
 	Burst      *ebpf.Variable `ebpf:"burst"`
 	Due        *ebpf.Variable `ebpf:"due"`
 	Flows      *ebpf.Variable `ebpf:"flows"`
-	Ifindex    *ebpf.Variable `ebpf:"ifindex"`
 	Interval   *ebpf.Variable `ebpf:"interval"`
 	MainKind   *ebpf.Variable `ebpf:"main_kind"`
 	Seed       *ebpf.Variable `ebpf:"seed"`

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"errors"
 	"math"
 	"net/netip"
 	"testing"
@@ -41,7 +42,7 @@ func TestFramesAreValid(t *testing.T) {
 	defer k.Close()
 	for name, p := range patterns() {
 		t.Run(name, func(t *testing.T) {
-			if err := k.Set(&p); err != nil {
+			if err := errors.Join(k.Set(&p), k.objs.Way.Put(uint32(0), uint32(1))); err != nil { // lo
 				t.Fatal(err)
 			}
 			frame := make([]byte, len(p.Frame.Bytes()))

@@ -211,8 +211,7 @@ static __always_inline __u64 hash_syn(struct xdp_md *ctx, __u32 l3, __u32 l4)
 
 /*
  * meet_syn decides about a SYN to the service with this guard: COUNTER_SERVICE is to
- * hand it to the socket. A global function, so that the verifier checks it by itself and
- * not once for each way that leads here.
+ * hand it to the socket.
  */
 static __always_inline int meet_syn(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4, __u32 socket)
 {

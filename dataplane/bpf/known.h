@@ -18,7 +18,9 @@
 /* Our choices. */
 #define KNOWN_LINE 64 /* counts in a cache line */
 #define MAX_PROVEN 65536
-#define PROVEN_TIME (SECOND / 2)
+#define PROVEN_LINE 32  /* times in a cache line */
+#define PROVEN_SHIFT 24 /* from ns to times of 17 ms, which come again after 18 minutes */
+#define PROVEN_TIME (SECOND / 2 >> PROVEN_SHIFT)
 #define SAMPLE_TIME (SECOND / 1000)
 
 /*
@@ -48,15 +50,19 @@ struct {
 } known SEC(".maps");
 
 /*
- * When a flow that hashes to a place last brought a good cookie, in ns of clock. What
- * its client has sent right behind that belongs to a connection that user space may not
- * have made yet.
+ * When a flow that hashes to a place last brought a good cookie; 0: never. What its
+ * client has sent right behind that belongs to a connection that user space may not have
+ * made yet. All of it has to stay in the second-level cache beside a flood's frames.
  */
+struct proven_line {
+	__u16 when[PROVEN_LINE];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_PROVEN);
+	__uint(max_entries, MAX_PROVEN / PROVEN_LINE);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct proven_line);
 } proven SEC(".maps");
 
 /* A segment that acknowledges something and opens nothing. */
@@ -146,18 +152,34 @@ static __always_inline bool proves(const struct cookie_secrets *secret, const st
 	return is_cookie(secret, a, seq - 1) || (a->bare && is_cookie(secret, a, seq));
 }
 
+/* proven_at returns when the flow with this hash has proven itself. */
+static __always_inline __u16 *proven_at(__u64 hash)
+{
+	__u32 place = hash & (MAX_PROVEN - 1), line = place / PROVEN_LINE;
+	struct proven_line *l = bpf_map_lookup_elem(&proven, &line);
+
+	return l ? &l->when[place % PROVEN_LINE] : NULL;
+}
+
+/* is_recent reports whether that is not long ago. Another CPU's clock may be ahead. */
+static __always_inline bool is_recent(__u16 when, __u16 now)
+{
+	return when && (__u16)(now + 1 - when) <= PROVEN_TIME;
+}
+
 /*
  * meet_ack decides about a segment to the service with this guard: COUNTER_SERVICE is
- * to hand it to the socket. A global function for the verifier's sake, as meet_syn.
+ * to hand it to the socket.
  */
 static __always_inline int meet_ack(struct xdp_md *ctx, __u32 guard, __u32 l3, __u32 l4)
 {
 	struct guard_counters *n = bpf_map_lookup_elem(&guard_counts, &guard);
 	struct guard *g = bpf_map_lookup_elem(&guards, &guard);
 	const struct cookie_secrets *secret;
-	__u32 zero = 0, place;
+	__u32 zero = 0;
 	struct ack a = {};
-	__u64 hash, now, *when;
+	__u64 hash, now;
+	__u16 *when;
 
 	secret = bpf_map_lookup_elem(&secrets, &zero);
 	if (!n || !g || !secret || !(g->by_parity[0].flags & GUARD_KNOWN) || !find_ack(ctx, l3, l4, &a))
@@ -165,16 +187,15 @@ static __always_inline int meet_ack(struct xdp_md *ctx, __u32 guard, __u32 l3, _
 	hash = flow_hash(&secret->flows, &a);
 	if (is_known(secret, hash))
 		return COUNTER_SERVICE;
-	place = hash & (MAX_PROVEN - 1);
-	when = bpf_map_lookup_elem(&proven, &place);
+	when = proven_at(hash);
 	if (!when)
 		return COUNTER_SERVICE;
 	now = clock(&n->clock);
 	if (proves(secret, &a)) {
-		*when = now;
+		*when = (__u16)(now >> PROVEN_SHIFT) ?: 1;
 		return COUNTER_SERVICE;
 	}
-	if (*when && (__s64)(now - *when) < (__s64)PROVEN_TIME) /* another CPU's clock may be ahead */
+	if (is_recent(*when, now >> PROVEN_SHIFT))
 		return COUNTER_SERVICE;
 	if (now - n->sampled >= SAMPLE_TIME) {
 		n->sampled = now;

@@ -148,7 +148,9 @@ func (r *guardedRig) isDropped(t *testing.T, s packettest.TCP) {
 // forget has the program forget that a flow has proven itself.
 func (r *guardedRig) forget(t *testing.T, s *packettest.TCP) {
 	t.Helper()
-	must(t, r.objs.Proven.Put(uint32(hashOf(s))&(r.objs.Proven.MaxEntries()-1), uint64(0)))
+	times := r.objs.Proven.ValueSize() / 2
+	line := uint32(hashOf(s)) & (r.objs.Proven.MaxEntries()*times - 1) / times
+	must(t, r.objs.Proven.Put(line, make([]uint16, times)))
 }
 
 // badACKs are segments that no worker would take, by name.

@@ -115,6 +115,11 @@ type xdpPortRange struct {
 	Max uint16
 }
 
+type xdpProvenLine struct {
+	_    structs.HostLayout
+	When [32]uint16
+}
+
 type xdpServiceKey struct {
 	_     structs.HostLayout
 	Addr  [16]uint8

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -159,6 +160,12 @@ func (s *Shard) checkKnown() error {
 	for place, n := range s.known.counts {
 		if int(n) != want[place] && n != stuck {
 			return fmt.Errorf("place %d: %d connections have flows there, but counted %d", place, want[place], n)
+		}
+	}
+	for i, n := range s.known.lines {
+		line := s.known.counts[i*KnownLine : min((i+1)*KnownLine, len(s.known.counts))]
+		if zeroes := bytes.Count(line, []byte{0}); int(n) != len(line)-zeroes {
+			return fmt.Errorf("line %d: %d of %d places are 0, but counted %d that are not", i, zeroes, len(line), n)
 		}
 	}
 	return nil

@@ -29,12 +29,12 @@ func TestWorkersTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	var done atomic.Bool
 	wg.Go(func() { // the control path
-		counts := make([]uint8, tb.KnownPlaces())
+		counts, lines := newCounts(tb)
 		for n := uint16(0); !done.Load(); n++ {
 			tb.Stats()
 			var set BindingSet
 			set.Add(b[n%2])
-			tb.Know(counts, &set)
+			tb.Know(counts, lines, &set)
 			extra, err := tb.Bind(Binding{packet.ProtoTCP, virtual, packet.Endpoint{Addr: real2.Addr, Port: n % 8}})
 			if err != nil {
 				t.Error(err)

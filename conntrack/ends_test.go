@@ -15,8 +15,8 @@ func TestEndsOfEveryKind(t *testing.T) {
 		four, six := mustBind(t, tb, packet.ProtoTCP, virtual, real1), mustBind(t, tb, packet.ProtoTCP, endpoint("[2001:db8::80]:80"), endpoint("[2001:db8:2::11]:8080"))
 		mixed := mustBind(t, tb, packet.ProtoUDP, virtual, endpoint("[2001:db8:2::11]:53"))
 		locals := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1024, 9000), mustAddLocal(t, tb, "2001:db8:1::10", 1024, 9000)}
-		counts := make([]uint8, tb.KnownPlaces())
-		knowing(t, tb, counts, four, six)
+		counts, lines := newCounts(tb)
+		knowing(t, tb, counts, lines, four, six)
 		for i := range n {
 			client := clientN(i)
 			if i%5 == 2 {

@@ -32,6 +32,7 @@ type model struct {
 	now      uint32
 	orders   int
 	counts   []uint8 // of Know; nil until it was called
+	lines    []uint8
 }
 
 const (
@@ -111,9 +112,9 @@ func (m *model) know(b BindingID) {
 	var set BindingSet
 	set.Add(b)
 	if m.counts == nil {
-		m.counts = make([]uint8, m.tb.KnownPlaces())
+		m.counts, m.lines = newCounts(m.tb)
 	}
-	m.tb.Know(m.counts, &set)
+	m.tb.Know(m.counts, m.lines, &set)
 }
 
 // reserve reserves a place and sees that what is evicted for it is the oldest

@@ -16,9 +16,14 @@ import (
 // known is what one shard tells of its connections.
 type known struct {
 	counts []uint8 // by the highest bits of the flow's hash; nil: nobody asks
+	lines  []uint8 // how many counts of each line are not 0
 	shift  uint8   // to those bits
 	of     []bool  // by BindingID: its connections are counted
 }
+
+// KnownLine is how many counts share one in lines: those of a cache line. Under a flood
+// most of them are 0, and whoever asks may see that in a 64th of the memory.
+const KnownLine = 64
 
 // stuck is a count that is not certain any more, and stays.
 const stuck = 255
@@ -33,20 +38,23 @@ func (t *Table) HashKey() siphash.Key { return t.key }
 func (t *Table) KnownPlaces() int { return knownPlaces(int(t.max), len(t.shards)) }
 
 func knownPlaces(connections, shards int) int {
-	const least = 64 // of a shard: a cache line, so that no two shards share one
-	return max(1<<bits.Len64(uint64(4*connections-1)), least*shards)
+	return max(1<<bits.Len64(uint64(4*connections-1)), KnownLine*shards) // no two shards share a line
 }
 
 // Know counts, in counts, the connections of the bindings in set, besides those that it
-// counts already. counts has a power of two, and is the same memory each time, zeroed
-// the first time. Who makes connections with a new binding calls it before.
-func (t *Table) Know(counts []uint8, set *BindingSet) {
-	each := len(counts) / len(t.shards)
-	t.eachShard(func(s *Shard) { s.know(counts[int(s.number)*each:][:each], set) })
+// counts already, and in lines the counts that are not 0, of each KnownLine. counts has a
+// power of two, and both are the same memory each time, zeroed the first time. Who makes
+// connections with a new binding calls it before.
+func (t *Table) Know(counts, lines []uint8, set *BindingSet) {
+	each, eachLines := len(counts)/len(t.shards), len(lines)/len(t.shards)
+	t.eachShard(func(s *Shard) {
+		at := int(s.number)
+		s.know(counts[at*each:][:each], lines[at*eachLines:][:eachLines], set)
+	})
 }
 
-func (s *Shard) know(counts []uint8, set *BindingSet) {
-	s.known.counts, s.known.shift = counts, uint8(64-bits.Len(uint(len(counts)-1)))
+func (s *Shard) know(counts, lines []uint8, set *BindingSet) {
+	s.known.counts, s.known.lines, s.known.shift = counts, lines, uint8(64-bits.Len(uint(len(counts)-1)))
 	fresh := make([]bool, max(len(s.known.of), len(set.has)))
 	for _, id := range set.ids {
 		fresh[id] = !s.counts(id)
@@ -95,14 +103,27 @@ func (s *Shard) place(hash uint64) *uint8 {
 	return &s.known.counts[hash>>s.known.shift]
 }
 
+// line returns how many counts are not 0 in the line of that one.
+func (s *Shard) line(hash uint64) *uint8 {
+	return &s.known.lines[hash>>s.known.shift/KnownLine]
+}
+
 func (s *Shard) raise(hash uint64) {
-	if n := s.place(hash); *n != stuck {
+	n := s.place(hash)
+	if *n == 0 {
+		*s.line(hash)++
+	}
+	if *n != stuck {
 		*n++
 	}
 }
 
 func (s *Shard) lower(hash uint64) {
-	if n := s.place(hash); *n != stuck {
-		*n--
+	n := s.place(hash)
+	if *n == stuck {
+		return
+	}
+	if *n--; *n == 0 {
+		*s.line(hash)--
 	}
 }

@@ -6,14 +6,19 @@ import (
 	"github.com/fnatd/fnatd/internal/packet"
 )
 
+// newCounts returns memory for Know.
+func newCounts(tb *Table) (counts, lines []uint8) {
+	return make([]uint8, tb.KnownPlaces()), make([]uint8, tb.KnownPlaces()/KnownLine)
+}
+
 // knowing has the table count the connections of these bindings.
-func knowing(t testing.TB, tb *Table, counts []uint8, bindings ...BindingID) {
+func knowing(t testing.TB, tb *Table, counts, lines []uint8, bindings ...BindingID) {
 	t.Helper()
 	var set BindingSet
 	for _, b := range bindings {
 		set.Add(b)
 	}
-	tb.Know(counts, &set)
+	tb.Know(counts, lines, &set)
 	if err := tb.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +44,7 @@ func TestKnow(t *testing.T) {
 	tb := newTestTable(t, Config{MaxConnections: 1000, Shards: 4})
 	guarded, other := mustBind(t, tb, packet.ProtoTCP, virtual, real1), mustBind(t, tb, packet.ProtoTCP, endpoint("203.0.113.11:80"), real1)
 	locals := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1024, 9000)}
-	counts := make([]uint8, tb.KnownPlaces())
+	counts, lines := newCounts(tb)
 	insert := func(n int, b BindingID) Conn {
 		t.Helper()
 		c, why := open(tb, clientN(n), b, locals, 0)
@@ -53,7 +58,7 @@ func TestKnow(t *testing.T) {
 		conns = append(conns, insert(n, guarded))
 		insert(n+1000, other)
 	}
-	knowing(t, tb, counts, guarded)
+	knowing(t, tb, counts, lines, guarded)
 	for n := 100; n < 200; n++ {
 		conns = append(conns, insert(n, guarded))
 		insert(n+1000, other)
@@ -66,8 +71,8 @@ func TestKnow(t *testing.T) {
 	if n := sum(counts); n != len(conns) {
 		t.Errorf("%d connections are counted, want %d", n, len(conns))
 	}
-	knowing(t, tb, counts, guarded) // again: nothing is counted twice
-	knowing(t, tb, counts, other)   // guarded stays
+	knowing(t, tb, counts, lines, guarded) // again: nothing is counted twice
+	knowing(t, tb, counts, lines, other)   // guarded stays
 	if n := sum(counts); n != 2*len(conns) {
 		t.Errorf("%d connections are counted, want %d", n, 2*len(conns))
 	}
@@ -84,8 +89,8 @@ func TestKnowAfterRebind(t *testing.T) {
 	tb := newTestTable(t, Config{MaxConnections: 1000, Shards: 4})
 	first, second := mustBind(t, tb, packet.ProtoTCP, virtual, real1), mustBind(t, tb, packet.ProtoTCP, virtual, real2)
 	locals := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1024, 9000)}
-	counts := make([]uint8, tb.KnownPlaces())
-	knowing(t, tb, counts, first)
+	counts, lines := newCounts(tb)
+	knowing(t, tb, counts, lines, first)
 	c, _ := open(tb, clientN(1), first, locals, 0)
 	for _, to := range []BindingID{second, first} {
 		with(t, tb, c, func(s *Shard, c *Conn) {
@@ -104,8 +109,8 @@ func TestKnowStuck(t *testing.T) {
 	tb := newTestTable(t, Config{MaxConnections: 1000, Shards: 1})
 	b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
 	locals := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1024, 9000)}
-	counts := make([]uint8, 2) // so that places are shared
-	knowing(t, tb, counts, b)
+	counts, lines := make([]uint8, 2), make([]uint8, 1) // so that places are shared
+	knowing(t, tb, counts, lines, b)
 	var conns []Conn
 	for n := range 600 {
 		c, why := open(tb, clientN(n), b, locals, 0)
@@ -133,8 +138,8 @@ func TestKnownPlaces(t *testing.T) {
 		if got := tb.KnownPlaces(); got != test.want {
 			t.Errorf("%d connections in %d shards: %d places, want %d", test.connections, test.shards, got, test.want)
 		}
-		if got := Measure(Config{MaxConnections: test.connections, Shards: test.shards}).Known; got != int64(test.want) {
-			t.Errorf("%d connections in %d shards: measured as %d bytes, want %d", test.connections, test.shards, got, test.want)
+		if got := Measure(Config{MaxConnections: test.connections, Shards: test.shards}).Known; got != int64(test.want/KnownLine*(KnownLine+1)) {
+			t.Errorf("%d connections in %d shards: measured as %d bytes for %d", test.connections, test.shards, got, test.want)
 		}
 	}
 }

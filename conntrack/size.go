@@ -38,7 +38,7 @@ func Measure(c Config) Size {
 		Registry:    int64(headerBytes + c.Shards*markBytes + lines(maxBindings*bindingBytes) + lines(maxLocals*localBytes)),
 		Shards:      shards * int64(shardBytes+4),
 		PerLocal:    shards * int64(portSetBytes(c.Shards)),
-		Known:       int64(knownPlaces(c.MaxConnections, c.Shards)),
+		Known:       int64(knownPlaces(c.MaxConnections, c.Shards) / KnownLine * (KnownLine + 1)),
 	}
 	z.Total = z.Conns + z.Index + z.Lists + z.Registry + z.Shards
 	return z

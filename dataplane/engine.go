@@ -61,13 +61,13 @@ type Engine struct {
 	closes      chan struct{} // held by the Close under way
 	closing     atomic.Pointer[closing]
 
-	mu      sync.Mutex           // held by the control goroutine; workers never take it
-	ids     enrolled             // of the table in force
-	retired map[packet.Addr]bool // LIPs that left the table and may still carry connections
-	serving int                  // of all, the first so many have queues
-	guards  int                  // that there have ever been
-	nics    []*xsk.RSS           // by interface
-	known   []uint8              // see Know
+	mu      sync.Mutex                      // held by the control goroutine; workers never take it
+	ids     enrolled                        // of the table in force
+	retired map[packet.Addr]bool            // LIPs that left the table and may still carry connections
+	serving int                             // of all, the first so many have queues
+	guards  int                             // that there have ever been
+	nics    []*xsk.RSS                      // by interface
+	known   struct{ counts, lines []uint8 } // see Know
 }
 
 // New makes an engine for the services of t, with its workers at rest.

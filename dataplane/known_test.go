@@ -3,6 +3,7 @@ package dataplane
 import (
 	"testing"
 
+	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/internal/packettest"
 )
 
@@ -21,7 +22,7 @@ func TestKnow(t *testing.T) {
 	w := newWorld(t, tcpService)
 	w.connect(packettest.Endpoint("198.18.0.2:40001"))
 	counts := make([]uint8, w.conns.KnownPlaces())
-	w.engine.Know(counts)
+	w.engine.Know(counts, make([]uint8, len(counts)/conntrack.KnownLine))
 	want := func(knows bool, n int) {
 		t.Helper()
 		if got := w.engine.Knows(w.engine.View().Services[0]); got != knows {

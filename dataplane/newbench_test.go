@@ -22,7 +22,8 @@ func BenchmarkNewKnownConnections(b *testing.B) {
 				all.Add(conntrack.BindingID(id))
 			}
 		}
-		w.conns.Know(make([]uint8, w.conns.KnownPlaces()), &all)
+		places := w.conns.KnownPlaces()
+		w.conns.Know(make([]uint8, places), make([]uint8, places/conntrack.KnownLine), &all)
 	})
 }
 

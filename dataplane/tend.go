@@ -181,12 +181,12 @@ func (g *Guard) settle(now time.Time) {
 }
 
 // Know has the connections of services that may answer by cookies counted, in counts, by
-// the hash of their clients' flows; see conntrack.Table.Know. It is called once, and
-// counts stays the caller's, to be there as long as workers run.
-func (e *Engine) Know(counts []uint8) {
+// the hash of their clients' flows, and in lines; see conntrack.Table.Know. It is called
+// once, and both stay the caller's, to be there as long as workers run.
+func (e *Engine) Know(counts, lines []uint8) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.known = counts
+	e.known.counts, e.known.lines = counts, lines
 	e.count(e.view.Load())
 }
 
@@ -194,14 +194,14 @@ func (e *Engine) Know(counts []uint8) {
 func (e *Engine) Knows(s *Service) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.known != nil && s.Guarded()
+	return e.known.counts != nil && s.Guarded()
 }
 
 // count has the connections of v's services counted, also those of real servers that
 // have left. What was counted once is so for good: whoever goes by the counts may not
 // have been told yet that a service has left.
 func (e *Engine) count(v *View) {
-	if e.known == nil {
+	if e.known.counts == nil {
 		return
 	}
 	var set conntrack.BindingSet
@@ -213,5 +213,5 @@ func (e *Engine) count(v *View) {
 			set.Add(conntrack.BindingID(id))
 		}
 	}
-	e.cfg.Conns.Know(e.known, &set)
+	e.cfg.Conns.Know(e.known.counts, e.known.lines, &set)
 }

@@ -22,32 +22,33 @@ type FlowHash struct {
 // flowCounts are the memory in which somebody counts flows.
 type flowCounts struct {
 	bpf    *ebpf.Map // nil: nobody does
-	memory []byte
+	memory []byte    // counts, and behind them those of lines
 }
 
 // CountFlows returns zeroed memory for so many counts, a power of two and at least 64
-// for each shard, of the flows of connections that there are. Where Guard.Known says
+// for each shard, of the flows of connections that there are, and for how many of each 64
+// are not 0. Where Guard.Known says
 // that those of a service are counted, the program drops its segments of flows whose
 // count is 0, unless they bring a good cookie. The memory is the program's, and good
 // until Close.
-func (p *Program) CountFlows(h FlowHash, places int) ([]byte, error) {
+func (p *Program) CountFlows(h FlowHash, places int) (counts, lines []byte, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.flows.bpf != nil {
-		return nil, errors.New("xdp program: flows are counted already")
+		return nil, nil, errors.New("xdp program: flows are counted already")
 	}
 	f, err := newFlowCounts(places)
 	if err != nil {
-		return nil, fmt.Errorf("xdp program: %d counts of flows: %w", places, err)
+		return nil, nil, fmt.Errorf("xdp program: %d counts of flows: %w", places, err)
 	}
 	next := p.secrets
 	next.Flows.K0, next.Flows.K1 = h.Key.K0, h.Key.K1
 	next.Places, next.Shards = uint32(bits.Len(uint(places-1))), uint32(bits.Len(uint(h.Shards-1)))
 	if err := errors.Join(p.setSecretsLocked(next), p.objs.Known.Put(uint32(0), f.bpf)); err != nil {
-		return nil, errors.Join(err, f.close())
+		return nil, nil, errors.Join(err, f.close())
 	}
 	p.flows = f
-	return f.memory, nil
+	return f.memory[:places], f.memory[places:], nil
 }
 
 func newFlowCounts(places int) (f flowCounts, err error) {
@@ -56,11 +57,12 @@ func newFlowCounts(places int) (f flowCounts, err error) {
 		return f, err
 	}
 	inner := spec.Maps[xdpMapKnown].InnerMap
-	inner.MaxEntries = uint32(places) / inner.ValueSize
+	size := places + places/int(inner.ValueSize)
+	inner.MaxEntries = (uint32(size) + inner.ValueSize - 1) / inner.ValueSize
 	if f.bpf, err = ebpf.NewMap(inner); err != nil {
 		return f, err
 	}
-	f.memory, err = unix.Mmap(f.bpf.FD(), 0, places, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	f.memory, err = unix.Mmap(f.bpf.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return flowCounts{}, errors.Join(err, f.bpf.Close())
 	}

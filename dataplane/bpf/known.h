@@ -27,7 +27,9 @@
  * How many connections there are whose client's flow hashes to a place; package
  * conntrack counts. A count is raised before the connection is there, and lowered when
  * it is no more: so a flow that finds 0 has none. The kernel rounds the size of an
- * entry up to 8 bytes, hence lines. The entry of known is empty while nobody counts, or
+ * entry up to 8 bytes, hence lines. Behind the counts it is told of each line how many in
+ * it are not 0: where there are few connections, a flood of strangers leaves it at that,
+ * and does not wait for memory. The entry of known is empty while nobody counts, or
  * another process may have gone on with the connections.
  */
 struct known_line {
@@ -118,7 +120,7 @@ static __always_inline __u64 flow_hash(const struct sip_key *key, const struct a
 /* is_known reports whether there may be a connection whose client's flow has this hash. */
 static __always_inline bool is_known(const struct cookie_secrets *secret, __u64 hash)
 {
-	__u32 zero = 0, place, line, in_shard = secret->places - secret->shards;
+	__u32 zero = 0, place, line, of_line, in_shard = secret->places - secret->shards;
 	void *lines = bpf_map_lookup_elem(&known, &zero);
 	struct known_line *l;
 
@@ -127,6 +129,10 @@ static __always_inline bool is_known(const struct cookie_secrets *secret, __u64 
 	place = hash & ((1U << (secret->shards & 31)) - 1);
 	place = place << (in_shard & 31) | hash >> (64 - in_shard & 63);
 	line = place / KNOWN_LINE;
+	of_line = (1U << (secret->places & 31)) / KNOWN_LINE + line / KNOWN_LINE;
+	l = bpf_map_lookup_elem(lines, &of_line);
+	if (l && !l->count[line % KNOWN_LINE])
+		return false;
 	l = bpf_map_lookup_elem(lines, &line);
 	return !l || l->count[place % KNOWN_LINE];
 }

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
@@ -17,15 +18,19 @@ var flowHash = FlowHash{Key: siphash.Key{K0: 7, K1: 8}, Shards: 16}
 
 const flowPlaces = 1 << 16
 
-// counting has the rig count flows, and returns the counts.
-func (r *guardedRig) counting(t testing.TB) []byte {
+// counting has the rig count flows, and returns what sets a count.
+func (r *guardedRig) counting(t testing.TB) (set func(place int, n byte)) {
 	t.Helper()
-	counts, err := r.CountFlows(flowHash, flowPlaces)
+	counts, lines, err := r.CountFlows(flowHash, flowPlaces)
 	must(t, err)
-	if len(counts) != flowPlaces {
-		t.Fatalf("%d places, want %d", len(counts), flowPlaces)
+	if len(counts) != flowPlaces || len(lines) != flowPlaces/64 {
+		t.Fatalf("%d places and %d lines, want %d and %d", len(counts), len(lines), flowPlaces, flowPlaces/64)
 	}
-	return counts
+	return func(place int, n byte) {
+		counts[place] = n
+		line := counts[place/64*64:][:64]
+		lines[place/64] = byte(64 - bytes.Count(line, []byte{0}))
+	}
 }
 
 // hashOf returns the hash of a client's flow, from what conntrack's documents say.
@@ -182,17 +187,20 @@ func badACKs() map[string]packettest.TCP {
 // hashes to its place has gone, it is dropped again.
 func TestKnownFlows(t *testing.T) {
 	r := newGuardedRig(t, Guard{Known: true})
-	counts := r.counting(t)
+	set := r.counting(t)
 	for name, s := range badACKs() {
 		t.Run(name, func(t *testing.T) {
 			frame, place := s.Frame().Bytes(), placeOf(&s)
 			r.isDropped(t, s)
-			counts[place] = 1
+			set(place, 1)
 			r.run(t, frame, xdpRedirect, Service)
-			counts[place] = 255
+			set(place, 255)
 			r.run(t, frame, xdpRedirect, Service)
-			counts[place] = 0
+			set(place, 0)
 			r.isDropped(t, s)
+			set(place^1, 1) // another in its line
+			r.isDropped(t, s)
+			set(place^1, 0)
 		})
 	}
 }
@@ -288,7 +296,7 @@ func TestCountFlowsOnce(t *testing.T) {
 	r := newGuardedRig(t, Guard{})
 	must(t, r.TrustCounts(true)) // there are none
 	r.counting(t)
-	if _, err := r.CountFlows(flowHash, flowPlaces); err == nil {
+	if _, _, err := r.CountFlows(flowHash, flowPlaces); err == nil {
 		t.Error("flows are counted twice: no error")
 	}
 }

@@ -17,7 +17,7 @@ func TestPredecessor(t *testing.T) {
 	dead := mustLoad(t, dir)
 	dead.attach(t, l, Auto, Native, "the driver has native XDP")
 	must(t, dead.Prune())
-	_, err := dead.CountFlows(flowHash, flowPlaces)
+	_, _, err := dead.CountFlows(flowHash, flowPlaces)
 	must(t, err)
 	must(t, dead.Close(true))
 

@@ -76,12 +76,12 @@ func (d *Daemon) countFlows(v *dataplane.View) {
 	if err := d.program.RememberShed(); err != nil {
 		d.log.Warn("SYN cookies: clients whose SYN is shed come again in vain", "error", err)
 	}
-	counts, err := d.program.CountFlows(bpf.FlowHash{Key: d.conns.HashKey(), Shards: d.conns.Shards()}, d.conns.KnownPlaces())
+	counts, lines, err := d.program.CountFlows(bpf.FlowHash{Key: d.conns.HashKey(), Shards: d.conns.Shards()}, d.conns.KnownPlaces())
 	if err != nil {
 		d.log.Warn("SYN cookies: bad ACKs are left to the workers", "error", err)
 		return
 	}
-	d.engine.Know(counts)
+	d.engine.Know(counts, lines)
 }
 
 // setServices tells the XDP program the services of v, and how they are guarded now.

@@ -25,7 +25,7 @@ const (
 	// A call of BPF_PROG_RUN sleeps 20 ms before its first frame, so it is made for
 	// many: a second's, nearly, at full rate.
 	repeat = 1 << 22
-	batch  = 256 // frames that the kernel keeps on the way at a time, as many as it lets
+	batch  = 128 // frames that the kernel keeps on the way at a time: half of what the ring of a veth holds
 
 	// What the pacer could not send in so long is left out, not made up for.
 	maxLag = time.Millisecond

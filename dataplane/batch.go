@@ -25,6 +25,9 @@ func (w *Worker) batch(port, n int) {
 	if w.opening {
 		w.prepare(fromClients)
 	}
+	if bad := w.flood.bad; bad != 0 && bits.OnesCount64(bad) == packets { // so none makes another a connection
+		all = w.rejectAll(all)
+	}
 	w.carry(all)
 	packets += answered
 	w.counts.RxPackets += uint64(packets)

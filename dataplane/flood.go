@@ -189,3 +189,14 @@ func (w *Worker) reject(i uint8, key conntrack.Key) bool {
 	w.dropFrame(j.addr, packet.BadCookie)
 	return true
 }
+
+// rejectAll rejects what it can of a batch of bad jobs, and returns the rest.
+func (w *Worker) rejectAll(order []uint8) (rest []uint8) {
+	rest = order[:0]
+	for _, i := range order {
+		if key, _ := w.lookups.At(int(i % batchSize)); !w.reject(i, key) {
+			rest = append(rest, i)
+		}
+	}
+	return rest
+}

@@ -1,6 +1,9 @@
 package conntrack
 
-import "github.com/fnatd/fnatd/internal/prefetch"
+import (
+	"github.com/fnatd/fnatd/internal/prefetch"
+	"github.com/fnatd/fnatd/internal/siphash"
+)
 
 // foreseen is how many connections are removed together. Our choice: few enough for what
 // is loaded for them to stay in the first-level cache.
@@ -44,8 +47,8 @@ func (e *ends) foresee(s *Shard, head uint32, limit int) {
 		s.ports[c.Local].foresee(&e.lines) // a template has none
 	}
 	e.lines.Load()
-	eights := (2*e.n + 7) &^ 7 // of which the last may be of nobody any more
-	s.t.key.Sums2(e.hash[:eights], e.addrs[:eights], e.rest[:eights])
+	all := siphash.Round(2 * e.n) // of which the last may be of nobody any more
+	s.t.key.Sums2(e.hash[:all], e.addrs[:all], e.rest[:all])
 	for i, slot := range e.slots[:e.n] {
 		c := &s.conns[slot]
 		if others>>i&1 != 0 {
@@ -53,14 +56,13 @@ func (e *ends) foresee(s *Shard, head uint32, limit int) {
 			e.hash[2*i], e.hash[2*i+1] = h.in, h.out
 		}
 	}
-	for i := range min(e.n, ahead) {
+	for i := range min(e.n, endsAhead) {
 		e.ask(s, i)
 	}
 }
 
-// ahead is for how many connections lines are asked for before they are needed. Processors
-// have some ten misses under way (Zen 4: 12), and a prefetch beyond them waits or is lost.
-const ahead = 6
+// endsAhead is Ahead for connections that are removed: each takes several lines.
+const endsAhead = 6
 
 // ask begins to load what removing the i-th connection takes, if there is one.
 func (e *ends) ask(s *Shard, i int) {

@@ -83,7 +83,7 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 			}
 			ends.foresee(s, head, limit-seen)
 			for i := range ends.n {
-				ends.ask(s, i+ahead)
+				ends.ask(s, i+endsAhead)
 				if s.expire(ends.slots[i], ends.of(i), now, due) {
 					removed++
 				}

@@ -38,14 +38,10 @@ func (w *Worker) prepare(order []uint8) {
 			w.claimed = append(w.claimed, j.claim)
 		}
 	}
-	for range min(claimsAhead, len(w.claimed)) {
+	for range min(conntrack.Ahead, len(w.claimed)) {
 		w.foreseeClaim()
 	}
 }
-
-// claimsAhead is for how many claims what inserting them takes is asked for before it is
-// needed: as many misses as a processor has under way, or nearly.
-const claimsAhead = 8
 
 // foreseeClaim begins to load what inserting the next claim takes.
 func (w *Worker) foreseeClaim() {

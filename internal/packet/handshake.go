@@ -11,6 +11,14 @@ const (
 	optSACKPermittedLen = 2
 )
 
+// What the words begin with in which Linux puts the options of a SYN.
+const (
+	headMSS       = optMSS<<8 | optMSSLen                                                                // of 16 bits
+	headSACKStamp = optSACKPermitted<<24 | optSACKPermittedLen<<16 | optTimestamps<<8 | optTimestampsLen // of 32
+	headSACK      = optNOP<<24 | optNOP<<16 | optSACKPermitted<<8 | optSACKPermittedLen                  // of 32
+	headScale     = optNOP<<16 | optScale<<8 | optScaleLen                                               // of 24
+)
+
 // NoScale stands for the window scale of a SYN that offers none.
 const NoScale = 15
 
@@ -60,22 +68,22 @@ func (o *SYNOptions) put(b []byte) (n int, sum uint64) {
 		sum += uint64(w)
 	}
 	if o.MSS != 0 {
-		word(optMSS<<24 | optMSSLen<<16 | uint32(o.MSS))
+		word(headMSS<<16 | uint32(o.MSS))
 	}
 	switch {
 	case o.Timestamps && o.SACK:
-		word(optSACKPermitted<<24 | optSACKPermittedLen<<16 | optTimestamps<<8 | optTimestampsLen)
+		word(headSACKStamp)
 	case o.Timestamps:
 		word(onlyTimestampsHead)
 	case o.SACK:
-		word(optNOP<<24 | optNOP<<16 | optSACKPermitted<<8 | optSACKPermittedLen)
+		word(headSACK)
 	}
 	if o.Timestamps {
 		word(o.Val)
 		word(o.Ecr)
 	}
 	if o.Scale != NoScale {
-		word(optNOP<<24 | optScale<<16 | optScaleLen<<8 | uint32(o.Scale))
+		word(headScale<<8 | uint32(o.Scale))
 	}
 	return n, sum
 }

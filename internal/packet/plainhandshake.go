@@ -21,16 +21,16 @@ func (p *Plain) Handshake(h *Handshake) (ok bool) {
 		}
 		return binary.BigEndian.Uint32(l4[at:])
 	}
-	if w := word(); w>>16 == optMSS<<8|optMSSLen {
+	if w := word(); w>>16 == headMSS {
 		h.MSS = uint16(w)
 		at += 4
 	}
 	switch word() {
-	case optSACKPermitted<<24 | optSACKPermittedLen<<16 | optTimestamps<<8 | optTimestampsLen:
+	case headSACKStamp:
 		h.SACK, h.Timestamps = true, true
 	case onlyTimestampsHead:
 		h.Timestamps = true
-	case optNOP<<24 | optNOP<<16 | optSACKPermitted<<8 | optSACKPermittedLen:
+	case headSACK:
 		h.SACK = true
 		at += 4
 	}
@@ -42,7 +42,7 @@ func (p *Plain) Handshake(h *Handshake) (ok bool) {
 		h.Val, h.Ecr = binary.BigEndian.Uint32(l4[at+4:]), binary.BigEndian.Uint32(l4[at+8:])
 		at += onlyTimestampsLen
 	}
-	if w := word(); w>>8 == optNOP<<16|optScale<<8|optScaleLen {
+	if w := word(); w>>8 == headScale {
 		h.Scale = min(uint8(w), maxScale)
 		at += 4
 	}

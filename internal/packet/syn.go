@@ -15,13 +15,9 @@ type PlainSYN struct {
 	Options SYNOptions
 }
 
-// The options of Linux's SYN: MSS, SACK permitted and timestamps, window scale.
+// The options of Linux's SYN: MSS, SACK permitted and timestamps, window scale. Their bytes, and offsets.
 const (
 	linuxSYNLen   = 20
-	linuxMSS      = optMSS<<8 | optMSSLen
-	linuxSACK     = optSACKPermitted<<24 | optSACKPermittedLen<<16 | optTimestamps<<8 | optTimestampsLen
-	linuxScale    = optNOP<<16 | optScale<<8 | optScaleLen
-	linuxStamps   = 4 // offsets
 	linuxScaleAt  = 16
 	linuxValAt    = 8
 	linuxMSSShift = 32
@@ -67,7 +63,7 @@ func (s *PlainSYN) Read(head *[PlainRoom]byte, size int) bool {
 func (s *PlainSYN) readOptions(o []byte) bool {
 	if len(o) == linuxSYNLen {
 		front, scale := binary.BigEndian.Uint64(o), binary.BigEndian.Uint32(o[linuxScaleAt:])
-		if front>>48 == linuxMSS && uint32(front) == linuxSACK && scale>>8 == linuxScale {
+		if front>>48 == headMSS && uint32(front) == headSACKStamp && scale>>8 == headScale {
 			stamps := binary.BigEndian.Uint64(o[linuxValAt:])
 			to := &s.Options
 			to.MSS, to.Scale = uint16(front>>linuxMSSShift), min(uint8(scale), maxScale)

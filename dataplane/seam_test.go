@@ -46,7 +46,7 @@ func clock(val, ecr uint32) string {
 // what the other can keep, and what was told wrongly is made good on every segment.
 func TestJoinedOptions(t *testing.T) {
 	for _, mss := range []int{0, 64, 1300, 1460, 8960} {
-		for _, scale := range []int{-1, 0, 1, 7, 14} {
+		for scale := -1; scale <= 14; scale++ {
 			for i := range 4 {
 				c := ends{mss, scale, i&1 != 0, i&2 != 0, 1 << 31}
 				for _, real := range []ends{

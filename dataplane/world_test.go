@@ -11,6 +11,7 @@ import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/dataplane/xsk"
+	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/packettest"
 	"github.com/fnatd/fnatd/internal/siphash"
@@ -159,6 +160,8 @@ type world struct {
 	lports string          // and its ports
 	vip    packet.Endpoint // of the first service
 	loose  bool            // the worker may hold frames between rounds
+	tape   []netns.Frame   // what came and went while it was rolling
+	rolls  bool
 }
 
 // A side is a worker with its queues.
@@ -323,6 +326,7 @@ func (w *world) reload(services string) {
 // of its pieces.
 func (w *world) put(port int, pieces ...[]byte) {
 	w.Helper()
+	w.record(pieces)
 	w.putAt(w.at(port), port, pieces...)
 }
 
@@ -354,6 +358,7 @@ func (w *world) run() (sent [2][][]byte) {
 			for _, frame := range p.sent {
 				packettest.CheckSums(w, frame)
 			}
+			w.record(p.sent)
 			sent[i] = append(sent[i], p.sent...)
 			p.sent = nil
 		}
@@ -362,6 +367,15 @@ func (w *world) run() (sent [2][][]byte) {
 		}
 	}
 	return sent
+}
+
+// record puts frames on the tape, each a little later than the one before.
+func (w *world) record(frames [][]byte) {
+	for _, f := range frames {
+		if w.rolls {
+			w.tape = append(w.tape, netns.Frame{Time: w.clock.Add(time.Duration(len(w.tape)) * time.Microsecond), Data: f})
+		}
+	}
 }
 
 // counts returns the sum of the workers' counters.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"flag"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -47,17 +46,7 @@ func TestCapture(t *testing.T) {
 			testnet.Frame{Time: at, Data: frame},
 			testnet.Frame{Time: at.Add(100 * time.Microsecond), Data: r.answerAt(t, frame, 777_000+uint32(i))})
 	}
-	var got bytes.Buffer
-	must(t, testnet.WritePcap(&got, frames))
-	golden := filepath.Join("testdata", "synack.pcap")
-	if *update {
-		must(t, os.WriteFile(golden, got.Bytes(), 0o644))
-	}
-	want, err := os.ReadFile(golden)
-	must(t, err)
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("answers differ from %s: if they should, go test -run Capture -update", golden)
-	}
+	testnet.CheckCapture(t, filepath.Join("testdata", "synack.pcap"), frames, *update)
 }
 
 // answerAt returns what a SYN is answered when the clock of timestamps shows now.

@@ -2,8 +2,11 @@ package netns
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"io"
+	"os"
+	"testing"
 )
 
 // The classic pcap format (draft-ietf-opsawg-pcap, sections 4 and 5).
@@ -35,4 +38,27 @@ func WritePcap(w io.Writer, frames []Frame) error {
 		}
 	}
 	return b.Flush()
+}
+
+// CheckCapture fails a test if frames are not those of the capture file golden. With update it
+// writes the file instead.
+func CheckCapture(t testing.TB, golden string, frames []Frame, update bool) {
+	t.Helper()
+	var got bytes.Buffer
+	if err := WritePcap(&got, frames); err != nil {
+		t.Fatal(err)
+	}
+	if update {
+		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("frames differ from %s: if they should, run the test with -update, and read what tcpdump -nvr says of it", golden)
+	}
 }

@@ -248,9 +248,7 @@ func (w *Worker) abandon(s *conntrack.Shard, c *conntrack.Conn) {
 
 // returns reports whether an ACK that came by the flow of c begins another connection
 // of the same client: one whose host has lost the old one, and whose SYN was answered by
-// a cookie. A segment that acknowledges all that the real server has sent belongs to the
-// old one; of any other it is the cookie that says so, since new numbers may be near the
-// old ones: a client's initial ones grow with the clock.
+// a cookie.
 func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	if p.Flow.Proto != packet.ProtoTCP || p.Flags&(packet.SYN|packet.RST|packet.ACK) != packet.ACK {
 		return false
@@ -259,7 +257,7 @@ func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	switch {
 	case c.Flags&spliced != 0 && tcp.Ack() == c.FirstData: // its own cookie
 		return false
-	case !connecting(c) && tcp.Ack()-c.AckDelta == c.RealSeq:
+	case !connecting(c) && goesOn(c, tcp.Seq(), tcp.Ack()):
 		return false
 	}
 	svc := w.view.targets[c.Binding()].Service
@@ -268,6 +266,25 @@ func (w *Worker) returns(c *conntrack.Conn, p *packet.Packet) bool {
 	}
 	_, _, ok := w.proof(p)
 	return ok
+}
+
+// maxInFlight is how many bytes of either end may be on their way. Our choice: Linux's
+// largest receive buffer (tcp_rmem).
+const maxInFlight = 32 << 20
+
+// goesOn reports whether a client's segment with these numbers, as the client has them, is
+// one of c by all that c knows. If it is not, its cookie decides, and one number in two million
+// is a good one: a fast download has as many ACKs in a minute, so a cookie alone proves nothing.
+// Nor do the client's numbers alone: the initial ones of its next connection are near, if that
+// comes at once. What it acknowledges is random then, but of a number that the real server has sent.
+func goesOn(c *conntrack.Conn, seq, ack uint32) bool {
+	next := c.RealSeq + c.AckDelta
+	unacked, sent := next-ack, next-c.FirstData
+	if unacked == 0 {
+		return true
+	}
+	ahead := seq + c.SeqDelta - c.RealAck
+	return unacked <= min(sent, maxInFlight) && ahead+maxInFlight <= 2*maxInFlight
 }
 
 // retry is due for a connection whose real server has not answered: it sends the SYN

@@ -58,14 +58,14 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, j *job, k
 	course := packet.Course{Addrs: addrs, Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port)}
 	told := uint8(0)
 	if p.Proto == packet.ProtoTCP {
-		_, _, ack := p.Numbers()
+		seq, _, ack := p.Numbers()
 		if c.Flags&clientTold == 0 && t.Service.inserts {
 			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
 				return false // it may have to tell, see tellReal
 			}
 			told = clientTold
 		}
-		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() {
+		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) {
 			return false // it may be a cookie's, see returns
 		}
 		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32

@@ -571,3 +571,46 @@ func TestClientReturns(t *testing.T) {
 		}
 	})
 }
+
+// What a client acknowledges in the middle of a transfer may happen to be a good cookie
+// less one: of a million ACKs, one in two is. The connection goes on.
+func TestACKThatLooksLikeACookie(t *testing.T) {
+	for name, connect := range map[string]func(*world) *talk{
+		"joined": func(w *world) *talk { return w.joined(client, synOptions, synOptions) },
+		"opened without a cookie": func(w *world) *talk {
+			w.engine.View().Services[0].Guard.on.Store(false)
+			k := w.connect(client)
+			w.engine.View().Services[0].Guard.on.Store(true)
+			return k
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, guarded(""))
+			k := connect(w)
+			const sent = 16 << 20
+			k.realSeq += sent
+			k.pass(lan, k.fromReal(packet.ACK, "", "x")) // as if this were the last of so much
+			flow := packet.Flow{Src: client.Addr, SrcPort: client.Port, Dst: vip.Addr, DstPort: vip.Port, Proto: packet.ProtoTCP}
+			first, good := k.ack, 0
+			for n := range uint32(sent) {
+				if _, ok := w.engine.cookies.Load().Check(&flow, k.seq-1, first+n-1); !ok || n == 0 {
+					continue
+				}
+				good++
+				k.ack = first + n
+				k.pass(wan, k.fromClient(packet.ACK, "", ""))
+			}
+			if good == 0 {
+				t.Fatal("no ACK looked like a cookie")
+			}
+			if got := w.guardCounts()[GuardReplaced]; got != 0 || k.state() != conntrack.Established {
+				t.Errorf("%d of %d ACKs were taken for another connection's", got, good)
+			}
+			again, _ := w.knock(client, k.seq+1<<31, synOptions)
+			w.exchange(wan, again.fromClient(packet.ACK, "", ""))
+			if got := w.guardCounts()[GuardReplaced]; got != 1 {
+				t.Error("a client that has come again does not get through")
+			}
+		})
+	}
+}

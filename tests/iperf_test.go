@@ -2,6 +2,9 @@ package tests
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
 
 	"github.com/fnatd/fnatd/internal/netns"
 	"github.com/fnatd/fnatd/tests/harness"
@@ -49,6 +52,53 @@ func iperfBothWays(b *bed) {
 			b.Error(err)
 		}
 	}
+}
+
+// BenchmarkBulkThroughSYNPROXY has iperf3 send and receive without SYNPROXY, with the workers
+// answering its SYNs, and with the XDP program, in turn, and shows the medians of all turns: Gbit/s
+// without it, and shares of that with it.
+func BenchmarkBulkThroughSYNPROXY(b *testing.B) {
+	guards := []string{`mode = "off"`, `answer = "userspace"`, `answer = "xdp"`}
+	for _, dir := range []struct {
+		name string
+		args []string
+	}{{"upload", nil}, {"download", []string{"-R"}}} {
+		b.Run(dir.name, func(b *testing.B) {
+			// The client has a program in any case, as answers of XDP want it.
+			bed := newBed(b, variant{netns.TwoArm, 1, fourToFour, false, "xdp"}, 1)
+			rates := make([][]float64, len(guards))
+			b.ResetTimer()
+			for range b.N {
+				for i, guard := range guards {
+					service := bed.bulk(0)
+					service.Keys = fmt.Sprintf("synproxy = { %s }", guard)
+					bed.start(service)
+					rates[i] = append(rates[i], bed.iperfRate(dir.args...))
+					bed.stop()
+				}
+			}
+			var medians []float64
+			for _, r := range rates {
+				slices.Sort(r)
+				medians = append(medians, r[len(r)/2])
+			}
+			b.ReportMetric(medians[0]/1e9, "Gbit/s-off")
+			b.ReportMetric(medians[1]/medians[0], "of-off-userspace")
+			b.ReportMetric(medians[2]/medians[0], "of-off-xdp")
+		})
+	}
+}
+
+// iperfRate returns the bits a second that two seconds of iperf3 reach.
+func (b *bed) iperfRate(args ...string) float64 {
+	b.Helper()
+	server := b.iperfServer(0)
+	const seconds = 2
+	n := b.iperfBytes(b.run(b.Client, "iperf3", append([]string{"-c", b.vip(0).Addr().String(), "-t", fmt.Sprint(seconds), "--json"}, args...)...))
+	if err := server.Wait(); err != nil {
+		b.Error(err)
+	}
+	return 8 * n / seconds
 }
 
 // stopUnderLoad stops fnatd while its rings are full. bed.stop checks that no

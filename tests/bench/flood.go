@@ -29,6 +29,8 @@ var floodColumns = []column{
 	{"p99", "ms", millis},
 	{"exchange p50", "ms", millis},
 	{"p99", "ms", millis},
+	{"memory grown", "KiB", kibibytes},
+	{"connections", "", thousands},
 }
 
 // Places of columns.
@@ -38,11 +40,12 @@ const (
 )
 
 const floodNote = `SYNs of 74 bytes with random source, port and sequence number, and beside them 200 connections a second of real
-clients: connect, 64 bytes, 128 bytes back; given up after 3 s. The generator and the clients have CPU 0, the
-balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on CPU 0, which so makes all that XDP
-answers, answers it and takes the answers back. What goes, on this rig, is
+clients: connect, 64 bytes, 128 bytes back; given up after 3 s. The generator and the clients have CPU 0,
+which also takes all answers, the balancer's work and the servers CPU 1; frames for AF_XDP and XDP are received on
+CPU 0, which so makes all that XDP answers, answers it and takes it back. What goes, on this rig, is
 what the bare ones send back, who exchange the ends of a SYN, set ACK, and drop all else: by AF_XDP, which
-is also what nft is measured by, or by XDP_TX. They serve no client.`
+is also what nft is measured by, or by XDP_TX. They serve no client. Memory is that of the process, or the kernel's slabs;
+connections are those of the clients, and what is left of them, a while after their end.`
 
 // floodContenders are who answers SYNs.
 func floodContenders() []contender {
@@ -102,17 +105,16 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 			return nil, err
 		}
 	}
-	sink, err := b.kit.Sink(b.Client, "eth0", !c.kernel)
+	sink, err := b.kit.Sink(b.Client, "eth0", c.xdp)
 	if err != nil {
 		return nil, err
 	}
 	b.atClose(sink.Close)
-	if !c.kernel {
-		// What a processor sends to an idle interface it also receives there, and goes on
-		// receiving while the generator sends. So real clients answer from the generator's.
-		if err := b.steer(b.Client, "eth0", loadCPU); err != nil {
-			return nil, err
-		}
+	// What a processor sends to an idle interface it also receives there, and goes on
+	// receiving while the generator sends. So real clients answer from the generator's,
+	// and the balancer's does nothing for them.
+	if err := b.steer(b.Client, "eth0", loadCPU); err != nil {
+		return nil, err
 	}
 	pattern, err := b.synPattern(rate, r.badACKs)
 	if err != nil {
@@ -126,6 +128,10 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 	if err := b.sleep(settle); err != nil {
 		return nil, err
 	}
+	before, err := b.memory()
+	if err != nil {
+		return nil, err
+	}
 
 	clients := make(chan result[*load.ShortResult], 1)
 	go func() {
@@ -136,7 +142,9 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 	}()
 	n, seconds, err := b.counted(r.time)
 	got := <-clients
-	if err := errors.Join(err, got.err); err != nil {
+	after, err2 := b.memory()
+	conns, err3 := b.connections()
+	if err := errors.Join(err, got.err, err2, err3); err != nil {
 		return nil, err
 	}
 	s := got.value
@@ -145,6 +153,7 @@ func (r *run) flooded(c contender, rate float64) (values []float64, err error) {
 		float64(s.Done) / float64(max(s.Begun, 1)),
 		s.Handshakes.Quantile(0.5).Seconds(), s.Handshakes.Quantile(0.99).Seconds(),
 		s.Exchanges.Quantile(0.5).Seconds(), s.Exchanges.Quantile(0.99).Seconds(),
+		after - before, conns,
 	}, nil
 }
 

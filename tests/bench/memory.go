@@ -174,4 +174,5 @@ func (b *bed) connections() (n float64, err error) {
 	return float64(stats.Table.Connections), err
 }
 
+func kibibytes(v float64) string { return fmt.Sprintf("%.0f", v/(1<<10)) }
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f", v/(1<<20)) }

@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -74,6 +75,12 @@ func (h *Host) addBridge(name string, mtu int) error {
 	snooping := false
 	if err := h.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
 		return fmt.Errorf("%s: bridge %q: %w", h.Name, name, err)
+	}
+	// A switch has no firewall: br_netfilter would take each frame through one, where it is there.
+	for _, call := range []string{"iptables", "ip6tables", "arptables"} {
+		if err := h.Sysctl("net/bridge/bridge-nf-call-"+call, "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return h.LinkUp(name)
 }

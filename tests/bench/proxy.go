@@ -66,7 +66,8 @@ stream {
 	for _, port := range tcpPorts {
 		fmt.Fprintf(&c, "\tupstream s%d {\n", port)
 		for i := range servers {
-			fmt.Fprintf(&c, "\t\tserver %v:%d;\n", netns.ServerAddr(i), port)
+			// That nobody listens yet when it is asked whether it runs, it is not to remember.
+			fmt.Fprintf(&c, "\t\tserver %v:%d max_fails=0;\n", netns.ServerAddr(i), port)
 		}
 		fmt.Fprintf(&c, "\t}\n\tserver { listen %v reuseport; tcp_nodelay on; proxy_pass s%d; }\n", vip(port), port)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -82,8 +83,11 @@ func PingPong(ctx context.Context, h *netns.Host, cpu int, target netip.AddrPort
 					n, err = unix.Read(fd, b[:])
 				}
 			}
-			if err != nil || n != 1 {
-				return fmt.Errorf("ping-pong: %d bytes back, %w", n, err)
+			if err == nil && n == 0 {
+				err = io.EOF
+			}
+			if err != nil {
+				return fmt.Errorf("ping-pong: %w", err)
 			}
 			then := now
 			now = time.Now()

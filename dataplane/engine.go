@@ -275,7 +275,10 @@ func (v *View) setTarget(b conntrack.BindingID, svc *Service, server *lb.Server,
 	if int(b) >= len(v.targets) {
 		v.targets = slices.Grow(v.targets, int(b)+1-len(v.targets))[:b+1]
 	}
-	target := &Target{Service: svc, Server: server, carried: svc.steady(), silence: svc.timeouts[svc.steady()]}
+	target := &Target{
+		Service: svc, Server: server,
+		carried: svc.steady(), silence: svc.timeouts[svc.steady()], unanswered: svc.timeouts[conntrack.UDPOneWay],
+	}
 	if was := v.targets[b]; was != nil && was.Server.Real == server.Real && was.Service.Virtual == svc.Virtual {
 		target.Meter = was.Meter
 	} else {

@@ -91,6 +91,7 @@ type beltLine struct {
 // beltEnds is a pipeline's world in one family. Of addresses the last byte tells which
 // client, LIP or real server it is.
 type beltEnds struct {
+	service           string // the head of its configuration
 	vip               packet.Endpoint
 	client, lip, real netip.Addr // the first of each
 	atSource          int        // offset in a frame of the last byte of its source
@@ -111,7 +112,8 @@ var (
 // 84. Their checksums are those of no connection; nobody here verifies them.
 func newBeltEnds(vip packet.Endpoint, client, lip, real string, atSource, atDestination, atPorts int) *beltEnds {
 	e := &beltEnds{
-		vip: vip, client: netip.MustParseAddr(client), lip: netip.MustParseAddr(lip), real: netip.MustParseAddr(real),
+		service: "protocol = \"tcp\"\nclient_address = \"toa\"\n",
+		vip:     vip, client: netip.MustParseAddr(client), lip: netip.MustParseAddr(lip), real: netip.MustParseAddr(real),
 		atSource: atSource, atDestination: atDestination, atPorts: atPorts,
 	}
 	fromClient := packettest.TCP{
@@ -143,7 +145,7 @@ func nth(a netip.Addr, n int) netip.Addr {
 
 // newMills returns so many workers on one table for n connections.
 func newMills(b *testing.B, ends *beltEnds, workers, n int) []*mill {
-	services := fmt.Sprintf("[[service]]\nname = \"web\"\nprotocol = \"tcp\"\naddress = %q\ninterface = \"wan0\"\nscheduler = \"rr\"\nlocal_pool = \"lan\"\nclient_address = \"toa\"\n", ends.vip)
+	services := fmt.Sprintf("[[service]]\nname = \"web\"\naddress = %q\ninterface = \"wan0\"\nscheduler = \"rr\"\nlocal_pool = \"lan\"\n%s", ends.vip, ends.service)
 	lans := map[netip.Addr][6]byte{}
 	for i := range beltReals {
 		a := nth(ends.real, i)
@@ -154,11 +156,8 @@ func newMills(b *testing.B, ends *beltEnds, workers, n int) []*mill {
 	for i := range beltClients {
 		wans[nth(ends.client, i)] = clientMAC
 	}
-	networks := func(all ...string) (p []netip.Prefix) {
-		for _, s := range all {
-			p = append(p, netip.MustParsePrefix(s))
-		}
-		return p
+	networks := func(v4, v6 string) []netip.Prefix {
+		return []netip.Prefix{netip.MustParsePrefix(v4), netip.MustParsePrefix(v6)}
 	}
 	mills := make([]*mill, workers)
 	w := newWorld(b, services, maxConnections(n), func(w *world, _ *Config, _ *conntrack.Config) {

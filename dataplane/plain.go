@@ -70,7 +70,11 @@ func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, j *job, k
 		}
 		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32
 	}
-	if (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, key) {
+	silence := t.silence
+	if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
+		silence = t.unanswered
+	}
+	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, key) {
 		return false
 	}
 	if told != 0 {
@@ -133,10 +137,10 @@ func (t *Target) steady(c *conntrack.Conn, p *packet.Plain) bool {
 }
 
 // shortMove follows a packet through the state of its connection, which is being opened
-// or closed, or has no answer yet, if it can.
+// or closed, if it can. That of UDP is for the long way.
 func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, key conntrack.Key) bool {
 	if p.Proto != packet.ProtoTCP {
-		return !key.Outbound() && c.Extend(t.Service.timeouts[c.State], w.now)
+		return false
 	}
 	to := conntrack.NextState(c.State, key.Outbound(), p.Flags)
 	if to == c.State && c.Extend(t.Service.timeouts[to], w.now) {

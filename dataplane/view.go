@@ -44,8 +44,9 @@ type Target struct {
 	Meter   *Meter // kept over reloads
 	Gone    bool   // the real server has left the table
 
-	carried conntrack.State // in which its connections' plain packets go the short way
-	silence uint32          // ms that a connection may be silent in that state
+	carried    conntrack.State // in which its connections' plain packets go the short way
+	silence    uint32          // ms that a connection may be silent in that state
+	unanswered uint32          // likewise one of UDP that has had no answer
 }
 
 // service returns the service at a virtual endpoint, or nil.

@@ -251,7 +251,8 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	d = d.replace(uint64(p.Ports), uint64(c.Ports))
 	binary.BigEndian.PutUint32(l4[:], c.Ports)
 	if p.Proto == ProtoUDP {
-		UDP(l4[:]).amend(d)
+		sum := binary.BigEndian.Uint16(l4[udpSum:])
+		binary.BigEndian.PutUint16(l4[udpSum:], uint16(Sum(sum).amendUDP(d)))
 		return
 	}
 	old := binary.BigEndian.Uint64(l4[tcpSeq:])

@@ -28,16 +28,17 @@ func (u UDP) Sum() Sum { return Sum(binary.BigEndian.Uint16(u[udpSum:])) }
 
 func (u UDP) setSum(s Sum) { binary.BigEndian.PutUint16(u[udpSum:], uint16(s)) }
 
-// amend repairs the checksum after the changes in d. RFC 768: a zero checksum
-// means that the sender computed none, so it stays zero; one that comes out as
-// zero is sent as all ones.
-func (u UDP) amend(d delta) {
-	s := u.Sum()
+// amend repairs the checksum after the changes in d.
+func (u UDP) amend(d delta) { u.setSum(u.Sum().amendUDP(d)) }
+
+// amendUDP is amend for UDP. RFC 768: a zero checksum means that the sender computed
+// none, so it stays zero; one that comes out as zero is sent as all ones.
+func (s Sum) amendUDP(d delta) Sum {
 	if s == 0 {
-		return
+		return 0
 	}
 	if s = s.amend(d); s == 0 {
-		s = 0xffff
+		return 0xffff
 	}
-	u.setSum(s)
+	return s
 }

@@ -53,13 +53,11 @@ func direction(isOutbound bool) kind {
 	return inbound
 }
 
-// flowKey returns the key of a flow of kind d, which is not template, by its hash.
+// flowKey returns the key of a flow of kind d, which is inbound or outbound, by its hash.
+// It does not branch on which, either.
 func (t *Table) flowKey(hash uint64, d kind, dstPort uint16) Key {
-	shard := uint32(hash)
-	if d == outbound {
-		shard = uint32(dstPort)
-	}
-	return Key{hash, shard & t.shardMask, d}
+	byPort := -uint32(d) // all ones for outbound, or zero
+	return Key{hash, (uint32(hash)&^byPort | uint32(dstPort)&byPort) & t.shardMask, d}
 }
 
 // TemplateKey returns the key of the persistence template for a client's masked

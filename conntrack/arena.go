@@ -33,6 +33,37 @@ func carve[T any](mem []byte, n int) (values []T, rest []byte) {
 // lines rounds a number of bytes up to whole cache lines.
 func lines(size int) int { return (size + cacheLine - 1) &^ (cacheLine - 1) }
 
+// shardLines are the cache lines of all shards, which lie one after the other in the
+// memory: so a bucket or a connection is found by its number among them, and a packet
+// needs nothing of its Shard. Either of the slices is all the memory.
+type shardLines struct {
+	buckets []bucket
+	conns   []Conn
+	shard   uint32 // lines of a shard: an index, connections and lists
+	index   uint32 // of them the buckets of its index
+	slots   uint32 // and its connections
+}
+
+// linesOf returns the lines of so many shards in the memory that begins with the first.
+func linesOf(l *layout, mem []byte, shards int) (all shardLines) {
+	n := l.buckets + l.capacity + lines(l.nodes*nodeBytes)/cacheLine
+	all.buckets, _ = carve[bucket](mem, shards*n)
+	all.conns, _ = carve[Conn](mem, shards*n)
+	all.shard, all.index, all.slots = uint32(n), uint32(l.buckets), uint32(l.capacity)
+	return all
+}
+
+// home returns the home bucket of hash h in a shard.
+func (l *shardLines) home(shard uint32, h uint64) uint32 {
+	return shard*l.shard + homeOf(h, uint64(l.index))
+}
+
+// conn returns the connection in a slot, plus one, of a shard. It is not ok, and the
+// connection none, if there is no such slot.
+func (l *shardLines) conn(shard, slot uint32) (at uint32, ok bool) {
+	return shard*l.shard + l.index + slot - 1, slot-1 < l.slots
+}
+
 // slot returns the place of c, which must be one of s's connections.
 func (s *Shard) slot(c *Conn) uint32 {
 	first := unsafe.Pointer(unsafe.SliceData(s.conns))

@@ -27,6 +27,7 @@ type Batch struct {
 	addrs, rest, hash [MaxBatch]uint64 // of a plain packet of IPv4, see Table.hash
 	keys              [MaxBatch]Key
 	six               plain6
+	homes             [MaxBatch]uint32 // lines of their home buckets
 	hints             [MaxBatch]Hint
 	absent            uint64 // see Absent
 	lines             prefetch.Lines
@@ -40,7 +41,8 @@ type plain6 struct {
 	hash  [MaxBatch]uint64
 }
 
-// A Hint is where a connection was seen; the zero Hint is nowhere.
+// A Hint is where a connection was seen, as the number of its line among those of all
+// shards; the zero Hint, the line of a bucket, is nowhere.
 type Hint uint32
 
 // SetPlain makes the i-th packet a plain one of IPv4.
@@ -95,13 +97,13 @@ func (t *Table) Hash(b *Batch, from, to int) {
 		t.hash6(b)
 	}
 	for i := from; i < to; i++ {
-		k := b.keys[i]
-		if rest := b.rest[i]; rest != 0 { // that of a plain packet of IPv4 has its protocol
-			k = t.flowKey(b.hash[i], kind(rest), uint16(rest>>32))
-			b.keys[i] = k
+		k := &b.keys[i%MaxBatch]
+		if rest := b.rest[i%MaxBatch]; rest != 0 { // that of a plain packet of IPv4 has its protocol
+			*k = t.flowKey(b.hash[i%MaxBatch], kind(rest), uint16(rest>>32))
 		}
-		x := t.shards[k.shard].index
-		prefetch.Add(&b.lines, &x[x.home(k.hash)])
+		home := t.lines.home(k.shard, k.hash)
+		b.homes[i%MaxBatch] = home
+		prefetch.Add(&b.lines, &t.lines.buckets[home])
 	}
 	b.lines.Load()
 }
@@ -109,28 +111,33 @@ func (t *Table) Hash(b *Batch, from, to int) {
 // See looks where the connections of the first n packets are, which have keys.
 func (t *Table) See(b *Batch, n int) {
 	isRead, absent := t.adopting.isRead(), uint64(0) // in this order, see Lacks
-	for i, k := range b.keys[:n] {
-		s := &t.shards[k.shard]
-		b.hints[i] = 0
-		slot, none := s.index.see(k.hash)
-		switch {
-		case none:
-			absent |= 1 << (i % MaxBatch)
-		case int(slot) <= len(s.conns): // what a dead process has left, and nobody has read yet, may lead anywhere
-			b.hints[i] = slot
+	for i := range b.keys[:n] {
+		k := &b.keys[i]
+		slot, none := t.lines.buckets[b.homes[i]].see(k.hash)
+		at, ok := t.lines.conn(k.shard, slot)
+		if !ok {
+			at = 0
 		}
+		if none {
+			absent |= 1 << (i % MaxBatch)
+		}
+		b.hints[i] = Hint(at)
 	}
 	if b.absent = 0; isRead {
 		b.absent = absent
+		return
+	}
+	for i := range b.keys[:n] { // what a dead process has left, and nobody has read yet, may lead anywhere
+		if t.shards[b.keys[i].shard].unread.Load() {
+			b.hints[i] = 0
+		}
 	}
 }
 
 // Load begins to load the connections of these packets, as far as See has seen any.
 func (t *Table) Load(b *Batch, packets []uint8) {
 	for _, i := range packets {
-		if hint := b.hints[i%MaxBatch]; hint != 0 {
-			prefetch.Add(&b.lines, &t.shards[b.keys[i%MaxBatch].shard].conns[hint-1])
-		}
+		prefetch.Add(&b.lines, &t.lines.conns[b.hints[i%MaxBatch]]) // or the first line there is
 	}
 	b.lines.Load()
 }
@@ -155,15 +162,14 @@ func (t *Table) Lacks(k Key) bool {
 	}
 }
 
-// see returns where an entry of hash h is in its home bucket, if there is one, or none if
-// there is none in any bucket. It needs no lock.
-func (x index) see(h uint64) (at Hint, none bool) {
-	l := &x[x.home(h)]
+// see returns the slot, plus one, of an entry of hash h in its home bucket, or 0; none
+// reports that there is no such entry in any bucket. It needs no lock.
+func (l *bucket) see(h uint64) (slot uint32, none bool) {
 	last := atomic.LoadUint64(&l[passedWord])
 	places := match(tagOf(h), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last)
 	if places == 0 {
 		return 0, last>>32 == 0
 	}
 	place := uint(places.first())
-	return Hint(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)), false // 0 if it has gone in between
+	return uint32(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)), false // 0 if it has gone in between
 }

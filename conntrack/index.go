@@ -39,9 +39,12 @@ const (
 	tagTops  = tagLanes << (tagBits - 1)
 )
 
-// home returns the bucket of hash h, by multiplication instead of division:
-// Lemire, "Fast random integer generation in an interval".
-func (x index) home(h uint64) int { return int(h >> 32 * uint64(len(x)) >> 32) }
+// home returns the bucket of hash h.
+func (x index) home(h uint64) int { return int(homeOf(h, uint64(len(x)))) }
+
+// homeOf returns which of so many buckets is that of hash h, by multiplication instead
+// of division: Lemire, "Fast random integer generation in an interval".
+func homeOf(h, buckets uint64) uint32 { return uint32(h >> 32 * buckets >> 32) }
 
 // next returns the bucket after b.
 func (x index) next(b int) int {

@@ -97,7 +97,8 @@ func TestLacks(t *testing.T) {
 		if tb.Lacks(k) {
 			t.Fatalf("connection %d is denied", i)
 		}
-		at, none := tb.shards[0].index.see(k.hash)
+		x := tb.shards[0].index
+		at, none := x[x.home(k.hash)].see(k.hash)
 		if none {
 			t.Fatalf("connection %d is absent", i)
 		}
@@ -167,10 +168,11 @@ func TestCatchTrustsNoHint(t *testing.T) {
 			t.Fatalf("%v: not found", flows[i])
 		}
 		_, right := batch.At(i)
-		if right == 0 || &s.conns[right-1] != want {
+		if &tb.lines.conns[right] != want {
 			t.Errorf("%v: hint %d leads elsewhere", flows[i], right)
 		}
-		for at := range Hint(len(s.conns)) {
+		for slot := range s.conns {
+			at := Hint(int(tb.lines.index) + slot)
 			got, b := tb.Catch(at, k, &plains[i])
 			switch {
 			case at == right && (got != want || *b != *tb.Binding(id)):

@@ -82,11 +82,7 @@ func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
 	if at == 0 {
 		return nil, nil
 	}
-	s := &t.shards[k.shard]
-	if s.unread.Load() {
-		return nil, nil
-	}
-	c := &s.conns[at-1]
+	c := &t.lines.conns[at]
 	bound := atomic.LoadUint32(&c.bound) // an empty place has none
 	if bound == 0 || bound&latchBit != 0 || !atomic.CompareAndSwapUint32(&c.bound, bound, bound|latchBit) {
 		return nil, nil

@@ -55,9 +55,6 @@ func TestCatchLeavesUnreadShardsAlone(t *testing.T) {
 		batch.SetPlain(0, &p, false)
 		lookAhead(heir, &batch, 1)
 		k, hint := batch.At(0)
-		if hint == 0 {
-			t.Fatal("not seen")
-		}
 		got, _ := heir.Catch(hint, k, &p)
 		return got
 	}

@@ -45,6 +45,7 @@ type Table struct {
 	header    *header
 	key       siphash.Key
 	shardMask uint32
+	lines     shardLines
 	shards    []Shard
 	bindings  []bindingEntry  // by BindingID
 	locals    []localEntry    // by LocalID
@@ -91,6 +92,7 @@ func newTable(c Config, mem []byte) *Table {
 	t.bindings, mem = carve[bindingEntry](mem, maxBindings)
 	t.locals, mem = carve[localEntry](mem, maxLocals)
 	l := layoutOf(c)
+	t.lines = linesOf(&l, mem, c.Shards)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mark = &marks[i]

@@ -79,8 +79,11 @@ func (t *Table) hash6(b *Batch) {
 // SetKey makes the i-th packet one that k was made for; the zero Key is for none.
 func (b *Batch) SetKey(i int, k Key) { b.keys[i], b.rest[i] = k, 0 }
 
-// At returns the key of the i-th packet, and where See has seen its connection.
-func (b *Batch) At(i int) (Key, Hint) { return b.keys[i], b.hints[i] }
+// Key returns the key of the i-th packet.
+func (b *Batch) Key(i uint8) Key { return b.keys[i%MaxBatch] }
+
+// Hint returns where See has seen the connection of the i-th packet.
+func (b *Batch) Hint(i uint8) Hint { return b.hints[i%MaxBatch] }
 
 // Absent reports whether there was certainly no connection of the i-th packet when See
 // looked.
@@ -96,32 +99,40 @@ func (t *Table) Hash(b *Batch, from, to int) {
 	if b.six.n > 0 {
 		t.hash6(b)
 	}
-	for i := from; i < to; i++ {
-		k := &b.keys[i%MaxBatch]
+	for i := uint(from); i < uint(to); i++ {
+		var k Key
 		if rest := b.rest[i%MaxBatch]; rest != 0 { // that of a plain packet of IPv4 has its protocol
-			*k = t.flowKey(b.hash[i%MaxBatch], kind(rest), uint16(rest>>32))
+			k = t.flowKey(b.hash[i%MaxBatch], kind(rest), uint16(rest>>32))
+			b.keys[i%MaxBatch] = k
+		} else {
+			k = b.keys[i%MaxBatch]
 		}
 		home := t.lines.home(k.shard, k.hash)
 		b.homes[i%MaxBatch] = home
-		prefetch.Add(&b.lines, &t.lines.buckets[home])
+		prefetch.Put(&b.lines, int(i)-from, &t.lines.buckets[home])
 	}
-	b.lines.Load()
+	b.lines.LoadFirst(to - from)
 }
 
-// See looks where the connections of the first n packets are, which have keys.
+// See looks where the connections of the first n packets are, which have keys: by an entry
+// with their tag in the home bucket, if there is one.
 func (t *Table) See(b *Batch, n int) {
 	isRead, absent := t.adopting.isRead(), uint64(0) // in this order, see Lacks
 	for i := range b.keys[:n] {
-		k := &b.keys[i]
-		slot, none := t.lines.buckets[b.homes[i]].see(k.hash)
-		at, ok := t.lines.conn(k.shard, slot)
-		if !ok {
-			at = 0
+		k, l := &b.keys[i], &t.lines.buckets[b.homes[i]]
+		last := atomic.LoadUint64(&l[passedWord])
+		places := match(tagOf(k.hash), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last)
+		if b.hints[i] = 0; places == 0 {
+			if last>>32 == 0 {
+				absent |= 1 << (i % MaxBatch)
+			}
+			continue
 		}
-		if none {
-			absent |= 1 << (i % MaxBatch)
+		place := uint(places.first())
+		slot := atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)
+		if at, ok := t.lines.conn(k.shard, uint32(slot)); ok { // or it has gone in between
+			b.hints[i] = Hint(at)
 		}
-		b.hints[i] = Hint(at)
 	}
 	if b.absent = 0; isRead {
 		b.absent = absent
@@ -136,10 +147,10 @@ func (t *Table) See(b *Batch, n int) {
 
 // Load begins to load the connections of these packets, as far as See has seen any.
 func (t *Table) Load(b *Batch, packets []uint8) {
-	for _, i := range packets {
-		prefetch.Add(&b.lines, &t.lines.conns[b.hints[i%MaxBatch]]) // or the first line there is
+	for n, i := range packets {
+		prefetch.Put(&b.lines, n, &t.lines.conns[b.hints[i%MaxBatch]]) // or the first line there is
 	}
-	b.lines.Load()
+	b.lines.LoadFirst(len(packets))
 }
 
 // Lacks reports whether there is certainly no connection that Find would return for k. It
@@ -160,16 +171,4 @@ func (t *Table) Lacks(k Key) bool {
 			return true
 		}
 	}
-}
-
-// see returns the slot, plus one, of an entry of hash h in its home bucket, or 0; none
-// reports that there is no such entry in any bucket. It needs no lock.
-func (l *bucket) see(h uint64) (slot uint32, none bool) {
-	last := atomic.LoadUint64(&l[passedWord])
-	places := match(tagOf(h), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last)
-	if places == 0 {
-		return 0, last>>32 == 0
-	}
-	place := uint(places.first())
-	return uint32(atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)), false // 0 if it has gone in between
 }

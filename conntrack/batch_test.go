@@ -40,7 +40,7 @@ func TestBatchOfBothFamilies(t *testing.T) {
 		}
 		lookAhead(tb, &batch, n)
 		for i := range want {
-			if got, _ := batch.At(i); got != want[i] {
+			if got := batch.Key(uint8(i)); got != want[i] {
 				t.Fatalf("round %d, packet %d of %d: got %+v, want %+v", round, i, n, got, want[i])
 			}
 		}

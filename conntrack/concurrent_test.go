@@ -107,8 +107,8 @@ func (w *worker) step(b BindingID, client packet.Endpoint, now uint32) {
 	p := plain(w.T, &f)
 	w.batch.SetPlain(0, &p, false)
 	lookAhead(w.tb, &w.batch, 1)
-	_, hint := w.batch.At(0)
-	if c, _ := w.tb.Catch(hint, k, &p); c != nil {
+	hint := w.batch.Hint(0)
+	if c, _ := catch(w.tb, hint, k, &p); c != nil {
 		w.caught.Add(1)
 		c.FirstData++ // the packet path's, which the race detector looks at
 		extended := c.Extend(3000, now)

@@ -176,3 +176,11 @@ func lookAhead(tb *Table, b *Batch, n int) {
 	}
 	tb.Load(b, packets[:n])
 }
+
+// catch has a plain packet of key k caught at a hint.
+func catch(tb *Table, at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
+	if k.Outbound() {
+		return tb.CatchOutbound(at, p)
+	}
+	return tb.CatchInbound(at, p)
+}

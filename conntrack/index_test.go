@@ -88,6 +88,12 @@ func TestLacks(t *testing.T) {
 		f := flow(packet.ProtoTCP, clientN(i), virtual)
 		return tb.InboundKey(&f)
 	}
+	var batch Batch
+	absent := func(tb *Table, k Key) bool {
+		batch.SetKey(1, k)
+		lookAhead(tb, &batch, 2)
+		return batch.Absent(1)
+	}
 	outside := 0
 	for i := range n {
 		open(tb, clientN(i), id, locals, 0)
@@ -97,22 +103,14 @@ func TestLacks(t *testing.T) {
 		if tb.Lacks(k) {
 			t.Fatalf("connection %d is denied", i)
 		}
-		x := tb.shards[0].index
-		at, none := x[x.home(k.hash)].see(k.hash)
-		if none {
+		if absent(tb, k) {
 			t.Fatalf("connection %d is absent", i)
 		}
-		if at == 0 {
+		if batch.Hint(1) == 0 {
 			outside++
 		}
 	}
 	lacking := 0
-	var batch Batch
-	absent := func(tb *Table, k Key) bool {
-		batch.SetKey(1, k)
-		lookAhead(tb, &batch, 2)
-		return batch.Absent(1)
-	}
 	for i := range n {
 		k := key(n + i)
 		if tb.Lacks(k) {
@@ -154,7 +152,7 @@ func TestCatchTrustsNoHint(t *testing.T) {
 			p := plain(t, &f)
 			batch.SetPlain(len(keys), &p, isOutbound)
 			lookAhead(tb, &batch, len(keys)+1)
-			k, _ := batch.At(len(keys))
+			k := batch.Key(uint8(len(keys)))
 			if want := tb.FlowKey(&f, isOutbound); k != want {
 				t.Errorf("%v: key of the plain packet: got %+v, want %+v", f, k, want)
 			}
@@ -167,13 +165,13 @@ func TestCatchTrustsNoHint(t *testing.T) {
 		if want == nil {
 			t.Fatalf("%v: not found", flows[i])
 		}
-		_, right := batch.At(i)
+		right := batch.Hint(uint8(i))
 		if &tb.lines.conns[right] != want {
 			t.Errorf("%v: hint %d leads elsewhere", flows[i], right)
 		}
 		for slot := range s.conns {
 			at := Hint(int(tb.lines.index) + slot)
-			got, b := tb.Catch(at, k, &plains[i])
+			got, b := catch(tb, at, k, &plains[i])
 			switch {
 			case at == right && (got != want || *b != *tb.Binding(id)):
 				t.Fatalf("%v at hint %d: got %p of %v, want %p", flows[i], at, got, b, want)
@@ -183,20 +181,20 @@ func TestCatchTrustsNoHint(t *testing.T) {
 			if got == nil {
 				continue
 			}
-			if again, _ := tb.Catch(at, k, &plains[i]); again != nil {
+			if again, _ := catch(tb, at, k, &plains[i]); again != nil {
 				t.Fatalf("%v: caught while it was latched", flows[i])
 			}
 			got.Release()
 		}
 	}
-	_, at := batch.At(0)
+	at := batch.Hint(0)
 	tb.Lock(keys[0])
 	c := s.Find(keys[0], &flows[0])
-	if got, _ := tb.Catch(at, keys[0], &plains[0]); got != nil {
+	if got, _ := catch(tb, at, keys[0], &plains[0]); got != nil {
 		t.Error("caught while the shard has it")
 	}
 	s.Unlock()
-	if got, _ := tb.Catch(at, keys[0], &plains[0]); got != c {
+	if got, _ := catch(tb, at, keys[0], &plains[0]); got != c {
 		t.Errorf("got %p after the shard was unlocked, want %p", got, c)
 	} else {
 		got.Release()
@@ -204,7 +202,7 @@ func TestCatchTrustsNoHint(t *testing.T) {
 	tb.Lock(keys[0])
 	s.Remove(s.Find(keys[0], &flows[0]))
 	s.Unlock()
-	if got, _ := tb.Catch(at, keys[0], &plains[0]); got != nil {
+	if got, _ := catch(tb, at, keys[0], &plains[0]); got != nil {
 		t.Errorf("found %v at its place after it was removed", got)
 	}
 }

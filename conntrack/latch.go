@@ -34,7 +34,7 @@ func (c *Conn) latch() {
 	}
 }
 
-// Release gives back the latch that Catch has taken.
+// Release gives back the latch that catch has taken.
 func (c *Conn) Release() { atomic.StoreUint32(&c.bound, uint32(c.Binding())) }
 
 // Copy returns a copy of c, which is nobody's.
@@ -74,11 +74,41 @@ func (s *Shard) letGo() {
 	}
 }
 
-// Catch returns the connection of a plain packet, latched, and its binding, if it is still
-// where See saw it and nobody else has it: nil says nothing. Until Release the
-// caller may use what of it is the packet path's, and Extend, but nothing that needs the
-// shard: that may be had by Join, and its lock must not be taken otherwise.
-func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
+// CatchInbound returns the connection of a client's plain packet, latched, and its binding,
+// if it is still where See saw it and nobody else has it: nil says nothing. Until
+// Release the caller may use what of it is the packet path's, and Extend, but nothing that
+// needs the shard: that may be had by Join, and its lock must not be taken otherwise.
+func (t *Table) CatchInbound(at Hint, p *packet.Plain) (*Conn, *Binding) {
+	c, b := t.catch(at)
+	if c == nil {
+		return nil, nil
+	}
+	ports := uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
+	if ports != p.Ports || !p.IsBetween(&c.Client, &b.Virtual.Addr) || b.Proto != p.Proto || c.State == Template {
+		c.Release()
+		return nil, nil
+	}
+	return c, b
+}
+
+// CatchOutbound is CatchInbound for a real server's packet. A template has no local
+// address, so it is never returned.
+func (t *Table) CatchOutbound(at Hint, p *packet.Plain) (*Conn, *Binding) {
+	c, b := t.catch(at)
+	if c == nil {
+		return nil, nil
+	}
+	ports := uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
+	if ports != p.Ports || !p.IsBetween(&b.Real.Addr, &t.locals[c.Local].Addr) || b.Proto != p.Proto {
+		c.Release()
+		return nil, nil
+	}
+	return c, b
+}
+
+// catch returns the connection at a place, latched, and its binding, if there is one that
+// nobody has. It must be inlined.
+func (t *Table) catch(at Hint) (*Conn, *Binding) {
 	if at == 0 {
 		return nil, nil
 	}
@@ -87,25 +117,10 @@ func (t *Table) Catch(at Hint, k Key, p *packet.Plain) (*Conn, *Binding) {
 	if bound == 0 || bound&latchBit != 0 || !atomic.CompareAndSwapUint32(&c.bound, bound, bound|latchBit) {
 		return nil, nil
 	}
-	b := &t.bindings[bound].Binding
-	src, dst := &c.Client, &b.Virtual.Addr
-	ports := uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
-	if k.kind == outbound {
-		src, dst = &b.Real.Addr, &t.locals[c.Local].Addr
-		ports = uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
-	}
-	ours := src.Equal4(uint32(p.Addrs>>32)) && dst.Equal4(uint32(p.Addrs))
-	if p.Is6() {
-		ours = *src == *p.Src6() && *dst == *p.Dst6()
-	}
-	if !ours || ports != p.Ports || b.Proto != p.Proto || c.State == Template {
-		c.Release()
-		return nil, nil
-	}
-	return c, b
+	return c, &t.bindings[bound].Binding
 }
 
-// Join locks the shard of c, which Catch has returned for k, unless somebody has it
+// Join locks the shard of c, which was caught by k, unless somebody has it
 // locked: who has a latch does not wait. It returns nil then.
 func (t *Table) Join(c *Conn, k Key) *Shard {
 	s := &t.shards[k.shard]

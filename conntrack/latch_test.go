@@ -54,8 +54,8 @@ func TestCatchLeavesUnreadShardsAlone(t *testing.T) {
 	see := func() *Conn {
 		batch.SetPlain(0, &p, false)
 		lookAhead(heir, &batch, 1)
-		k, hint := batch.At(0)
-		got, _ := heir.Catch(hint, k, &p)
+		k, hint := batch.Key(0), batch.Hint(0)
+		got, _ := catch(heir, hint, k, &p)
 		return got
 	}
 	if got := see(); got != nil {

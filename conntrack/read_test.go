@@ -189,7 +189,7 @@ func TestHintsOfWhatIsNotRead(t *testing.T) {
 	var batch Batch
 	batch.SetKey(0, k)
 	lookAhead(heir, &batch, 1)
-	if _, at := batch.At(0); at != 0 {
+	if at := batch.Hint(0); at != 0 {
 		t.Errorf("a hint at %d of %d", at, len(s.conns))
 	}
 	locked := heir.Lock(k)

@@ -9,7 +9,7 @@ import (
 
 // A Shard is a whole connection table: connections, their index, their timers
 // and its share of the local ports. Its lock guards all of them, but that of a
-// connection a plain packet touches what is the packet path's without it: see Catch.
+// connection a plain packet touches what is the packet path's without it: see CatchInbound.
 // The packet path holds no other lock beside it.
 type Shard struct {
 	// What does not change: where every packet looks, apart from what is written.

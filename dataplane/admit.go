@@ -23,7 +23,7 @@ func (w *Worker) prepare(order []uint8) {
 		if !w.lookups.Absent(int(i)) {
 			continue // it has a connection, or may have one
 		}
-		key, _ := w.lookups.At(int(i % batchSize))
+		key := w.lookups.Key(i)
 		w.lengthen(j, key)
 		if f := &j.p.Flow; to == nil || to.Dst != f.Dst || to.DstPort != f.DstPort {
 			to, svc = f, w.view.service(packet.ProtoTCP, f.Destination())

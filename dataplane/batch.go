@@ -38,22 +38,22 @@ func (w *Worker) batch(port, n int) {
 // real servers: order[0] has the others, and order[1] those. SYNs that are to be answered by a
 // cookie are put aside.
 func (w *Worker) read(port, n int) (packets, fromReals int) {
-	for i := range w.descs[:n] {
-		prefetch.Add(&w.lines, &w.umem.From(w.descs[i].Addr)[0])
-	}
-	w.lines.Load()
+	asked, bytes := 0, uint64(0) // frames, and what was not counted of them yet
 	mayBeShort, guarded := !w.fullSums[port], w.view.guarded
 	for i := 0; i < n; {
+		if asked < n && i+conntrack.Ahead > asked { // not for all at once: those of one size of frame share two sets of the cache
+			asked += w.fetch(w.descs[asked:min(asked+conntrack.Ahead, n)])
+		}
 		j, d := &w.jobs[packets], &w.descs[i]
 		j.addr, j.port = d.Addr, port
 		whole := mayBeShort && d.Options&xsk.Continued == 0
 		j.short = whole && w.glance(j, packets, d.Len)
 		switch {
 		case j.short:
-			w.counts.RxBytes += uint64(d.Len)
+			bytes += uint64(d.Len)
 			i++
 		case guarded && whole && w.meet(d.Addr, d.Len):
-			w.counts.RxBytes += uint64(d.Len)
+			bytes += uint64(d.Len)
 			i++
 			continue
 		default:
@@ -64,15 +64,25 @@ func (w *Worker) read(port, n int) (packets, fromReals int) {
 		if j.role == local {
 			fromReal = 1
 		}
-		w.order[0][packets-fromReals] = uint8(packets)
-		w.order[1][fromReals] = uint8(packets)
+		w.order[0][uint(packets-fromReals)%batchSize] = uint8(packets)
+		w.order[1][uint(fromReals)%batchSize] = uint8(packets)
 		fromReals += fromReal
 		if packets++; packets%conntrack.Ahead == 0 {
 			w.conns.Hash(&w.lookups, packets-conntrack.Ahead, packets)
 		}
 	}
 	w.conns.Hash(&w.lookups, packets-packets%conntrack.Ahead, packets)
+	w.counts.RxBytes += bytes
 	return packets, fromReals
+}
+
+// fetch begins to load so many frames' headers.
+func (w *Worker) fetch(d []xsk.Desc) int {
+	for i := range d {
+		prefetch.Put(&w.lines, i, &w.umem.From(d[i].Addr, 1)[0])
+	}
+	w.lines.LoadFirst(len(d))
+	return len(d)
 }
 
 // take classifies the packet that begins with d, for the long way, and returns how many
@@ -92,23 +102,26 @@ func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
 func (w *Worker) carry(order []uint8) {
 	const ahead = conntrack.Ahead
 	bad := w.flood.bad
-	w.conns.Load(&w.lookups, order[:min(ahead, len(order))])
-	for k, i := range order {
-		if next := k + ahead; k%ahead == 0 && next < len(order) {
-			w.conns.Load(&w.lookups, order[next:min(next+ahead, len(order))])
-		}
-		j := &w.jobs[i%batchSize]
-		if j.short {
-			key, hint := w.lookups.At(int(i % batchSize))
-			if bad>>(i%batchSize)&1 != 0 && w.reject(i, key) || w.carryShort(j, key, hint) {
-				continue
+	next := order[:min(ahead, len(order))]
+	w.conns.Load(&w.lookups, next)
+	for len(next) > 0 {
+		now := next
+		order = order[len(now):]
+		next = order[:min(ahead, len(order))]
+		w.conns.Load(&w.lookups, next)
+		for _, i := range now {
+			j := &w.jobs[i%batchSize]
+			if j.short {
+				if bad>>(i%batchSize)&1 != 0 && w.reject(i) || w.carryShort(j, i) {
+					continue
+				}
+				w.lengthen(j, w.lookups.Key(i))
 			}
-			w.lengthen(j, key)
+			why := w.process(j)
+			if j.server != nil {
+				w.forgo(j)
+			}
+			w.finish(j, why)
 		}
-		why := w.process(j)
-		if j.server != nil {
-			w.forgo(j)
-		}
-		w.finish(j, why)
 	}
 }

@@ -278,6 +278,7 @@ func (v *View) setTarget(b conntrack.BindingID, svc *Service, server *lb.Server,
 	target := &Target{
 		Service: svc, Server: server,
 		carried: svc.steady(), silence: svc.timeouts[svc.steady()], unanswered: svc.timeouts[conntrack.UDPOneWay],
+		converts: server.Real.Addr.Is4() != svc.Virtual.Addr.Is4(),
 	}
 	if was := v.targets[b]; was != nil && was.Server.Real == server.Real && was.Service.Virtual == svc.Virtual {
 		target.Meter = was.Meter

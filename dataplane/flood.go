@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/synproxy"
@@ -76,8 +75,8 @@ func (w *Worker) lookUpGuarded(e *packet.Ends) *Service {
 func (w *Worker) meet(addr uint64, size uint32) bool {
 	f := &w.flood
 	i := f.n % batchSize
-	s, frame := &f.syns[i], w.umem.From(addr)
-	if !s.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !s.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
+	s, frame := &f.syns[i], (*[packet.TaggedRoom]byte)(w.umem.From(addr, packet.TaggedRoom))
+	if !s.Read((*[packet.PlainRoom]byte)(frame[:]), int(size)) && !s.ReadTagged(frame, int(size)) {
 		return false
 	}
 	svc := w.guardedAt(&s.Ends)
@@ -136,7 +135,7 @@ func (w *Worker) doubt(order []uint8) {
 		if !j.short || j.plain.Proto != packet.ProtoTCP || j.plain.Flags.Has(packet.SYN) {
 			continue
 		}
-		if _, hint := w.lookups.At(int(i % batchSize)); hint != 0 {
+		if w.lookups.Hint(i) != 0 {
 			continue
 		}
 		f.bad |= 1 << i
@@ -172,13 +171,13 @@ func (w *Worker) doubt(order []uint8) {
 
 // reject drops job i, which doubt has found bad, if it is of no connection that has been
 // made since. It reports whether it has.
-func (w *Worker) reject(i uint8, key conntrack.Key) bool {
+func (w *Worker) reject(i uint8) bool {
 	j := &w.jobs[i%batchSize]
 	svc := w.guardedAt(&j.plain.Ends)
 	if svc == nil || !svc.Guard.accepts.Load() || svc.SYNProxy.ResetBadACKs {
 		return false
 	}
-	if (w.admitted || !w.lookups.Absent(int(i))) && !w.conns.Lacks(key) {
+	if (w.admitted || !w.lookups.Absent(int(i))) && !w.conns.Lacks(w.lookups.Key(i)) {
 		return false
 	}
 	w.tally.of(svc)[GuardBad]++
@@ -194,7 +193,7 @@ func (w *Worker) reject(i uint8, key conntrack.Key) bool {
 func (w *Worker) rejectAll(order []uint8) (rest []uint8) {
 	rest = order[:0]
 	for _, i := range order {
-		if key, _ := w.lookups.At(int(i % batchSize)); !w.reject(i, key) {
+		if !w.reject(i) {
 			rest = append(rest, i)
 		}
 	}

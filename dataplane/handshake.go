@@ -8,17 +8,21 @@ import (
 
 // shortAnswer carries a real server's SYN-ACK, whose options it reads and changes, the
 // short way, if they are where Linux has them. It is what trackOutbound does with such.
-func (w *Worker) shortAnswer(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
-	p, id := &j.plain, c.Binding()
+func (w *Worker) shortAnswer(j *job, i uint8) bool {
+	p := &j.plain
 	var said packet.Handshake
 	if !p.Handshake(&said) {
 		return false
 	}
+	c, b := w.conns.CatchOutbound(w.lookups.Hint(i), p)
+	if c == nil {
+		return false
+	}
+	id := c.Binding()
 	t := w.view.targets[id]
-	hop := w.shortHop(c.ToClient, p)
-	src, dst := &b.Virtual.Addr, &c.Client
-	addrs, ok := p.Between(src, dst)
-	if hop == nil || !ok || !w.shortMove(c, t, p, key) {
+	hop := w.shortHop(c, c.ToClient, p)
+	if hop == nil || t.converts || !w.shortMove(c, t, p, i) {
+		c.Release()
 		return false
 	}
 	seq, next, ack := p.Numbers()
@@ -32,15 +36,16 @@ func (w *Worker) shortAnswer(c *conntrack.Conn, b *conntrack.Binding, j *job, ke
 	row.OutPackets++
 	row.OutBytes += uint64(p.IPLen())
 	w.greet(c)
-	w.usedHops[c.ToClient] = true
+	src, dst := &b.Virtual.Addr, &c.Client
 	course := packet.Course{
-		Addrs: addrs, Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort),
+		Addrs: packet.Pair4(src, dst), Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort),
 		Numbers: uint64(-c.SeqDelta), Stamps: uint64(-c.TimestampDelta),
 	}
 	if p.Is6() {
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
 	mss := packet.LoweredMSS(said.MSS, uint16(t.Service.optionLen(c.Client)))
+	c.Release()
 	p.ForwardHandshake(&hop.Dst, &hop.Src, course, &said, mss)
 	at, size := p.Untagged()
 	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
@@ -54,12 +59,11 @@ func (w *Worker) shortSYN(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
 	t := w.view.targets[id]
 	var said packet.Handshake
 	known := p.Handshake(&said)
-	hop := w.shortHop(c.ToReal, p)
+	hop := w.shortHop(c, c.ToReal, p)
 	at, _ := p.Untagged()
 	b := w.conns.Binding(id)
 	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
-	addrs, ok := p.Between(src, dst)
-	if !known || hop == nil || at != 0 || !ok || t.Service.StripTimestamps || t.Service.inserts && t.Service.OptionOnSYN {
+	if !known || hop == nil || at != 0 || t.converts || t.Service.StripTimestamps || t.Service.inserts && t.Service.OptionOnSYN {
 		return false
 	}
 	w.begin(s, c, t, &j.p)
@@ -67,9 +71,8 @@ func (w *Worker) shortSYN(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
 	row.InPackets++
 	row.InBytes += uint64(p.IPLen())
 	w.visit(c)
-	w.usedHops[c.ToReal] = true
 	course := packet.Course{
-		Addrs: addrs, Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
+		Addrs: packet.Pair4(src, dst), Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
 		Numbers: uint64(c.SeqDelta) << 32, Stamps: uint64(c.TimestampDelta) << 32,
 	}
 	if p.Is6() {

@@ -115,7 +115,7 @@ func TestShortSYN(t *testing.T) {
 					t.Errorf("options %q:\ngot  %x\nthen %x", options, first, again)
 				}
 				j := w.classified(wan, syn)
-				key, _ := w.worker.lookups.At(0)
+				key := w.worker.lookups.Key(0)
 				w.worker.lengthen(j, key)
 				c := w.conn(j)
 				s := w.conns.Lock(key)

@@ -16,96 +16,102 @@ import (
 // ordinary are the flags that a connection on the short way may have.
 const ordinary = clientTold | noticeAcked | homeMask
 
-// carryShort carries a packet, if it may go the short way. Its connection was seen at
-// hint.
-func (w *Worker) carryShort(j *job, key conntrack.Key, hint conntrack.Hint) bool {
-	simple := j.plain.Simple()
-	if !simple && (j.role == virtual || !j.plain.Answers()) {
-		return false
-	}
-	c, b := w.conns.Catch(hint, key, &j.plain)
-	if c == nil {
-		return false
-	}
-	done := false
-	switch {
-	case c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation():
+// carryShort carries the i-th packet of the batch, if it may go the short way.
+func (w *Worker) carryShort(j *job, i uint8) bool {
+	switch simple := j.plain.Simple(); {
 	case j.role == virtual:
-		done = w.shortInbound(c, b, j, key)
-	case !simple:
-		done = w.shortAnswer(c, b, j, key)
+		return simple && w.shortInbound(j, i)
+	case simple:
+		return w.shortOutbound(j, i)
 	default:
-		done = w.shortOutbound(c, b, j, key)
+		return j.plain.Answers() && w.shortAnswer(j, i)
 	}
-	c.Release()
-	return done
 }
 
 // shortInbound carries a packet from a client, if that is all there is to do with
 // it.
-func (w *Worker) shortInbound(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
-	p, id := &j.plain, c.Binding()
-	t := w.view.targets[id]
-	hop := w.shortHop(c.ToReal, p)
-	if hop == nil || route.HopID(c.ToClient).Reflected() {
+func (w *Worker) shortInbound(j *job, i uint8) bool {
+	p := &j.plain
+	c, b := w.conns.CatchInbound(w.lookups.Hint(i), p)
+	if c == nil {
 		return false
 	}
-	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
-	addrs, ok := p.Between(src, dst)
-	if !ok {
+	id := c.Binding()
+	hop := w.followInbound(c, w.view.targets[id], p, i)
+	if hop == nil {
+		c.Release()
 		return false
-	}
-	course := packet.Course{Addrs: addrs, Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port)}
-	told := uint8(0)
-	if p.Proto == packet.ProtoTCP {
-		seq, _, ack := p.Numbers()
-		if c.Flags&clientTold == 0 && t.Service.inserts {
-			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
-				return false // it may have to tell, see tellReal
-			}
-			told = clientTold
-		}
-		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) {
-			return false // it may be a cookie's, see returns
-		}
-		course.Numbers, course.Stamps = uint64(c.SeqDelta)<<32, uint64(c.TimestampDelta)<<32
-	}
-	silence := t.silence
-	if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
-		silence = t.unanswered
-	}
-	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, key) {
-		return false
-	}
-	if told != 0 {
-		c.Flags |= told
 	}
 	row := w.ledger.row(id)
 	row.InPackets++
 	row.InBytes += uint64(p.IPLen())
-	w.visit(c)
-	w.usedHops[c.ToReal] = true
+	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
+	course := packet.Course{
+		Addrs: packet.Pair4(src, dst), Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
+		Numbers: uint64(c.SeqDelta) << 32, Stamps: uint64(c.TimestampDelta) << 32, // of TCP
+	}
 	if p.Is6() {
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
+	c.Release()
 	p.Forward(&hop.Dst, &hop.Src, course)
 	at, size := p.Untagged()
 	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
 	return true
 }
 
+// followInbound follows a client's packet through its connection, and returns where it goes next,
+// or nil if it has to go the long way: then nothing has changed.
+func (w *Worker) followInbound(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) *route.Hop {
+	hop := w.shortHop(c, c.ToReal, p)
+	if hop == nil || t.converts || route.HopID(c.ToClient).Reflected() {
+		return nil
+	}
+	flags := w.visited(c)
+	if p.Proto == packet.ProtoTCP {
+		seq, _, ack := p.Numbers()
+		if c.Flags&clientTold == 0 && t.Service.inserts {
+			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
+				return nil // it may have to tell, see tellReal
+			}
+			flags |= clientTold
+		}
+		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) {
+			return nil // it may be a cookie's, see returns
+		}
+	}
+	silence := t.silence
+	if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
+		silence = t.unanswered
+	}
+	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, i) {
+		return nil
+	}
+	c.Flags = flags
+	return hop
+}
+
 // shortOutbound carries a packet from a real server, if that is all there is to do
 // with it.
-func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, j *job, key conntrack.Key) bool {
-	p, id := &j.plain, c.Binding()
-	t := w.view.targets[id]
-	hop := w.shortHop(c.ToClient, p)
-	src, dst := &b.Virtual.Addr, &c.Client
-	addrs, ok := p.Between(src, dst)
-	if hop == nil || !ok || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, key) {
+func (w *Worker) shortOutbound(j *job, i uint8) bool {
+	p := &j.plain
+	c, b := w.conns.CatchOutbound(w.lookups.Hint(i), p)
+	if c == nil {
 		return false
 	}
-	course := packet.Course{Addrs: addrs, Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort)}
+	id := c.Binding()
+	t := w.view.targets[id]
+	hop := w.shortHop(c, c.ToClient, p)
+	if hop == nil || t.converts || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, i) {
+		c.Release()
+		return false
+	}
+	row := w.ledger.row(id)
+	row.OutPackets++
+	row.OutBytes += uint64(p.IPLen())
+	w.greet(c)
+	src, dst := &b.Virtual.Addr, &c.Client
+	course := packet.Course{Addrs: packet.Pair4(src, dst), Ports: uint32(b.Virtual.Port)<<16 | uint32(c.ClientPort)}
 	if p.Proto == packet.ProtoTCP {
 		_, next, ack := p.Numbers()
 		if packet.SeqLess(c.RealSeq, next) {
@@ -116,14 +122,10 @@ func (w *Worker) shortOutbound(c *conntrack.Conn, b *conntrack.Binding, j *job, 
 		}
 		course.Numbers, course.Stamps = uint64(-c.SeqDelta), uint64(-c.TimestampDelta)
 	}
-	row := w.ledger.row(id)
-	row.OutPackets++
-	row.OutBytes += uint64(p.IPLen())
-	w.greet(c)
-	w.usedHops[c.ToClient] = true
 	if p.Is6() {
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
+	c.Release()
 	p.Forward(&hop.Dst, &hop.Src, course)
 	at, size := p.Untagged()
 	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
@@ -138,10 +140,11 @@ func (t *Target) steady(c *conntrack.Conn, p *packet.Plain) bool {
 
 // shortMove follows a packet through the state of its connection, which is being opened
 // or closed, if it can. That of UDP is for the long way.
-func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, key conntrack.Key) bool {
+func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) bool {
 	if p.Proto != packet.ProtoTCP {
 		return false
 	}
+	key := w.lookups.Key(i)
 	to := conntrack.NextState(c.State, key.Outbound(), p.Flags)
 	if to == c.State && c.Extend(t.Service.timeouts[to], w.now) {
 		return true
@@ -158,15 +161,17 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, key co
 	return true
 }
 
-// shortHop returns the next hop by one of a connection's, or nil if the packet has to
-// go the long way.
-func (w *Worker) shortHop(id uint16, p *packet.Plain) *route.Hop {
-	if int(id) >= len(w.usedHops) {
+// shortHop returns the next hop by one of a connection's, which is then used, or nil if the
+// packet has to go the long way.
+func (w *Worker) shortHop(c *conntrack.Conn, id uint16, p *packet.Plain) *route.Hop {
+	used := w.usedHops
+	if c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation() || int(id) >= len(used) {
 		return nil
 	}
 	hop := w.hops.Hop(route.HopID(id))
 	if !hop.Resolved || hop.VLANs[0].Type != 0 || p.IPLen() > hop.MTU {
 		return nil
 	}
+	used[id] = true
 	return hop
 }

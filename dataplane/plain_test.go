@@ -120,7 +120,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	j := w.classified(port, f)
 	defer func() { w.umem.Free(j.addr) }()
 	mayBeShort := j.short
-	key, hint := w.worker.lookups.At(0)
+	key := w.worker.lookups.Key(0)
 	if mayBeShort {
 		w.worker.lengthen(j, key)
 	}
@@ -131,7 +131,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 	}
 	before := *c
 	got := w.passage(j, c, func() packet.Reason {
-		if short = w.worker.carryShort(j, key, hint); short {
+		if short = w.worker.carryShort(j, 0); short {
 			return packet.Kept
 		}
 		return packet.Held

@@ -52,8 +52,8 @@ type job struct {
 // glance classifies a frame of so many bytes at j.addr that may go the short way, but
 // for its key, and reports whether it is such. It is the i-th packet of the batch.
 func (w *Worker) glance(j *job, i int, size uint32) bool {
-	p, frame := &j.plain, w.umem.From(j.addr)
-	if !p.Read((*[packet.PlainRoom]byte)(frame), int(size)) && !p.ReadTagged((*[packet.TaggedRoom]byte)(frame), int(size)) {
+	p, frame := &j.plain, (*[packet.TaggedRoom]byte)(w.umem.From(j.addr, packet.TaggedRoom))
+	if !p.Read((*[packet.PlainRoom]byte)(frame[:]), int(size)) && !p.ReadTagged(frame, int(size)) {
 		return false
 	}
 	if !p.Simple() && p.Opens() {

@@ -150,7 +150,10 @@ const (
 func home(worker int) uint8 { return uint8(worker<<homeShift) & homeMask }
 
 // visit notes that c's client comes by this worker.
-func (w *Worker) visit(c *conntrack.Conn) { c.Flags = c.Flags&^homeMask | w.home }
+func (w *Worker) visit(c *conntrack.Conn) { c.Flags = w.visited(c) }
+
+// visited returns c's Flags as visit makes them.
+func (w *Worker) visited(c *conntrack.Conn) uint8 { return c.Flags&^homeMask | w.home }
 
 // greet counts an answer for c that came by another worker than its client does.
 func (w *Worker) greet(c *conntrack.Conn) {

@@ -47,6 +47,7 @@ type Target struct {
 	carried    conntrack.State // in which its connections' plain packets go the short way
 	silence    uint32          // ms that a connection may be silent in that state
 	unanswered uint32          // likewise one of UDP that has had no answer
+	converts   bool            // its connections' packets change their IP version
 }
 
 // service returns the service at a virtual endpoint, or nil.

@@ -190,8 +190,11 @@ func (u *UMEM) Chunk(addr uint64) []byte {
 	return u.mem[start:end:end]
 }
 
-// From returns the memory from addr on, beyond the end of the frame.
-func (u *UMEM) From(addr uint64) []byte { return u.mem[addr:] }
+// From returns n bytes of memory from addr on, if need be beyond the end of the frame.
+func (u *UMEM) From(addr, n uint64) []byte {
+	_ = u.mem[addr] // or the compiler provides for an empty slice
+	return u.mem[addr : addr+n]
+}
 
 // Offset returns where in its frame addr lies.
 func (u *UMEM) Offset(addr uint64) int { return int(addr & (1<<u.shift - 1)) }

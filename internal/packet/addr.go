@@ -58,6 +58,12 @@ func (a *Addr) Equal4(b uint32) bool {
 	return binary.BigEndian.Uint64(a[8:]) == Mapped(b) && binary.BigEndian.Uint64(a[:8]) == 0
 }
 
+// Pair4 returns what a Plain has for Addrs of a packet from src to dst, which are IPv4
+// addresses.
+func Pair4(src, dst *Addr) uint64 {
+	return uint64(binary.BigEndian.Uint32(src[12:]))<<32 | uint64(binary.BigEndian.Uint32(dst[12:]))
+}
+
 // As4 returns the IPv4 address bytes of a, which must be one.
 func (a Addr) As4() [4]byte { return [4]byte(a[12:]) }
 

@@ -154,20 +154,23 @@ func (p *Plain) at() int {
 func (e *Ends) Src6() *Addr { return (*Addr)(e.head[plainIP+ipv6Src:]) }
 func (e *Ends) Dst6() *Addr { return (*Addr)(e.head[plainIP+ipv6Dst:]) }
 
+// IsBetween reports whether the packet is from src to dst.
+func (e *Ends) IsBetween(src, dst *Addr) bool {
+	if e.six {
+		return e.isBetween6(src, dst)
+	}
+	return src.Equal4(uint32(e.Addrs>>32)) && dst.Equal4(uint32(e.Addrs))
+}
+
+// isBetween6 is apart so that IsBetween is short enough to be inlined.
+func (e *Ends) isBetween6(src, dst *Addr) bool { return *src == *e.Src6() && *dst == *e.Dst6() }
+
 // SetFlow makes f the flow of the packet, which is of this protocol.
 func (e *Ends) SetFlow(f *Flow, proto uint8) {
 	f.Set4(e.Addrs, e.Ports, proto)
 	if e.six {
 		f.Src, f.Dst = *e.Src6(), *e.Dst6()
 	}
-}
-
-// Between returns two addresses as Addrs has them, of IPv6 nothing, and reports whether the packet
-// can be one from src to dst, which are of one family: they have to be of its own.
-func (p *Plain) Between(src, dst *Addr) (addrs uint64, ok bool) {
-	from, _ := src.Number4()
-	to, is4 := dst.Number4()
-	return uint64(from)<<32 | uint64(to), is4 != p.six
 }
 
 // Packet makes q what Parse would make of the frame, which begins at buf[start].
@@ -232,8 +235,8 @@ func (p *Plain) SetAddrs6(src, dst *Addr) uint64 {
 // VLAN tags are taken off, see Untagged.
 func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	h := p.head
-	copy(h[ethDst:], dstMAC[:])
-	copy(h[ethSrc:], srcMAC[:])
+	*(*[6]byte)(h[ethDst:]) = *dstMAC
+	*(*[6]byte)(h[ethSrc:]) = *srcMAC
 
 	d := delta(c.Addrs)
 	if p.six {
@@ -241,9 +244,10 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	} else {
 		d = delta(0).replace(p.Addrs, c.Addrs)
 		binary.BigEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
-		// TTL, protocol and the sum are one word, of which the TTL is the top.
+		// TTL, protocol and the sum are one word, of which the TTL is the top. One less in it
+		// is for the sum, whose complement may hold it without a carry, 0xfeff more.
 		word := binary.BigEndian.Uint32(h[plainIP+ipv4TTL:]) - 1<<24
-		sum := Sum(word).amend(d.replace(1<<8, 0))
+		sum := ^fold(onesAdd(uint64(^uint16(word))+^uint64(1<<8)&0xffff, uint64(d)))
 		binary.BigEndian.PutUint32(h[plainIP+ipv4TTL:], word&^0xffff|uint32(sum))
 	}
 

@@ -23,6 +23,13 @@ func Add[T any](l *Lines, v *T) {
 	l.n++
 }
 
+// Put makes the i-th line the one in which v begins, for LoadFirst, which does not count
+// what was put: that would be a store which the next line waits for.
+func Put[T any](l *Lines, i int, v *T) { l.at[uint(i)%Max] = uintptr(unsafe.Pointer(v)) }
+
+// LoadFirst begins to load the first n lines.
+func (l *Lines) LoadFirst(n int) { load(&l.at[0], n) }
+
 // Line begins to load the line in which v begins, as Add and Load do.
 func Line[T any](v *T) {
 	at := uintptr(unsafe.Pointer(v))

@@ -53,7 +53,7 @@ func (w *Worker) foreseeClaim() {
 
 // forgo gives up what prepare has found for a connection that was not made after all.
 func (w *Worker) forgo(j *job) {
-	j.server.Load.Closed(false)
+	j.server.Load.Add(0, -1)
 	w.conns.Disclaim(j.key, w.serviceOf(j).bindings[j.server.Index], j.claim)
 	j.server = nil
 }

@@ -330,7 +330,7 @@ func (w *Worker) move(s *conntrack.Shard, c *conntrack.Conn, t *Target) bool {
 	if s.Rebind(c, svc.bindings[server.Index], svc.locals, nil) != packet.Kept {
 		return false
 	}
-	t.Server.Load.Closed(false)
+	t.Server.Load.Add(0, -1)
 	server.Load.Opened()
 	w.ledger.row(c.Binding()).Connections++
 	w.lookUpHops(c)

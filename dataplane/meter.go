@@ -73,8 +73,9 @@ func (m *Meter) Read() (t Traffic) {
 	return t
 }
 
-// A ledger gathers traffic by binding, so that the shared meters are written once per
-// real server and batch, or more seldom, instead of once per packet.
+// A ledger gathers traffic by binding, and what has become of connections, so that the shared
+// meters and loads are written once per real server and batch, or more seldom, instead of once
+// per packet. That a connection is opened schedulers have to know at once; see place.
 type ledger struct {
 	rows    []row // by BindingID
 	touched []conntrack.BindingID
@@ -82,7 +83,14 @@ type ledger struct {
 
 type row struct {
 	Traffic
-	listed bool // in touched
+	active, inactive int32 // connections by which these are more than the real server's Load says
+	listed           bool  // in touched
+}
+
+// shift notes by how many more connections are active and inactive.
+func (r *row) shift(active, inactive int32) {
+	r.active += active
+	r.inactive += inactive
 }
 
 // fit makes rows for so many bindings.
@@ -93,22 +101,23 @@ func (l *ledger) fit(bindings int) {
 }
 
 // row returns the row of b, for the caller to add to.
-func (l *ledger) row(b conntrack.BindingID) *Traffic {
+func (l *ledger) row(b conntrack.BindingID) *row {
 	r := &l.rows[b]
 	if !r.listed {
 		r.listed = true
 		l.touched = append(l.touched, b)
 	}
-	return &r.Traffic
+	return r
 }
 
-// publish empties the ledger into the meters of the targets.
+// publish empties the ledger into the meters and the loads of the targets.
 func (l *ledger) publish(worker int, targets []*Target) {
 	for _, b := range l.touched {
-		t := targets[b]
-		t.Meter.publish(worker, &l.rows[b].Traffic)
-		t.Service.Meter.publish(worker, &l.rows[b].Traffic)
-		l.rows[b] = row{}
+		t, r := targets[b], &l.rows[b]
+		t.Meter.publish(worker, &r.Traffic)
+		t.Service.Meter.publish(worker, &r.Traffic)
+		t.Server.Load.Add(r.active, r.inactive)
+		*r = row{}
 	}
 	l.touched = l.touched[:0]
 }

@@ -164,9 +164,9 @@ func (w *world) restore(key conntrack.Key, c, before *conntrack.Conn) {
 	load := w.worker.view.targets[before.Binding()].Server.Load
 	switch was, is := active(before.State), active(c.State); {
 	case was && !is:
-		load.Activated()
+		load.Add(1, -1)
 	case is && !was:
-		load.Deactivated()
+		load.Add(-1, 1)
 	}
 	s.SetState(c, before.State, 0, w.worker.now)
 	*c = *before
@@ -214,7 +214,9 @@ func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) p
 	if t.Service.Guard != nil {
 		tally = w.worker.tally.of(t.Service)
 	}
-	*row, *tally = Traffic{}, GuardCounts{}
+	w.worker.ledger.publish(0, w.worker.view.targets)
+	row = w.worker.ledger.row(c.Binding())
+	*tally = GuardCounts{}
 	p := passage{why: carry()}
 	off := w.umem.Offset(j.addr)
 	at, size := j.plain.Untagged()
@@ -226,8 +228,8 @@ func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) p
 		}
 		w.worker.out[port] = line[:0]
 	}
-	p.frame, p.conn, p.traffic = bytes.Clone(p.frame), *c, *row
-	p.active, p.tally = t.Server.Load.Active.Load(), *tally
+	p.frame, p.conn, p.traffic = bytes.Clone(p.frame), *c, row.Traffic
+	p.active, p.tally = t.Server.Load.Active.Load()+row.active, *tally
 	return p
 }
 

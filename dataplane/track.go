@@ -196,9 +196,9 @@ func (w *Worker) setState(s *conntrack.Shard, c *conntrack.Conn, t *Target, to c
 	}
 	switch was, is := active(c.State), active(to); {
 	case is && !was:
-		t.Server.Load.Activated()
+		w.ledger.row(c.Binding()).shift(1, -1)
 	case was && !is:
-		t.Server.Load.Deactivated()
+		w.ledger.row(c.Binding()).shift(-1, 1)
 	}
 	s.SetState(c, to, timeout, w.now)
 }
@@ -214,5 +214,10 @@ func (w *Worker) ended(c *conntrack.Conn) {
 	if c.State == conntrack.Template {
 		return
 	}
-	w.view.targets[c.Binding()].Server.Load.Closed(active(c.State))
+	row := w.ledger.row(c.Binding())
+	if active(c.State) {
+		row.shift(-1, 0)
+	} else {
+		row.shift(0, -1)
+	}
 }

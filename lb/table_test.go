@@ -61,7 +61,7 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		server := s.Pick(client)
 		server.Load.Opened()
 		server.Available()
-		server.Load.Closed(false)
+		server.Load.Add(0, -1)
 	}); got != 0 {
 		t.Errorf("%v allocations for a new connection", got)
 	}

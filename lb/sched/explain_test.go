@@ -20,7 +20,7 @@ func TestExplainSaysWhatPickDoes(t *testing.T) {
 					for range random.IntN(8) {
 						s.Load.Opened()
 						if random.IntN(2) == 0 {
-							s.Load.Activated()
+							s.Load.Add(1, -1)
 						}
 					}
 					spec.Servers = append(spec.Servers, s)
@@ -47,7 +47,7 @@ func TestExplainSaysWhy(t *testing.T) {
 		s := Server{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 10, 14: 2, 15: n}, Port: 80, Weight: weight, Upper: upper, Load: new(Load)}
 		for range active {
 			s.Load.Opened()
-			s.Load.Activated()
+			s.Load.Add(1, -1)
 		}
 		return s
 	}

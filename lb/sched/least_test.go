@@ -69,8 +69,8 @@ func TestFailoverComesBack(t *testing.T) {
 	if got := s.Pick(Client{}); got != 1 {
 		t.Errorf("overloaded: Pick = %d, want 1", got)
 	}
-	list[0].Load.Closed(true)
-	list[0].Load.Closed(true)
+	list[0].Load.Add(-1, 0)
+	list[0].Load.Add(-1, 0)
 	if got := s.Pick(Client{}); got != 0 {
 		t.Errorf("relieved: Pick = %d, want 0", got)
 	}

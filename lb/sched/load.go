@@ -3,8 +3,8 @@ package sched
 import "sync/atomic"
 
 // A Load counts the connections of one real server as one service uses it.
-// Workers change it as connections come, change state and end; schedulers read
-// it. The zero Load is a server without connections. All methods may be called
+// Workers change it as connections come, and a little after they change state and end;
+// schedulers read it. The zero Load is a server without connections. All methods may be called
 // by any number of workers at once. A Load fills a cache line, so that two
 // servers' counters never share one.
 type Load struct {
@@ -38,25 +38,15 @@ func (l *Load) Inherited(active, inactive int32) {
 	l.high.Store(max(l.high.Load(), l.total()))
 }
 
-// Activated moves a connection from inactive to active.
-func (l *Load) Activated() {
-	l.Active.Add(1)
-	l.Inactive.Add(-1)
-}
-
-// Deactivated moves a connection from active to inactive.
-func (l *Load) Deactivated() {
-	l.Inactive.Add(1)
-	l.Active.Add(-1)
-}
-
-// Closed takes away a connection that ended while active or not.
-func (l *Load) Closed(active bool) {
-	if active {
-		l.Active.Add(-1)
-		return
+// Add counts what has become of connections that were opened: by how many more, or less,
+// are active and inactive.
+func (l *Load) Add(active, inactive int32) {
+	if active != 0 {
+		l.Active.Add(active)
 	}
-	l.Inactive.Add(-1)
+	if inactive != 0 {
+		l.Inactive.Add(inactive)
+	}
 }
 
 // Total returns the number of connections.

@@ -11,14 +11,14 @@ func TestLoadCounts(t *testing.T) {
 	l.Opened()
 	l.Opened()
 	l.Opened()
-	l.Activated()
-	l.Activated()
-	l.Deactivated()
+	l.Add(1, -1)
+	l.Add(1, -1)
+	l.Add(-1, 1)
 	if a, i, n := l.Active.Load(), l.Inactive.Load(), l.Total(); a != 1 || i != 2 || n != 3 {
 		t.Errorf("active %d, inactive %d, total %d; want 1, 2, 3", a, i, n)
 	}
-	l.Closed(true)
-	l.Closed(false)
+	l.Add(-1, 0)
+	l.Add(0, -1)
 	if a, i := l.Active.Load(), l.Inactive.Load(); a != 0 || i != 1 {
 		t.Errorf("active %d, inactive %d; want 0, 1", a, i)
 	}
@@ -30,8 +30,8 @@ func TestLoadInherited(t *testing.T) {
 	if a, i := l.Active.Load(), l.Inactive.Load(); a != 7 || i != 4 {
 		t.Errorf("active %d, inactive %d; want 7, 4", a, i)
 	}
-	l.Closed(true)
-	l.Closed(true)
+	l.Add(-1, 0)
+	l.Add(-1, 0)
 	if !l.Over(10, 4) { // as if they had been opened here
 		t.Error("the threshold that was reached is forgotten")
 	}
@@ -63,7 +63,7 @@ func TestLoadOver(t *testing.T) {
 					l.Opened()
 				}
 				for range -s.change {
-					l.Closed(false)
+					l.Add(0, -1)
 				}
 				if got := l.Over(tt.upper, tt.lower); got != s.over {
 					t.Fatalf("step %d, %d connections: Over = %v", i, l.Total(), got)
@@ -79,7 +79,7 @@ func TestLoadOverRemembersAPeakNobodySaw(t *testing.T) {
 		l.Opened()
 	}
 	for range 3 {
-		l.Closed(false)
+		l.Add(0, -1)
 	}
 	if !l.Over(10, 5) {
 		t.Error("the upper threshold was reached and the lower is not yet, but Over = false")
@@ -103,10 +103,10 @@ func TestLoadIsSafeForManyWorkers(t *testing.T) {
 		wg.Go(func() {
 			for range 1000 {
 				l.Opened()
-				l.Activated()
+				l.Add(1, -1)
 				l.Over(4, 2)
-				l.Deactivated()
-				l.Closed(false)
+				l.Add(-1, 1)
+				l.Add(0, -1)
 			}
 			l.Opened()
 		})

@@ -67,7 +67,7 @@ func setLoad(s *Server, active, inactive int) {
 		s.Load.Opened()
 	}
 	for range active {
-		s.Load.Activated()
+		s.Load.Add(1, -1)
 	}
 }
 

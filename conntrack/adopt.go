@@ -138,7 +138,7 @@ func (s *Shard) judge(slot uint32, hashes *[2]uint64, listed bool) Fault {
 	}
 	if c.State == Template {
 		k := s.t.TemplateKey(b.Proto, c.Client, b.Virtual)
-		if hashes[0] = k.hash; k.shard != s.number || c.ClientPort != 0 {
+		if hashes[0] = k.hash; k.shard != s.number || c.ClientPort != 0 || !c.isTemplate() {
 			return Damaged
 		}
 		if listed && !s.index.leads(k.hash, slot) {

@@ -111,9 +111,9 @@ func (w *worker) step(b BindingID, client packet.Endpoint, now uint32) {
 	if c, _ := catch(w.tb, hint, k, &p); c != nil {
 		w.caught.Add(1)
 		c.FirstData++ // the packet path's, which the race detector looks at
-		extended := c.Extend(3000, now)
+		moved := c.MoveOn([]State{c.State, FinWait, TimeWait}[w.IntN(3)], 3000, now)
 		c.Release()
-		if extended && w.IntN(4) > 0 {
+		if moved && w.IntN(4) > 0 {
 			return
 		}
 	}

@@ -8,7 +8,8 @@ import "github.com/fnatd/fnatd/internal/packet"
 // is enough to rebuild all else that the shard knows of it.
 //
 // Client, ClientPort, LocalPort, Binding, Local, State and Deadline change only
-// through the Shard's methods; the other fields are the packet path's to use.
+// through the Shard's methods, Extend and MoveOn; the other fields are the packet
+// path's to use.
 // For UDP SeqDelta and AckDelta are the alarm and the count of notices instead:
 // see Alarm and NoticeTries. While a real server is being connected for a client
 // that has proven itself, AckDelta and RealSeq say how: see dataplane.
@@ -49,6 +50,13 @@ func (c *Conn) NoticeTries() uint32 { return c.AckDelta }
 
 // SetNoticeTries sets what NoticeTries returns.
 func (c *Conn) SetNoticeTries(n uint32) { c.AckDelta = n }
+
+// isTemplate reports whether c, which is in use, is a template. Unlike the state, what it
+// goes by changes only under the shard's lock.
+func (c *Conn) isTemplate() bool { return c.Local == 0 }
+
+// isUsed is the same for whether c is in use.
+func (c *Conn) isUsed() bool { return c.Binding() != 0 }
 
 // due returns when c must be looked at next: at its deadline, or at the alarm if
 // that comes first.

@@ -43,7 +43,7 @@ func (t *Table) Cull(shard, from, limit int, set *BindingSet, cull func(*Shard, 
 func (s *Shard) cull(i, end, limit int, set *BindingSet, cull func(*Shard, *Conn) bool) (at, removed int) {
 	for ; i < end && removed < limit; i++ {
 		c := &s.conns[i]
-		if c.State == None || !set.contains(c.Binding()) {
+		if !c.isUsed() || !set.contains(c.Binding()) {
 			continue
 		}
 		s.hold(c)
@@ -60,7 +60,7 @@ func (s *Shard) cull(i, end, limit int, set *BindingSet, cull func(*Shard, *Conn
 // gets. The caller holds the lock.
 func (s *Shard) Each(f func(*Conn)) {
 	for i := range s.conns[:s.fresh] {
-		if c := &s.conns[i]; c.State != None {
+		if c := &s.conns[i]; c.isUsed() {
 			s.hold(c)
 			f(c)
 		}

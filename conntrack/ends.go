@@ -41,7 +41,7 @@ func (e *ends) foresee(s *Shard, head uint32, limit int) {
 		var in4, out4 bool
 		e.addrs[2*i], in4 = addrsOf(&c.Client, &b.Virtual.Addr)
 		e.addrs[2*i+1], out4 = addrsOf(&b.Real.Addr, &s.locals[c.Local].Addr)
-		if !in4 || !out4 || c.State == Template {
+		if !in4 || !out4 || c.isTemplate() {
 			others |= 1 << i
 		}
 		s.ports[c.Local].foresee(&e.lines) // a template has none
@@ -69,7 +69,7 @@ func (e *ends) ask(s *Shard, i int) {
 	if i < e.n {
 		c := &s.conns[e.slots[i]]
 		prefetch.Add(&e.lines, &s.index[s.index.home(e.hash[2*i])])
-		if c.State != Template {
+		if !c.isTemplate() {
 			prefetch.Add(&e.lines, &s.index[s.index.home(e.hash[2*i+1])])
 			s.ports[c.Local].foreseePort(&e.lines, s.portIndex(c.LocalPort))
 			if s.counts(c.Binding()) {
@@ -86,7 +86,7 @@ type hashes struct{ in, out uint64 }
 
 // hashes returns those of c.
 func (s *Shard) hashes(c *Conn) hashes {
-	if c.State == Template {
+	if c.isTemplate() {
 		b := &s.bindings[c.Binding()]
 		return hashes{in: s.t.TemplateKey(b.Proto, c.Client, b.Virtual).hash}
 	}

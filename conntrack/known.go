@@ -73,7 +73,7 @@ func (s *Shard) raiseAll(set []bool) {
 	}
 	for i := range s.conns[:s.fresh] {
 		c := &s.conns[i]
-		if c.State != None && c.State != Template && int(c.Binding()) < len(set) && set[c.Binding()] {
+		if c.isUsed() && !c.isTemplate() && int(c.Binding()) < len(set) && set[c.Binding()] {
 			s.raise(s.inboundHash(c))
 		}
 	}

@@ -106,3 +106,33 @@ func TestUnlockLetsGo(t *testing.T) {
 		t.Errorf("%d connections, want 1", tb.Stats().Connections)
 	}
 }
+
+// Who has only the latch moves a connection where no list is concerned, and changes nothing
+// elsewhere.
+func TestMoveOn(t *testing.T) {
+	tests := []struct {
+		name     string
+		from, to State
+		timeout  uint32
+		moved    bool
+	}{
+		{"later", FinWait, TimeWait, 7000, true},
+		{"the same state", FinWait, FinWait, 8000, true},
+		{"still half-open", SynReceived, SynSent, 7000, true},
+		{"sooner", Established, FinWait, 6999, false},
+		{"answered", SynReceived, Established, 90_000, false},
+		{"half-open again", TimeWait, SynReceived, 30_000, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Conn{State: tt.from, Deadline: 7100}
+			want := c
+			if tt.moved {
+				want.State, want.Deadline = tt.to, 100+tt.timeout
+			}
+			if moved := c.MoveOn(tt.to, tt.timeout, 100); moved != tt.moved || c != want {
+				t.Errorf("moved is %v, and left %+v, want %v, %+v", moved, c, tt.moved, want)
+			}
+		})
+	}
+}

@@ -97,7 +97,7 @@ func (s *Shard) has(c *Conn, d kind, f *packet.Flow) bool {
 	}
 	return c.ClientPort == f.SrcPort && c.Client == f.Src &&
 		b.Virtual.Port == f.DstPort && b.Virtual.Addr == f.Dst &&
-		(c.State == Template) == (d == template)
+		c.isTemplate() == (d == template)
 }
 
 // SetState moves c to another state, and its deadline to timeout ms from now.
@@ -115,6 +115,16 @@ func (s *Shard) SetState(c *Conn, to State, timeout, now uint32) {
 	if before(c.due(), was) {
 		s.reschedule(c)
 	}
+}
+
+// MoveOn is SetState for who has only the latch of c, if nothing but c is concerned: it
+// reports whether that is so.
+func (c *Conn) MoveOn(to State, timeout, now uint32) bool {
+	if c.State.HalfOpen() != to.HalfOpen() || !c.Extend(timeout, now) {
+		return false
+	}
+	c.State = to
+	return true
 }
 
 // Touch moves the deadline of c to timeout ms from now. Unless that is earlier

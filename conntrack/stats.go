@@ -69,7 +69,7 @@ func (t *Table) Walk(shard, from int, out []Conn) (n, next int) {
 	defer s.Unlock()
 	end := min(from+walkSlots, int(s.fresh))
 	for i := from; i < end; i++ {
-		if s.conns[i].State == None {
+		if !s.conns[i].isUsed() {
 			continue
 		}
 		if n == len(out) {

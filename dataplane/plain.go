@@ -146,7 +146,7 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 	}
 	key := w.lookups.Key(i)
 	to := conntrack.NextState(c.State, key.Outbound(), p.Flags)
-	if to == c.State && c.Extend(t.Service.timeouts[to], w.now) {
+	if active(c.State) == active(to) && c.MoveOn(to, t.Service.timeouts[to], w.now) {
 		return true
 	}
 	s := w.conns.Join(c, key)

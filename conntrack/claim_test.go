@@ -11,12 +11,16 @@ func TestClaims(t *testing.T) {
 		tb := newTestTable(t, Config{MaxConnections: 100, Shards: 1})
 		return tb, mustBind(t, tb, packet.ProtoTCP, virtual, real1), []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1000, 1000+ports-1)}
 	}
-	claim := func(tb *Table, n int, b BindingID, l []LocalID) (Key, packet.Flow, Claim) {
+	claim := func(tb *Table, cs *Claims, n int, b BindingID, l []LocalID) (Key, packet.Flow, *Claim) {
 		f := flow(packet.ProtoTCP, clientN(n), virtual)
 		k := tb.InboundKey(&f)
-		return k, f, tb.Claim(k, b, l, nil)
+		if !tb.Claim(cs, k, b, l, nil) {
+			t.Fatal("no port is left")
+		}
+		tb.HashClaims(cs)
+		return k, f, cs.At(cs.Len() - 1)
 	}
-	insert := func(tb *Table, k Key, f *packet.Flow, b BindingID, c Claim) *Conn {
+	insert := func(tb *Table, k Key, f *packet.Flow, b BindingID, c *Claim) *Conn {
 		tb.Reserve()
 		s := tb.Lock(k)
 		defer s.Unlock()
@@ -26,16 +30,16 @@ func TestClaims(t *testing.T) {
 		tb, b, l := setup(t, 4)
 		var keys [4]Key
 		var flows [4]packet.Flow
-		var claims [4]Claim
-		for i := range claims {
-			keys[i], flows[i], claims[i] = claim(tb, i, b, l)
+		var claims Claims
+		for i := range keys {
+			keys[i], flows[i], _ = claim(tb, &claims, i, b, l)
 		}
-		for _, c := range claims {
-			tb.Foresee(c)
+		for i := range keys {
+			tb.Foresee(claims.At(i))
 		}
 		used := map[uint16]bool{}
-		for i, c := range claims {
-			conn := insert(tb, keys[i], &flows[i], b, c)
+		for i := range keys {
+			conn := insert(tb, keys[i], &flows[i], b, claims.At(i))
 			if conn == nil || conn.State != SynReceived || used[conn.LocalPort] {
 				t.Fatalf("claim %d: got %+v", i, conn)
 			}
@@ -50,13 +54,13 @@ func TestClaims(t *testing.T) {
 	})
 	t.Run("given_up_leave_the_port_idle", func(t *testing.T) {
 		tb, b, l := setup(t, 1)
-		k, _, c := claim(tb, 1, b, l)
+		var claims Claims
+		k, _, c := claim(tb, &claims, 1, b, l)
 		ports := tb.shards[0].ports[l[0]]
 		if ports.free != 0 {
 			t.Errorf("while it is claimed: %d ports are idle", ports.free)
 		}
 		tb.Disclaim(k, b, c)
-		tb.Disclaim(k, b, Claim{})
 		if ports.free != 1 {
 			t.Errorf("after that: %d ports are idle, want 1", ports.free)
 		}
@@ -65,9 +69,10 @@ func TestClaims(t *testing.T) {
 		tb, b1, l := setup(t, 1)
 		b2 := mustBind(t, tb, packet.ProtoTCP, virtual, real2)
 		open(tb, clientN(1), b1, l, 0)
-		k, f, c := claim(tb, 2, b2, l)
-		if _, why := open(tb, clientN(3), b2, l, 0); !c.Held() || why != packet.Kept {
-			t.Fatalf("got %+v and %v", c, why)
+		var claims Claims
+		k, f, c := claim(tb, &claims, 2, b2, l)
+		if _, why := open(tb, clientN(3), b2, l, 0); why != packet.Kept {
+			t.Fatalf("got %v", why)
 		}
 		if conn := insert(tb, k, &f, b2, c); conn != nil {
 			t.Errorf("two connections have port %d toward %v", conn.LocalPort, real2)

@@ -28,17 +28,17 @@ func (s *Shard) Insert(k Key, f *packet.Flow, b BindingID, locals []LocalID, aim
 	if s.counts(b) {
 		prefetch.Line(s.place(k.hash))
 	}
-	claim := s.claim(b, locals, aim)
-	if !claim.Held() {
+	claim := s.claimOne(b, locals, aim)
+	if !claim.held() {
 		return nil, packet.NoLocalPort
 	}
 	prefetch.Line(&s.index[s.index.home(claim.hash)]) // alone, it would be waited for
-	return s.insert(k, f, b, claim, now), packet.Kept
+	return s.insert(k, f, b, &claim, now), packet.Kept
 }
 
 // InsertClaimed is Insert for a connection that Claim has found its local address and
 // port. If it returns nil, the claim is still the caller's.
-func (s *Shard) InsertClaimed(k Key, f *packet.Flow, b BindingID, c Claim, now uint32) *Conn {
+func (s *Shard) InsertClaimed(k Key, f *packet.Flow, b BindingID, c *Claim, now uint32) *Conn {
 	if s.full() {
 		return nil
 	}
@@ -52,8 +52,16 @@ func (s *Shard) InsertClaimed(k Key, f *packet.Flow, b BindingID, c Claim, now u
 	return s.insert(k, f, b, c, now)
 }
 
+// InsertNew is InsertClaimed where there is no connection of f yet.
+func (s *Shard) InsertNew(k Key, f *packet.Flow, b BindingID, c *Claim, now uint32) *Conn {
+	if s.find(k, f) != nil {
+		return nil
+	}
+	return s.InsertClaimed(k, f, b, c, now)
+}
+
 // insert adds the connection of inbound flow f with the local address and port of a claim.
-func (s *Shard) insert(k Key, f *packet.Flow, b BindingID, claim Claim, now uint32) *Conn {
+func (s *Shard) insert(k Key, f *packet.Flow, b BindingID, claim *Claim, now uint32) *Conn {
 	if s.counts(b) {
 		s.raise(k.hash)
 	}
@@ -90,71 +98,6 @@ func (s *Shard) foresee() {
 	}
 }
 
-// A Claim is a local address and port toward a real server that are kept for a
-// connection which is about to be inserted. It is of one shard, and nobody but its holder
-// knows of it. The zero Claim is none.
-type Claim struct {
-	hash  uint64 // of the outbound flow
-	port  uint16
-	local LocalID
-}
-
-// Held reports whether there is a claim.
-func (c *Claim) Held() bool { return c.local != 0 }
-
-// Claim is the part of Insert that finds a local address and port, to be called for
-// several connections one after another, before they are inserted: what that takes may
-// then be loaded for one while others are. The claim is to be used by InsertClaimed or
-// given up by Disclaim; there is none if no port is left.
-func (t *Table) Claim(k Key, b BindingID, locals []LocalID, aim *Aim) Claim {
-	s := t.Lock(k)
-	c := s.claim(b, locals, aim)
-	s.Unlock()
-	return c
-}
-
-// Foresee begins to load what inserting the connection of a claim takes.
-func (t *Table) Foresee(c Claim) {
-	x := t.shards[uint32(c.port)&t.shardMask].index
-	prefetch.Line(&x[x.home(c.hash)])
-}
-
-// Disclaim gives up a claim for a connection of b, of which k is the key.
-func (t *Table) Disclaim(k Key, b BindingID, c Claim) {
-	if !c.Held() {
-		return
-	}
-	s := t.Lock(k)
-	s.ports[c.local].release(s.portIndex(c.port), s.bindings[b].real)
-	s.Unlock()
-}
-
-// claim chooses a local address and port toward the real server of b, and takes
-// the port.
-func (s *Shard) claim(b BindingID, locals []LocalID, aim *Aim) (c Claim) {
-	real := &s.bindings[b]
-	var out packet.Flow // field by field, or the whole would be made elsewhere and copied
-	out.Src, out.SrcPort, out.Proto = real.Real.Addr, real.Real.Port, real.Proto
-	if aim == nil {
-		aim = &aimless
-	}
-	if local, ok := s.choose(&out, real.real, locals, aim); ok {
-		s.ports[local].take(s.portIndex(out.DstPort), aim.cursor())
-		c = Claim{s.t.hash(&out, outbound), out.DstPort, local}
-	}
-	return c
-}
-
-// claimed returns the outbound flow of a claim for a connection of b.
-func (s *Shard) claimed(b BindingID, c Claim) packet.Flow {
-	real := &s.bindings[b]
-	return packet.Flow{
-		Src: real.Real.Addr, SrcPort: real.Real.Port,
-		Dst: s.locals[c.local].Addr, DstPort: c.port,
-		Proto: real.Proto,
-	}
-}
-
 // disclaim gives up the port of the connection in a slot, and takes its outbound
 // flow, of that hash, out of the index.
 func (s *Shard) disclaim(c *Conn, slot uint32, hash uint64) {
@@ -166,8 +109,8 @@ func (s *Shard) disclaim(c *Conn, slot uint32, hash uint64) {
 // of the same service, and with it a local address and port as Insert does. If the
 // reason is not Kept, c is as before. It may be called from Expire.
 func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.Reason {
-	claim := s.claim(b, locals, aim)
-	if !claim.Held() {
+	claim := s.claimOne(b, locals, aim)
+	if !claim.held() {
 		return packet.NoLocalPort
 	}
 	slot := s.slot(c)

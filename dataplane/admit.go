@@ -3,16 +3,18 @@ package dataplane
 import (
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/internal/packet"
+	"github.com/fnatd/fnatd/internal/siphash"
 )
 
 // How a connection is made: prepared with the batch that its SYN comes in, and then placed.
 
-// prepare does for the SYNs among a batch's jobs what of place needs no connection yet:
-// it chooses a real server, a local address and a port. Where the index will have these
-// is then known for all of them, and loaded while the first is admitted.
+// prepare does for the SYNs among a batch's jobs what needs no connection yet: it chooses a
+// real server, a local address and a port. Where the index will have these is then known for
+// all of them, and loaded while the first is admitted.
 func (w *Worker) prepare(order []uint8) {
 	w.opening = false
-	w.claimed = w.claims[:0]
+	o := &w.openings
+	o.claims.Reset()
 	var to *packet.Flow // that was looked at last
 	var svc *Service    // which it is for
 	for _, i := range order {
@@ -24,37 +26,72 @@ func (w *Worker) prepare(order []uint8) {
 			continue // it has a connection, or may have one
 		}
 		key := w.lookups.Key(i)
-		w.lengthen(j, key)
-		if f := &j.p.Flow; to == nil || to.Dst != f.Dst || to.DstPort != f.DstPort {
+		f := &j.p.Flow
+		j.plain.SetFlow(f, packet.ProtoTCP)
+		if to == nil || to.Dst != f.Dst || to.DstPort != f.DstPort {
 			to, svc = f, w.view.service(packet.ProtoTCP, f.Destination())
 		}
 		if svc == nil {
 			continue
 		}
-		if server := w.pick(svc, &j.p.Flow); server != nil {
+		server := w.pick(svc, f)
+		if server == nil {
+			continue
+		}
+		n, id := o.claims.Len(), svc.bindings[server.Index]
+		if w.conns.Claim(&o.claims, key, id, svc.locals, w.aim(packet.ProtoTCP, &server.Real)) {
 			server.Load.Opened()
-			j.server = server
-			j.claim = w.conns.Claim(key, svc.bindings[server.Index], svc.locals, w.aim(packet.ProtoTCP, &server.Real))
-			w.claimed = append(w.claimed, j.claim)
+			j.short, j.key, j.server, j.opening = false, key, server, uint8(n)
+			claim := o.claims.At(n)
+			o.ends.set(n, claim.Port(), &w.conns.Local(claim.Local()).Addr, &w.conns.Binding(id).Real)
 		}
 	}
-	for range min(conntrack.Ahead, len(w.claimed)) {
+	n := o.claims.Len()
+	w.conns.HashClaims(&o.claims)
+	o.ends.hash(&w.isnKey, n)
+	o.foreseen = 0
+	for range min(conntrack.Ahead, n) {
 		w.foreseeClaim()
 	}
 }
 
+// openings are what prepare has found for the SYNs of a batch.
+type openings struct {
+	claims   conntrack.Claims
+	ends     endsHashes
+	foreseen int // so many of the claims
+}
+
+// endsHashes computes hashEnds of several connections together.
+type endsHashes struct {
+	words [5][batchSize]uint64
+	sums  [batchSize]uint64
+}
+
+func (e *endsHashes) set(i int, lport uint16, lip *packet.Addr, real *packet.Endpoint) {
+	words := endsWords(lport, lip, real)
+	for k := range words {
+		e.words[k][i%batchSize] = words[k]
+	}
+}
+
+func (e *endsHashes) hash(key *siphash.Key, n int) {
+	w := &e.words
+	key.Sums5(e.sums[:siphash.Round(n)], &[5][]uint64{w[0][:], w[1][:], w[2][:], w[3][:], w[4][:]})
+}
+
 // foreseeClaim begins to load what inserting the next claim takes.
 func (w *Worker) foreseeClaim() {
-	if len(w.claimed) > 0 {
-		w.conns.Foresee(w.claimed[0])
-		w.claimed = w.claimed[1:]
+	if o := &w.openings; o.foreseen < o.claims.Len() {
+		w.conns.Foresee(o.claims.At(o.foreseen))
+		o.foreseen++
 	}
 }
 
 // forgo gives up what prepare has found for a connection that was not made after all.
 func (w *Worker) forgo(j *job) {
 	j.server.Load.Add(0, -1)
-	w.conns.Disclaim(j.key, w.serviceOf(j).bindings[j.server.Index], j.claim)
+	w.conns.Disclaim(j.key, w.serviceOf(j).bindings[j.server.Index], w.openings.claims.At(int(j.opening)))
 	j.server = nil
 }
 
@@ -77,9 +114,9 @@ func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.C
 		return s, c, false, packet.Kept
 	}
 	binding := svc.bindings[server.Index]
-	if j.server != nil && j.claim.Held() {
+	if j.server != nil {
 		w.foreseeClaim()
-		c = s.InsertClaimed(j.key, &p.Flow, binding, j.claim, w.now)
+		c = s.InsertClaimed(j.key, &p.Flow, binding, w.openings.claims.At(int(j.opening)), w.now)
 	}
 	if c != nil {
 		j.server = nil

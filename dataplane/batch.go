@@ -116,6 +116,8 @@ func (w *Worker) carry(order []uint8) {
 					continue
 				}
 				w.lengthen(j, w.lookups.Key(i))
+			} else if j.server != nil && w.shortSYN(j) {
+				continue
 			}
 			why := w.process(j)
 			if j.server != nil {

@@ -52,33 +52,71 @@ func (w *Worker) shortAnswer(j *job, i uint8) bool {
 	return true
 }
 
-// shortSYN does with the SYN that prepare has found, and for which c was made, what forward
-// does, without asking all that forward asks, if it can.
-func (w *Worker) shortSYN(s *conntrack.Shard, c *conntrack.Conn, j *job) bool {
-	p, id := &j.plain, c.Binding()
-	t := w.view.targets[id]
-	var said packet.Handshake
-	known := p.Handshake(&said)
-	hop := w.shortHop(c, c.ToReal, p)
-	at, _ := p.Untagged()
+// shortSYN makes the connection of a SYN for which prepare has found all, and carries that, if
+// nothing else is to be done for it. It is what admit does with such.
+//
+// Otherwise it prepares the SYN for the long way.
+func (w *Worker) shortSYN(j *job) bool {
+	server := j.server
+	if w.openShort(j) {
+		return true
+	}
+	w.lengthen(j, j.key)
+	j.server = server
+	return false
+}
+
+// openShort is shortSYN, but for that.
+func (w *Worker) openShort(j *job) bool {
+	p, f, server := &j.plain, &j.p.Flow, j.server
+	svc := w.view.Services[server.Service.Index]
+	id := svc.bindings[server.Index]
+	claim, ends := w.openings.claims.At(int(j.opening)), w.openings.ends.sums[j.opening%batchSize]
 	b := w.conns.Binding(id)
-	src, dst := &w.conns.Local(c.Local).Addr, &b.Real.Addr
-	if !known || hop == nil || at != 0 || t.converts || t.Service.StripTimestamps || t.Service.inserts && t.Service.OptionOnSYN {
+	src, dst := &w.conns.Local(claim.Local()).Addr, &b.Real.Addr
+	var said packet.Handshake
+	if w.view.targets[id].converts || w.reflect || svc.StripTimestamps || svc.inserts && svc.OptionOnSYN || !p.Handshake(&said) {
 		return false
 	}
-	w.begin(s, c, t, &j.p)
-	row := w.ledger.row(id)
-	row.InPackets++
-	row.InBytes += uint64(p.IPLen())
+	toReal, toClient := w.realHop(id), w.hops.Lookup(f.Src)
+	hop := w.plainHop(uint16(toReal), p)
+	if hop == nil || toClient != 0 && !w.hops.Hop(toClient).Resolved || !w.reserve() {
+		return false
+	}
+	s := w.conns.Lock(j.key)
+	w.foreseeClaim()
+	c := s.InsertNew(j.key, f, id, claim, w.now)
+	if c == nil {
+		s.Unlock()
+		w.conns.Release()
+		return false
+	}
+	j.server = nil
+	w.admitted = true
+	w.tally.of(svc)[GuardOpened]++
+	s.Touch(c, svc.timeouts[conntrack.SynReceived], w.now)
+	seq, _, _ := p.Numbers()
+	isn := w.isnClock + uint32(ends)
+	c.SeqDelta, c.RealAck = isn-seq, isn+1
+	if said.Timestamps {
+		c.TimestampDelta = w.timestampClock + uint32(ends>>32) - said.Val
+	}
+	c.HopGen, c.ToReal, c.ToClient = w.hops.Generation(), uint16(toReal), uint16(toClient)
 	w.visit(c)
 	course := packet.Course{
 		Addrs: packet.Pair4(src, dst), Ports: uint32(c.LocalPort)<<16 | uint32(b.Real.Port),
 		Numbers: uint64(c.SeqDelta) << 32, Stamps: uint64(c.TimestampDelta) << 32,
 	}
+	s.Unlock()
+	row := w.ledger.row(id)
+	row.Connections++
+	row.InPackets++
+	row.InBytes += uint64(p.IPLen())
 	if p.Is6() {
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
 	p.ForwardHandshake(&hop.Dst, &hop.Src, course, &said, said.MSS)
-	j.port, j.mtu = hop.Port, hop.MTU
+	at, size := p.Untagged()
+	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
 	return true
 }

@@ -164,8 +164,16 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 // shortHop returns the next hop by one of a connection's, which is then used, or nil if the
 // packet has to go the long way.
 func (w *Worker) shortHop(c *conntrack.Conn, id uint16, p *packet.Plain) *route.Hop {
+	if c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation() {
+		return nil
+	}
+	return w.plainHop(id, p)
+}
+
+// plainHop is shortHop of any connection.
+func (w *Worker) plainHop(id uint16, p *packet.Plain) *route.Hop {
 	used := w.usedHops
-	if c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation() || int(id) >= len(used) {
+	if int(id) >= len(used) {
 		return nil
 	}
 	hop := w.hops.Hop(route.HopID(id))

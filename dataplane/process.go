@@ -40,13 +40,14 @@ type job struct {
 	short bool         // may go the short way; then nothing of what follows is filled yet
 	why   packet.Reason
 	key   conntrack.Key // of its flow
-	// What prepare has found for the connection that a SYN opens: claim is of server's.
-	server *lb.Server // or nil
-	claim  conntrack.Claim
-	tail   []xsk.Desc // the frames that follow, of a packet longer than one
-	mtu    int        // of the interface it leaves by
-	p      packet.Packet
-	way    way // of a first fragment: where the others are to follow it
+	// What prepare has found for the connection that a SYN opens. Key and flow are filled
+	// then; the rest of p is not, until shortSYN has refused.
+	server  *lb.Server // or nil
+	opening uint8      // number among openings.claims
+	tail    []xsk.Desc // the frames that follow, of a packet longer than one
+	mtu     int        // of the interface it leaves by
+	p       packet.Packet
+	way     way // of a first fragment: where the others are to follow it
 }
 
 // glance classifies a frame of so many bytes at j.addr that may go the short way, but
@@ -189,7 +190,6 @@ func (w *Worker) admit(j *job) packet.Reason {
 	if svc == nil {
 		return packet.NoService
 	}
-	prepared := j.server != nil
 	s, c, made, why := w.place(j, svc)
 	if why != packet.Kept {
 		return why
@@ -197,9 +197,6 @@ func (w *Worker) admit(j *job) packet.Reason {
 	defer s.Unlock()
 	if made {
 		w.announce(s, c, svc)
-		if prepared && w.shortSYN(s, c, j) {
-			return packet.Kept
-		}
 	}
 	return w.fromClient(s, c, j)
 }

@@ -89,11 +89,17 @@ func (w *Worker) begin(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 // half does the same for timestamps (RFC 7323, section 5.4): clients have unrelated
 // clocks, and PAWS would refuse one that is behind the last on that port.
 func (w *Worker) hashEnds(c *conntrack.Conn) uint64 {
-	b, lip := w.conns.Binding(c.Binding()), w.conns.Local(c.Local)
-	return w.isnKey.Sum5(
-		binary.LittleEndian.Uint64(lip.Addr[:8]), binary.LittleEndian.Uint64(lip.Addr[8:]),
-		binary.LittleEndian.Uint64(b.Real.Addr[:8]), binary.LittleEndian.Uint64(b.Real.Addr[8:]),
-		uint64(c.LocalPort)<<16|uint64(b.Real.Port))
+	words := endsWords(c.LocalPort, &w.conns.Local(c.Local).Addr, &w.conns.Binding(c.Binding()).Real)
+	return w.isnKey.Sum5(words[0], words[1], words[2], words[3], words[4])
+}
+
+// endsWords returns what is hashed of these ends.
+func endsWords(lport uint16, lip *packet.Addr, real *packet.Endpoint) [5]uint64 {
+	return [5]uint64{
+		binary.LittleEndian.Uint64(lip[:8]), binary.LittleEndian.Uint64(lip[8:]),
+		binary.LittleEndian.Uint64(real.Addr[:8]), binary.LittleEndian.Uint64(real.Addr[8:]),
+		uint64(lport)<<16 | uint64(real.Port),
+	}
 }
 
 // inboundReset lets a client's RST close the connection only where the real

@@ -80,12 +80,10 @@ type Worker struct {
 	lookups        conntrack.Batch
 	lines          prefetch.Lines
 	order          [2][batchSize]uint8 // in which jobs are carried; see batch
-	claims         [batchSize]conntrack.Claim
-	claimed        []conntrack.Claim // those of claims that are still to be foreseen
-	opening        bool              // there are SYNs among jobs that may go the short way
-	late           job               // for fragments that have waited
-	cuts           [2]packet.Packet  // for packets that are cut into pieces
-	out            [][]xsk.Desc      // by interface: rewritten frames that wait for the end of the batch
+	opening        bool                // there are SYNs among jobs that may go the short way
+	late           job                 // for fragments that have waited
+	cuts           [2]packet.Packet    // for packets that are cut into pieces
+	out            [][]xsk.Desc        // by interface: rewritten frames that wait for the end of the batch
 	option         [packet.MaxAddressOption]byte
 	views          [][]byte // see tail
 	sight          sight
@@ -120,6 +118,8 @@ type Worker struct {
 	nextShard int    // that the sweep visits next
 	reported  uint32 // when hops were last reported
 	onDue     func(*conntrack.Shard, *conntrack.Conn) uint32
+
+	openings openings // of this batch
 }
 
 // newWorker returns a worker at rest, with nothing to serve.

@@ -101,9 +101,19 @@ func (t *Table) Reserve() (evicted Ended, wasEvicted, ok bool) {
 	return Ended{}, false, false
 }
 
+// ReserveAll takes n of the table's places if so many are left, and reports whether they are.
+func (t *Table) ReserveAll(n int) bool {
+	if t.used.Add(int64(n)) <= t.max {
+		return true
+	}
+	t.used.Add(-int64(n))
+	return false
+}
+
 // evictTries bounds how often Reserve looks again after another worker took the
 // connection that it had chosen.
 const evictTries = 4
 
-// Release gives back a reservation that no connection was inserted for.
-func (t *Table) Release() { t.used.Add(-1) }
+// Release gives back a reservation that no connection was inserted for, ReleaseAll n of them.
+func (t *Table) Release()         { t.used.Add(-1) }
+func (t *Table) ReleaseAll(n int) { t.used.Add(-int64(n)) }

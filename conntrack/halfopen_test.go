@@ -86,3 +86,20 @@ func TestReserveComparesAgesAcrossTheirWrapAround(t *testing.T) {
 		tb.Release()
 	}
 }
+
+func TestReserveAll(t *testing.T) {
+	tb := newTestTable(t, Config{MaxConnections: 5, Shards: 1})
+	for _, step := range []struct {
+		n    int
+		ok   bool
+		used int64
+	}{{3, true, 3}, {3, false, 3}, {2, true, 5}, {1, false, 5}} {
+		if ok := tb.ReserveAll(step.n); ok != step.ok || tb.used.Load() != step.used {
+			t.Errorf("%d places: got %v, and %d are taken; want %v and %d", step.n, ok, tb.used.Load(), step.ok, step.used)
+		}
+	}
+	tb.ReleaseAll(5)
+	if n := tb.used.Load(); n != 0 {
+		t.Errorf("%d places are still taken", n)
+	}
+}

@@ -49,7 +49,9 @@ func (w *Worker) prepare(order []uint8) {
 	n := o.claims.Len()
 	w.conns.HashClaims(&o.claims)
 	o.ends.hash(&w.isnKey, n)
-	o.foreseen = 0
+	if o.foreseen = 0; n > 0 && w.conns.ReserveAll(n) {
+		o.reserved = n
+	}
 	for range min(conntrack.Ahead, n) {
 		w.foreseeClaim()
 	}
@@ -60,6 +62,7 @@ type openings struct {
 	claims   conntrack.Claims
 	ends     endsHashes
 	foreseen int // so many of the claims
+	reserved int // places of the table for them that are left; 0 if it is full
 }
 
 // endsHashes computes hashEnds of several connections together.
@@ -138,6 +141,10 @@ func (w *Worker) place(j *job, svc *Service) (s *conntrack.Shard, c *conntrack.C
 // reserve takes one of max_connections, at the cost of the oldest half-open
 // connection if there is none left.
 func (w *Worker) reserve() bool {
+	if w.openings.reserved > 0 {
+		w.openings.reserved--
+		return true
+	}
 	old, evicted, ok := w.conns.Reserve()
 	if evicted {
 		w.counts.Events[ConnEvicted]++

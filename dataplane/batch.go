@@ -29,6 +29,10 @@ func (w *Worker) batch(port, n int) {
 		all = w.rejectAll(all)
 	}
 	w.carry(all)
+	if n := w.openings.reserved; n > 0 {
+		w.openings.reserved = 0
+		w.conns.ReleaseAll(n)
+	}
 	packets += answered
 	w.counts.RxPackets += uint64(packets)
 	w.counts.BatchSizes[bits.Len(uint(packets-1))]++

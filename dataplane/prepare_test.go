@@ -70,6 +70,21 @@ address = "198.19.0.102:8080"
 		}
 		check(t, w)
 	})
+	t.Run("keep_no_place_that_they_do_not_need", func(t *testing.T) {
+		w := newWorld(t, tcpService, maxConnections(4))
+		for range 3 {
+			syn(w, 1)
+		}
+		w.run()
+		for i := range uint16(3) {
+			syn(w, 100+i)
+		}
+		w.run()
+		if got, want := loads(w), [2]int{4}; got != want || w.counts().Events[ConnEvicted] != 0 {
+			t.Errorf("got loads %v and %d evicted, want %v and none", got, w.counts().Events[ConnEvicted], want)
+		}
+		check(t, w)
+	})
 	t.Run("leave_nothing_where_the_table_is_full", func(t *testing.T) {
 		w := newWorld(t, tcpService, maxConnections(4))
 		for i := range uint16(4) {

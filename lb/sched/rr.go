@@ -19,6 +19,7 @@ type roundRobin struct {
 	ends    []uint64 // ends[i] is the first turn after server i's
 	total   uint64   // turns in a cycle
 	step    uint64   // coprime to total
+	even    bool     // each server has one turn
 	cursors *cursors // shared with the schedulers before and after this one
 }
 
@@ -47,7 +48,11 @@ func newRoundRobin(s *Spec, prev algorithm) algorithm {
 		}
 		r.ends[i] = r.total
 	}
-	if s.Name == "wrr" {
+	r.even = r.total > 0
+	for i := range r.ends {
+		r.even = r.even && r.ends[i] == uint64(i+1)
+	}
+	if s.Name == "wrr" && !r.even {
 		r.step = goldenStep(r.total)
 	}
 	return r
@@ -66,8 +71,14 @@ func (r *roundRobin) pick(Client) int {
 
 // holder returns whose turn a ticket is. There must be turns.
 func (r *roundRobin) holder(ticket uint64) int {
-	hi, lo := bits.Mul64(ticket%r.total, r.step)
-	turn := bits.Rem64(hi, lo, r.total)
+	turn := ticket % r.total
+	if r.even {
+		return int(turn)
+	}
+	if r.step > 1 { // divisions are what takes time here
+		hi, lo := bits.Mul64(turn, r.step)
+		turn = bits.Rem64(hi, lo, r.total)
+	}
 	return sort.Search(len(r.ends), func(i int) bool { return r.ends[i] > turn })
 }
 

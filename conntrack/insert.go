@@ -69,14 +69,10 @@ func (s *Shard) insert(k Key, f *packet.Flow, b BindingID, claim *Claim, now uin
 	if f.Proto == packet.ProtoUDP {
 		state = UDPOneWay
 	}
-	c, slot := s.add(&Conn{
-		Client:     f.Src,
-		ClientPort: f.SrcPort,
-		LocalPort:  claim.port,
-		bound:      uint32(b) | latchBit,
-		Local:      claim.local,
-		Deadline:   now + initialTimeout,
-	})
+	c, slot := s.add(b)
+	c.Client, c.ClientPort = f.Src, f.SrcPort
+	c.Local, c.LocalPort = claim.local, claim.port
+	c.Deadline = now + initialTimeout
 	s.index.insert(k.hash, slot)
 	s.enterHalfOpen(c, now)
 	s.schedule(slot)
@@ -124,15 +120,15 @@ func (s *Shard) Rebind(c *Conn, b BindingID, locals []LocalID, aim *Aim) packet.
 	return packet.Kept
 }
 
-// add puts what c is, with its latch taken, into a free place, and holds it there.
-func (s *Shard) add(c *Conn) (*Conn, uint32) {
+// add takes a free place, which is zero, for a connection of b, and holds it there.
+func (s *Shard) add(b BindingID) (*Conn, uint32) {
 	slot := s.takeSlot()
 	s.nodes.reset(wheelNode(slot))
 	s.nodes.reset(halfNode(slot))
 	s.letGo()
 	s.held = &s.conns[slot]
-	s.refs[c.Binding()]++
-	s.held.become(c)
+	s.refs[b]++
+	atomic.StoreUint32(&s.held.bound, uint32(b)|latchBit)
 	return s.held, slot
 }
 
@@ -149,7 +145,8 @@ func (s *Shard) InsertTemplate(k Key, client packet.Addr, b BindingID, timeout, 
 	if s.full() {
 		return nil, packet.TableFull
 	}
-	c, slot := s.add(&Conn{Client: client, bound: uint32(b) | latchBit, Deadline: now + timeout})
+	c, slot := s.add(b)
+	c.Client, c.Deadline = client, now+timeout
 	s.index.insert(k.hash, slot)
 	s.schedule(slot)
 	s.templates++

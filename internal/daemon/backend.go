@@ -65,11 +65,15 @@ func serverAnswer(s *lb.Server, m *dataplane.Meter, reason string) ctl.Server {
 		UpperThreshold: s.Upper,
 		LowerThreshold: s.Lower,
 		Overloaded:     s.Load.Over(s.Upper, s.Lower),
-		Active:         int(s.Load.Active.Load()),
-		Inactive:       int(s.Load.Inactive.Load()),
+		Active:         atLeastNone(s.Load.Active.Load()),
+		Inactive:       atLeastNone(s.Load.Inactive.Load()),
 		Traffic:        traffic(&t),
 	}
 }
+
+// atLeastNone returns a number of connections: for a moment more may have ended by one worker
+// than have been activated by another.
+func atLeastNone(n int32) int { return int(max(n, 0)) }
 
 func traffic(t *dataplane.Traffic) ctl.Traffic {
 	return ctl.Traffic{

@@ -155,7 +155,7 @@ func (e *explainer) persisted(s *dataplane.Service) *dataplane.Target {
 
 func (e *explainer) server(t *dataplane.Target, why string) {
 	s := t.Server
-	text := fmt.Sprintf("%s: %s; weight %d, %d active, %d inactive", s.Real, why, s.Weight, s.Load.Active.Load(), s.Load.Inactive.Load())
+	text := fmt.Sprintf("%s: %s; weight %d, %d active, %d inactive", s.Real, why, s.Weight, atLeastNone(s.Load.Active.Load()), atLeastNone(s.Load.Inactive.Load()))
 	if s.Upper > 0 {
 		text += fmt.Sprintf(", no more than %d", s.Upper)
 	}

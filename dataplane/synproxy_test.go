@@ -475,6 +475,59 @@ func TestClientGivesUpEarly(t *testing.T) {
 	}
 }
 
+// A RST of either end reaches the other in its own numbers, whatever step has been reached.
+func TestResetAtEachStep(t *testing.T) {
+	connecting := func(w *world) *talk {
+		k, _ := w.knock(client, clientISN, synOptions)
+		k.proveBy(k.fromClient(packet.ACK, "", ""))
+		return k
+	}
+	joined := func(w *world) *talk { return w.joined(client, synOptions, synOptions) }
+	for name, step := range map[string]func(*world) *talk{
+		"connecting": connecting,
+		"joined":     joined,
+		"data sent": func(w *world) *talk {
+			k := joined(w)
+			k.pass(wan, k.fromClient(packet.ACK|packet.PSH, "", dataPayload))
+			k.seq += uint32(len(dataPayload))
+			return k
+		},
+		"data answered": func(w *world) *talk {
+			k := joined(w)
+			k.pass(lan, k.fromReal(packet.ACK|packet.PSH, "", "220 ready"))
+			k.realSeq, k.ack = k.realSeq+9, k.ack+9
+			return k
+		},
+		"half closed": func(w *world) *talk {
+			k := joined(w)
+			k.pass(wan, k.fromClient(packet.FIN|packet.ACK, "", ""))
+			k.seq++
+			k.pass(lan, k.fromReal(packet.ACK, "", ""))
+			return k
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, guarded(""))
+			k := step(w)
+			p := w.only(lan, w.exchange(wan, k.fromClient(packet.RST, "", "")))
+			if !p.Flags.Has(packet.RST) || p.TCP().Seq() != k.seq+k.delta {
+				t.Errorf("the real server got %v %d, want a RST %d", p.Flags, p.TCP().Seq(), k.seq+k.delta)
+			}
+			w = newWorld(t, guarded(""))
+			k = step(w)
+			p = w.only(wan, w.exchange(lan, k.fromReal(packet.RST|packet.ACK, "", "")))
+			if !p.Flags.Has(packet.RST) || p.TCP().Seq() != k.ack {
+				t.Errorf("the client got %v %d, want a RST %d", p.Flags, p.TCP().Seq(), k.ack)
+			}
+		})
+	}
+	t.Run("cookie sent", func(t *testing.T) {
+		w := newWorld(t, guarded(""))
+		k, _ := w.knock(client, clientISN, synOptions)
+		w.refuse(wan, k.fromClient(packet.RST, "", "").Bytes(), packet.NoConn) // nobody knows of it yet
+	})
+}
+
 func TestForgedSYNHarmsNoConnection(t *testing.T) {
 	w := newWorld(t, guarded(""))
 	k := w.joined(client, synOptions, synOptions)

@@ -46,7 +46,7 @@ func (c *Conn) Copy() Conn {
 }
 
 // become makes c what d is, and latched if d is. The binding comes last, as it is what
-// makes c worth a look for Catch.
+// makes c worth a look for catch.
 func (c *Conn) become(d *Conn) {
 	c.Client, c.ClientPort, c.LocalPort = d.Client, d.ClientPort, d.LocalPort
 	c.Local, c.State, c.Flags, c.Deadline = d.Local, d.State, d.Flags, d.Deadline

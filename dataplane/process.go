@@ -18,6 +18,7 @@ import (
 //	         prepare, of SYNs: choose server, address and port, ask for their bucket
 //	pass 3   carry, while conntrack's Load asks for the connections of the next eight
 //	           carryShort a plain packet of a connection that is there: see plain.go
+//	           shortSYN   a SYN for which prepare has found all: see handshake.go
 //	           process    any other
 //	             inbound  a SYN to a guarded service: answer by a cookie
 //	               find the connection, or

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -284,9 +285,24 @@ func synsLeaveNothing(b *bed) {
 	if s.Table.Connections > int(guessed) {
 		b.Errorf("%d connections in the table, want none", s.Table.Connections)
 	}
+	b.forget(accepted, guessed)
 	b.connect(accepted).exchange()
 	if out := b.tell("stats"); !strings.Contains(out, "SYNProxy") {
 		b.Errorf("fnatctl stats says nothing of SYNPROXY:\n%s", out)
+	}
+}
+
+// forget takes the connections that n right guesses have opened out of accepted, where
+// the next one is looked for.
+func (b *bed) forget(accepted <-chan *net.TCPConn, n uint64) {
+	b.Helper()
+	for range n {
+		select {
+		case c := <-accepted:
+			c.Close()
+		case <-time.After(patience):
+			b.Fatal("a right guess opened no connection")
+		}
 	}
 }
 

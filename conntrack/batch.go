@@ -28,9 +28,8 @@ type Batch struct {
 	keys              [MaxBatch]Key
 	six               plain6
 	homes             [MaxBatch]uint32 // lines of their home buckets
-	hints             [MaxBatch]Hint
+	hints             [MaxBatch]uint32 // as Hint returns them
 	absent            uint64 // see Absent
-	lines             prefetch.Lines
 }
 
 // plain6 is the plain packets of IPv6.
@@ -47,7 +46,7 @@ type Hint uint32
 
 // SetPlain makes the i-th packet a plain one of IPv4.
 func (b *Batch) SetPlain(i int, p *packet.Plain, isOutbound bool) {
-	b.addrs[i] = bits.RotateLeft64(bits.ReverseBytes64(p.Addrs), 32)
+	b.addrs[i] = bits.RotateLeft64(p.Addrs, 32)
 	b.rest[i] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))
 }
 
@@ -83,7 +82,7 @@ func (b *Batch) SetKey(i int, k Key) { b.keys[i], b.rest[i] = k, 0 }
 func (b *Batch) Key(i uint8) Key { return b.keys[i%MaxBatch] }
 
 // Hint returns where See has seen the connection of the i-th packet.
-func (b *Batch) Hint(i uint8) Hint { return b.hints[i%MaxBatch] }
+func (b *Batch) Hint(i uint8) Hint { return Hint(b.hints[i%MaxBatch]) }
 
 // Absent reports whether there was certainly no connection of the i-th packet when See
 // looked.
@@ -107,11 +106,9 @@ func (t *Table) Hash(b *Batch, from, to int) {
 		} else {
 			k = b.keys[i%MaxBatch]
 		}
-		home := t.lines.home(k.shard, k.hash)
-		b.homes[i%MaxBatch] = home
-		prefetch.Put(&b.lines, int(i)-from, &t.lines.buckets[home])
+		b.homes[i%MaxBatch] = t.lines.home(k.shard, k.hash)
 	}
-	b.lines.LoadFirst(to - from)
+	prefetch.Numbers(t.lines.buckets, b.homes[from:to])
 }
 
 // See looks where the connections of the first n packets are, which have keys: by an entry
@@ -131,7 +128,7 @@ func (t *Table) See(b *Batch, n int) {
 		place := uint(places.first())
 		slot := atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)
 		if at, ok := t.lines.conn(k.shard, uint32(slot)); ok { // or it has gone in between
-			b.hints[i] = Hint(at)
+			b.hints[i] = at
 		}
 	}
 	if b.absent = 0; isRead {
@@ -147,10 +144,7 @@ func (t *Table) See(b *Batch, n int) {
 
 // Load begins to load the connections of these packets, as far as See has seen any.
 func (t *Table) Load(b *Batch, packets []uint8) {
-	for n, i := range packets {
-		prefetch.Put(&b.lines, n, &t.lines.conns[b.hints[i%MaxBatch]]) // or the first line there is
-	}
-	b.lines.LoadFirst(len(packets))
+	prefetch.Chosen(t.lines.conns, &b.hints, packets) // of none the first line there is
 }
 
 // Lacks reports whether there is certainly no connection that Find would return for k. It

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -48,6 +49,7 @@ func (s *addrSet) put(a packet.Addr, r role) {
 	high, low := halves(&a)
 	*s.slot(high, low) = addrSlot{high, low, r}
 	if n, ok := a.Number4(); ok {
+		n = bits.ReverseBytes32(n)
 		*s.slot4(n) = uint64(n)<<8 | uint64(r)
 	}
 }
@@ -55,7 +57,7 @@ func (s *addrSet) put(a packet.Addr, r role) {
 // role returns what a is.
 func (s *addrSet) role(a *packet.Addr) role { return s.slot(halves(a)).role }
 
-// role4 returns what an IPv4 address is.
+// role4 returns what an IPv4 address is, as packet.Ends have it.
 func (s *addrSet) role4(a uint32) role { return role(*s.slot4(a)) }
 
 // slot4 is slot for an IPv4 address.
@@ -82,9 +84,8 @@ func halves(a *packet.Addr) (high, low uint64) {
 	return binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
 }
 
-// homeSlot returns the slot at which to begin. Addresses of one network differ in
-// their last byte, so that has to be the lowest of the number: a product's high
-// bits depend on all the bits below.
+// homeSlot returns the slot at which to begin. A product's high bits depend on all the bits
+// below, so the byte in which addresses of one network differ may be anywhere there.
 func homeSlot(high, low uint64) uint64 {
 	const golden = 0x9e3779b97f4a7c15
 	return (high ^ low) * golden >> 32

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"math/bits"
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/packet"
@@ -31,6 +32,7 @@ func TestAddrSetSpreadsNetworks(t *testing.T) {
 					t.Errorf("%v: got role %d, want %d", a, got, want)
 				}
 				if n, ok := a.Number4(); ok {
+					n = bits.ReverseBytes32(n) // as packet.Ends have it
 					for at := homeSlot(0, uint64(n)); &set.ipv4[at&uint64(len(set.ipv4)-1)] != set.slot4(n); at++ {
 						vain++
 					}

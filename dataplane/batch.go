@@ -5,7 +5,7 @@ import (
 
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/xsk"
-	"github.com/fnatd/fnatd/internal/prefetch"
+	"github.com/fnatd/fnatd/internal/packet"
 )
 
 // batch takes n frames that were received by a port through the passes that process.go
@@ -42,51 +42,85 @@ func (w *Worker) batch(port, n int) {
 // real servers: order[0] has the others, and order[1] those. SYNs that are to be answered by a
 // cookie are put aside.
 func (w *Worker) read(port, n int) (packets, fromReals int) {
-	asked, bytes := 0, uint64(0) // frames, and what was not counted of them yet
-	mayBeShort, guarded := !w.fullSums[port], w.view.guarded
+	mayBeShort := !w.fullSums[port]
+	w.umem.Prefetch(w.descs[:min(conntrack.Ahead, n)])
 	for i := 0; i < n; {
-		if asked < n && i+conntrack.Ahead > asked { // not for all at once: those of one size of frame share two sets of the cache
-			asked += w.fetch(w.descs[asked:min(asked+conntrack.Ahead, n)])
+		end := min(i+conntrack.Ahead, n)
+		w.umem.Prefetch(w.descs[end:min(end+conntrack.Ahead, n)]) // not for all at once: those of one size of frame share two sets of the cache
+		from := packets
+		for i < end {
+			if mayBeShort {
+				simple, outbound := w.readSimple(w.descs[i:end], port, packets, fromReals)
+				i, packets, fromReals = i+simple, packets+simple, fromReals+outbound
+			}
+			if i < end {
+				frames, isJob := w.readOther(w.descs[i:n], port, packets, mayBeShort)
+				if i += frames; isJob {
+					fromReals += w.line(packets, fromReals, w.jobs[packets%batchSize].role)
+					packets++
+				}
+			}
 		}
-		j, d := &w.jobs[packets], &w.descs[i]
-		j.addr, j.port = d.Addr, port
-		whole := mayBeShort && d.Options&xsk.Continued == 0
-		j.short = whole && w.glance(j, packets, d.Len)
-		switch {
-		case j.short:
-			bytes += uint64(d.Len)
-			i++
-		case guarded && whole && w.meet(d.Addr, d.Len):
-			bytes += uint64(d.Len)
-			i++
-			continue
-		default:
-			i += w.take(j, w.descs[i:n])
-			w.lookups.SetKey(packets, j.key)
-		}
-		fromReal := 0 // by arithmetic, or it would be guessed here
-		if j.role == local {
-			fromReal = 1
-		}
-		w.order[0][uint(packets-fromReals)%batchSize] = uint8(packets)
-		w.order[1][uint(fromReals)%batchSize] = uint8(packets)
-		fromReals += fromReal
-		if packets++; packets%conntrack.Ahead == 0 {
-			w.conns.Hash(&w.lookups, packets-conntrack.Ahead, packets)
-		}
+		w.conns.Hash(&w.lookups, from, packets)
 	}
-	w.conns.Hash(&w.lookups, packets-packets%conntrack.Ahead, packets)
-	w.counts.RxBytes += bytes
 	return packets, fromReals
 }
 
-// fetch begins to load so many frames' headers.
-func (w *Worker) fetch(d []xsk.Desc) int {
-	for i := range d {
-		prefetch.Put(&w.lines, i, &w.umem.From(d[i].Addr, 1)[0])
+// readSimple is read for the first of some frames, as far as they are of the simplest kind:
+// it returns how many, and how many of those are from real servers. As nothing is called
+// on its way, what it works with stays in registers.
+func (w *Worker) readSimple(d []xsk.Desc, port, packets, fromReals int) (n, outbound int) {
+	bytes := uint64(0)
+	for n < len(d) {
+		j, i, f := &w.jobs[uint(packets+n)%batchSize], packets+n, &d[n]
+		p := &j.plain
+		if f.Options&xsk.Continued != 0 || !p.ReadSimple((*[packet.PlainRoom]byte)(w.umem.From(f.Addr, packet.PlainRoom)), int(f.Len)) {
+			break
+		}
+		role := w.view.addrs.role4(p.Dst4())
+		if role == foreign {
+			break
+		}
+		j.addr, j.port, j.role, j.short = f.Addr, port, role, true
+		w.lookups.SetPlain(i, p, role == local)
+		outbound += w.line(i, fromReals+outbound, role)
+		bytes += uint64(f.Len)
+		n++
 	}
-	w.lines.LoadFirst(len(d))
-	return len(d)
+	w.counts.RxBytes += bytes
+	return n, outbound
+}
+
+// readOther is read for the first of some frames, whatever it is, and those that go with
+// it. It returns how many these are, and whether they are a job, which is the i-th then.
+func (w *Worker) readOther(d []xsk.Desc, port, i int, mayBeShort bool) (n int, isJob bool) {
+	j, first := &w.jobs[i%batchSize], &d[0]
+	j.addr, j.port = first.Addr, port
+	whole := mayBeShort && first.Options&xsk.Continued == 0
+	j.short = whole && w.glance(j, i, first.Len)
+	switch {
+	case j.short:
+		w.counts.RxBytes += uint64(first.Len)
+		return 1, true
+	case w.view.guarded && whole && w.meet(first.Addr, first.Len):
+		w.counts.RxBytes += uint64(first.Len)
+		return 1, false
+	}
+	n = w.take(j, d)
+	w.lookups.SetKey(i, j.key)
+	return n, true
+}
+
+// line puts the i-th job, behind so many from real servers, into the order in which jobs are
+// carried, and returns how many more from real servers it is: by arithmetic, or it would be
+// guessed.
+func (w *Worker) line(i, fromReals int, to role) (fromReal int) {
+	if to == local {
+		fromReal = 1
+	}
+	w.order[0][uint(i-fromReals)%batchSize] = uint8(i)
+	w.order[1][uint(fromReals)%batchSize] = uint8(i)
+	return fromReal
 }
 
 // take classifies the packet that begins with d, for the long way, and returns how many

@@ -47,11 +47,14 @@ func (f *flood) forget() { f.at, f.at6, f.svc, f.svc6 = 0, packet.Endpoint{}, ni
 // guardedAt returns the service that a packet with these ends is to, or nil if there is
 // none of TCP.
 func (w *Worker) guardedAt(e *packet.Ends) *Service {
-	if f := &w.flood; f.at == e.Addrs<<32|uint64(uint16(e.Ports)) && !e.Is6() {
+	if f := &w.flood; f.at == destination4(e) && !e.Is6() {
 		return f.svc
 	}
 	return w.lookUpGuarded(e)
 }
+
+// destination4 returns address and port that a packet of IPv4 is to, as one number.
+func destination4(e *packet.Ends) uint64 { return uint64(e.Dst4())<<32 | uint64(uint16(e.Ports)) }
 
 // lookUpGuarded is guardedAt where the last IPv4 destination does not tell.
 func (w *Worker) lookUpGuarded(e *packet.Ends) *Service {
@@ -65,7 +68,7 @@ func (w *Worker) lookUpGuarded(e *packet.Ends) *Service {
 	if e.Is6() {
 		f.at6, f.svc6 = flow.Destination(), svc
 	} else {
-		f.at, f.svc = e.Addrs<<32|uint64(flow.DstPort), svc
+		f.at, f.svc = destination4(e), svc
 	}
 	return svc
 }

@@ -70,7 +70,7 @@ func (w *Worker) glance(j *job, i int, size uint32) bool {
 		}
 		return j.role != foreign
 	}
-	j.role = w.view.addrs.role4(uint32(p.Addrs))
+	j.role = w.view.addrs.role4(p.Dst4())
 	w.lookups.SetPlain(i, p, j.role == local)
 	return j.role != foreign
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
-	"github.com/fnatd/fnatd/internal/prefetch"
 	"github.com/fnatd/fnatd/internal/siphash"
 	"github.com/fnatd/fnatd/synproxy"
 )
@@ -78,7 +77,6 @@ type Worker struct {
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
 	lookups        conntrack.Batch
-	lines          prefetch.Lines
 	order          [2][batchSize]uint8 // in which jobs are carried; see batch
 	opening        bool                // there are SYNs among jobs that may go the short way
 	late           job                 // for fragments that have waited

@@ -34,7 +34,7 @@ func (b *Batch) Set(i int, addrs uint64, ports, isn uint32) {
 }
 
 // words4 returns IPv4 addresses, which are as a packet.Plain has them, as they are hashed.
-func words4(addrs uint64) uint64 { return bits.RotateLeft64(bits.ReverseBytes64(addrs), 32) }
+func words4(addrs uint64) uint64 { return bits.RotateLeft64(addrs, 32) }
 
 // Set6 is Set for IPv6.
 func (b *Batch) Set6(i int, src, dst *packet.Addr, ports, isn uint32) {

@@ -31,9 +31,10 @@ var arrows = map[string][]string{
 	// On a rig of its own, whose other end speaks TCP by hand.
 	"realserver/selftest": {"internal/cgroup", "internal/netns", "internal/packet", "realserver"},
 
-	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/prefetch", "internal/siphash", "lb", "synproxy"},
+	"dataplane":       {"conntrack", "dataplane/route", "dataplane/xsk", "internal/packet", "internal/siphash", "lb", "synproxy"},
 	"dataplane/bpf":   {"internal/packet", "internal/siphash", "synproxy"},
 	"dataplane/route": {"internal/packet"},
+	"dataplane/xsk":   {"internal/prefetch"},
 
 	"conntrack": {"internal/packet", "internal/prefetch", "internal/siphash"},
 	"synproxy":  {"internal/packet", "internal/siphash"},

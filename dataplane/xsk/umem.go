@@ -19,8 +19,11 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fnatd/fnatd/internal/prefetch"
 )
 
 // Our choices; Config may change them.
@@ -194,6 +197,13 @@ func (u *UMEM) Chunk(addr uint64) []byte {
 func (u *UMEM) From(addr, n uint64) []byte {
 	_ = u.mem[addr] // or the compiler provides for an empty slice
 	return u.mem[addr : addr+n]
+}
+
+// Prefetch begins to load the first line of each of these packets.
+func (u *UMEM) Prefetch(d []Desc) {
+	if len(d) > 0 {
+		prefetch.Offsets(u.mem, &d[0].Addr, unsafe.Sizeof(d[0]), len(d))
+	}
 }
 
 // Offset returns where in its frame addr lies.

@@ -43,9 +43,9 @@ func (a Addr) Is4() bool {
 	return binary.BigEndian.Uint64(a[0:]) == 0 && binary.BigEndian.Uint32(a[8:]) == 0xffff
 }
 
-// Mapped returns the lower half, as a number, of the Addr that is the IPv4 address a;
-// the upper half is zero.
-func Mapped(a uint32) uint64 { return 0xffff<<32 | uint64(a) }
+// mapped is the lower half of the Addr that is an IPv4 address, but for that, the first byte
+// the lowest; the upper half is zero.
+const mapped = 0xffff << 16
 
 // Number4 returns the IPv4 address that a is, as a number; ok is false if it is none.
 func (a *Addr) Number4() (n uint32, ok bool) {
@@ -53,15 +53,10 @@ func (a *Addr) Number4() (n uint32, ok bool) {
 	return uint32(low), low>>32 == 0xffff && binary.BigEndian.Uint64(a[:8]) == 0
 }
 
-// Equal4 reports whether a is the IPv4 address b.
-func (a *Addr) Equal4(b uint32) bool {
-	return binary.BigEndian.Uint64(a[8:]) == Mapped(b) && binary.BigEndian.Uint64(a[:8]) == 0
-}
-
 // Pair4 returns what a Plain has for Addrs of a packet from src to dst, which are IPv4
 // addresses.
 func Pair4(src, dst *Addr) uint64 {
-	return uint64(binary.BigEndian.Uint32(src[12:]))<<32 | uint64(binary.BigEndian.Uint32(dst[12:]))
+	return uint64(binary.LittleEndian.Uint32(dst[12:]))<<32 | uint64(binary.LittleEndian.Uint32(src[12:]))
 }
 
 // As4 returns the IPv4 address bytes of a, which must be one.

@@ -79,7 +79,7 @@ func (a *Addr) set4(b []byte) { a.setNumber4(binary.BigEndian.Uint32(b)) }
 // setNumber4 is set4 for the address as a number.
 func (a *Addr) setNumber4(n uint32) {
 	binary.LittleEndian.PutUint64(a[:8], 0)
-	binary.BigEndian.PutUint64(a[8:], Mapped(n))
+	binary.BigEndian.PutUint64(a[8:], 0xffff<<32|uint64(n))
 }
 
 // parseIPv6 parses the datagram at the head of b; what is left of b is padding.

@@ -1,6 +1,9 @@
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // A Plain is a packet of the kind that nearly all are: IPv4 or IPv6 without options or
 // extension headers, whole and in one buffer, with some way to go, and of TCP a segment
@@ -21,8 +24,8 @@ type Plain struct {
 // Ends are who a plain packet is from and to.
 type Ends struct {
 	head  *[PlainRoom]byte // of the frame, without VLAN tags: MAC addresses only where there are none
-	Addrs uint64           // IPv4 source and destination, as the header has them (big-endian); of IPv6 nothing
-	Ports uint32           // likewise, of either
+	Addrs uint64           // IPv4 source and destination: eight bytes of the header, the first the lowest; of IPv6 nothing
+	Ports uint32           // of either, the source in the upper half
 	six   bool
 	tags  uint8 // bytes of VLAN tags that stand before what head calls the EtherType
 }
@@ -46,14 +49,16 @@ const (
 // plainIPv4 returns where the packet ends whose link and IP headers these are, and its
 // protocol. It is ok if it is untagged IPv4 without options, whole, and may go on.
 func plainIPv4(head *[plainL4]byte) (end int, proto uint8, ok bool) {
-	// EtherType, version, header length, total length; what tells a fragment, TTL, protocol.
-	first, second := binary.BigEndian.Uint64(head[ethType:]), binary.BigEndian.Uint64(head[plainIP+6:])
+	// EtherType, version, header length; what tells a fragment, TTL, protocol: the first byte
+	// the lowest.
+	first, second := binary.LittleEndian.Uint32(head[ethType:]), binary.LittleEndian.Uint32(head[plainIP+6:])
 	const (
-		moreOrOffset = 0x3fff << 48
-		ttlAbove1    = 0xfe << 40
+		start        = EtherTypeIPv4&0xff<<8 | EtherTypeIPv4>>8 | 0x45<<16
+		moreOrOffset = 0xff3f
+		ttlAbove1    = 0xfe << 16
 	)
-	ok = first>>40 == EtherTypeIPv4<<8|0x45 && second&moreOrOffset == 0 && second&ttlAbove1 != 0
-	return plainIP + int(first>>16&0xffff), uint8(second >> 32), ok
+	ok = first&0xff_ffff == start && second&moreOrOffset == 0 && second&ttlAbove1 != 0
+	return plainIP + int(binary.BigEndian.Uint16(head[plainIP+ipv4TotalLen:])), uint8(second >> 24), ok
 }
 
 // plainIPv6 returns where the packet ends whose link and IP headers these are, and its
@@ -90,35 +95,71 @@ func (p *Plain) ReadTagged(frame *[TaggedRoom]byte, size int) bool {
 // be padded, and reports whether it is a plain one without VLAN tags. If it is, Parse
 // keeps it too, and says the same of it.
 func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
+	p.head = head
 	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
-	room, l4 := end-plainL4, (*[plainL4Room]byte)(head[plainL4:])
-	p.six, p.tags = !ok, 0
 	if !ok {
 		end, proto, ok = plainIPv6((*[plainL4of6]byte)(head[:]))
-		room, l4 = end-plainL4of6, (*[plainL4Room]byte)(head[plainL4of6:])
+		p.six, p.tags = true, 0
+		return ok && p.readTransport((*[plainL4Room]byte)(head[plainL4of6:]), plainL4of6, end, size, proto)
 	}
+	p.six, p.tags = false, 0
+	p.Addrs = binary.LittleEndian.Uint64(head[plainIP+ipv4Src:])
+	return p.readTransport((*[plainL4Room]byte)(head[plainL4:]), plainL4, end, size, proto)
+}
+
+// ReadSimple is Read for what nearly all packets are: IPv4, and Simple. Of any other it says
+// nothing.
+func (p *Plain) ReadSimple(head *[PlainRoom]byte, size int) bool {
+	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
 	if !ok || end > size {
 		return false
 	}
-	p.Addrs = binary.BigEndian.Uint64(head[plainIP+ipv4Src:])
-	p.head, p.size = head, int32(end)
-	p.Ports = binary.BigEndian.Uint32(l4[:])
-	p.Proto = proto
-	if p.Proto != ProtoTCP {
-		p.header, p.Flags, p.simple = udpLen, 0, true
-		n := int(binary.BigEndian.Uint16(l4[udpSize:]))
-		return p.Proto == ProtoUDP && room >= udpLen && n >= udpLen && n <= room
-	}
-	// Offset, flags and window are one word.
-	third := binary.BigEndian.Uint32(l4[tcpOffset:])
-	p.header, p.Flags = uint8(third>>28*4), TCPFlags(third>>16)
-	opens := p.Flags & (SYN | FIN | RST | ACK)
-	if room < int(p.header) {
+	l4, room, header, flags := (*[plainL4Room]byte)(head[plainL4:]), end-plainL4, udpLen, TCPFlags(0)
+	if proto == ProtoTCP {
+		header, flags = int(l4[tcpOffset]>>4)*4, TCPFlags(l4[tcpFlags])
+		if flags&(SYN|RST|ACK) != ACK ||
+			header != tcpMinLen && (header != plainStamps || binary.BigEndian.Uint32(l4[tcpMinLen:]) != onlyTimestampsHead) {
+			return false
+		}
+	} else if n := int(binary.BigEndian.Uint16(l4[udpSize:])); proto != ProtoUDP || n < udpLen || n > room {
 		return false
 	}
-	p.simple = opens&^FIN == ACK && (p.header == tcpMinLen ||
-		p.header == plainStamps && binary.BigEndian.Uint32(l4[tcpMinLen:]) == onlyTimestampsHead)
-	return p.simple || (opens&^FIN == ACK || opens&^ACK == SYN) && p.header >= tcpMinLen && optionsValid(l4[tcpMinLen:p.header])
+	if room < header {
+		return false
+	}
+	p.six, p.tags, p.head, p.size = false, 0, head, int32(end)
+	p.Addrs, p.Ports = binary.LittleEndian.Uint64(head[plainIP+ipv4Src:]), binary.BigEndian.Uint32(l4[:])
+	p.Proto, p.header, p.Flags, p.simple = proto, uint8(header), flags, true
+	return true
+}
+
+// readTransport is what Read does with l4, which begins at and ends before these bytes of
+// the frame.
+func (p *Plain) readTransport(l4 *[plainL4Room]byte, at, end, size int, proto uint8) bool {
+	if end > size {
+		return false
+	}
+	room := end - at
+	p.size, p.Proto = int32(end), proto
+	p.Ports = binary.BigEndian.Uint32(l4[:])
+	if proto != ProtoTCP {
+		p.header, p.Flags, p.simple = udpLen, 0, true
+		n := int(binary.BigEndian.Uint16(l4[udpSize:]))
+		return proto == ProtoUDP && room >= udpLen && n >= udpLen && n <= room
+	}
+	header, flags := int(l4[tcpOffset]>>4)*4, TCPFlags(l4[tcpFlags])
+	p.header, p.Flags = uint8(header), flags
+	if room < header {
+		return false
+	}
+	opens := flags & (SYN | FIN | RST | ACK)
+	if opens&^FIN == ACK && (header == tcpMinLen ||
+		header == plainStamps && binary.BigEndian.Uint32(l4[tcpMinLen:]) == onlyTimestampsHead) {
+		p.simple = true
+		return true
+	}
+	p.simple = false
+	return (opens&^FIN == ACK || opens&^ACK == SYN) && header >= tcpMinLen && optionsValid(l4[tcpMinLen:header])
 }
 
 // Simple reports whether Forward can do all that is to be done with the packet: of TCP
@@ -157,13 +198,20 @@ func (e *Ends) Dst6() *Addr { return (*Addr)(e.head[plainIP+ipv6Dst:]) }
 // IsBetween reports whether the packet is from src to dst.
 func (e *Ends) IsBetween(src, dst *Addr) bool {
 	if e.six {
-		return e.isBetween6(src, dst)
+		return *src == *e.Src6() && *dst == *e.Dst6()
 	}
-	return src.Equal4(uint32(e.Addrs>>32)) && dst.Equal4(uint32(e.Addrs))
+	return e.isBetween4(src, dst)
 }
 
-// isBetween6 is apart so that IsBetween is short enough to be inlined.
-func (e *Ends) isBetween6(src, dst *Addr) bool { return *src == *e.Src6() && *dst == *e.Dst6() }
+// isBetween4 is IsBetween for a packet of IPv4.
+func (e *Ends) isBetween4(src, dst *Addr) bool {
+	differ := binary.LittleEndian.Uint64(src[8:]) ^ (mapped | e.Addrs<<32)
+	differ |= binary.LittleEndian.Uint64(dst[8:]) ^ (mapped | e.Addrs>>32<<32)
+	return differ|binary.LittleEndian.Uint64(src[:8])|binary.LittleEndian.Uint64(dst[:8]) == 0
+}
+
+// Dst4 returns the IPv4 address that the packet is to, the first byte the lowest.
+func (e *Ends) Dst4() uint32 { return uint32(e.Addrs >> 32) }
 
 // SetFlow makes f the flow of the packet, which is of this protocol.
 func (e *Ends) SetFlow(f *Flow, proto uint8) {
@@ -187,8 +235,8 @@ func (p *Plain) Packet(q *Packet, buf []byte, start int) {
 
 // Set4 makes f the flow of a protocol with addresses and ports as a Plain has them.
 func (f *Flow) Set4(addrs uint64, ports uint32, proto uint8) {
-	f.Src.setNumber4(uint32(addrs >> 32))
-	f.Dst.setNumber4(uint32(addrs))
+	f.Src.setNumber4(bits.ReverseBytes32(uint32(addrs)))
+	f.Dst.setNumber4(bits.ReverseBytes32(uint32(addrs >> 32)))
 	f.SrcPort, f.DstPort, f.Proto = uint16(ports>>16), uint16(ports), proto
 }
 
@@ -225,7 +273,7 @@ type Course struct { // of four fields: more the compiler keeps in memory
 // Course by which it is forwarded next.
 func (p *Plain) SetAddrs6(src, dst *Addr) uint64 {
 	h := p.head
-	return uint64(delta(0).replaceAddr(h[plainIP+ipv6Src:], src).replaceAddr(h[plainIP+ipv6Dst:], dst))
+	return uint64(delta(0).replaceAddr(h[plainIP+ipv6Src:], src).replaceAddr(h[plainIP+ipv6Dst:], dst).odd())
 }
 
 // Forward changes the packet's frame in all the ways that DecrementTTL, AddSeq,
@@ -238,37 +286,40 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 	*(*[6]byte)(h[ethDst:]) = *dstMAC
 	*(*[6]byte)(h[ethSrc:]) = *srcMAC
 
+	// Sums are gathered with the first byte of each word the lowest, as they are loaded: they are
+	// the same then, but for the order of their own bytes (RFC 1071, section 2).
 	d := delta(c.Addrs)
 	if p.six {
 		h[plainIP+ipv6HopLimit]--
 	} else {
 		d = delta(0).replace(p.Addrs, c.Addrs)
-		binary.BigEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
-		// TTL, protocol and the sum are one word, of which the TTL is the top. One less in it
-		// is for the sum, whose complement may hold it without a carry, 0xfeff more.
-		word := binary.BigEndian.Uint32(h[plainIP+ipv4TTL:]) - 1<<24
-		sum := ^fold(onesAdd(uint64(^uint16(word))+^uint64(1<<8)&0xffff, uint64(d)))
-		binary.BigEndian.PutUint32(h[plainIP+ipv4TTL:], word&^0xffff|uint32(sum))
+		binary.LittleEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
+		// TTL, protocol and the sum are one word. One less of it is one less of the TTL, and in
+		// the sum, whose complement may hold it without a carry, 0xfffe more.
+		word := binary.LittleEndian.Uint32(h[plainIP+ipv4TTL:]) - 1
+		sum := ^fold(onesAdd(uint64(^word>>16)+0xfffe, uint64(d)))
+		binary.LittleEndian.PutUint32(h[plainIP+ipv4TTL:], word&0xffff|uint32(sum)<<16)
 	}
 
 	l4 := p.l4()
-	d = d.replace(uint64(p.Ports), uint64(c.Ports))
-	binary.BigEndian.PutUint32(l4[:], c.Ports)
+	ports := bits.ReverseBytes32(c.Ports)
+	d = d.replace(uint64(binary.LittleEndian.Uint32(l4[:])), uint64(ports))
+	binary.LittleEndian.PutUint32(l4[:], ports)
 	if p.Proto == ProtoUDP {
-		sum := binary.BigEndian.Uint16(l4[udpSum:])
-		binary.BigEndian.PutUint16(l4[udpSum:], uint16(Sum(sum).amendUDP(d)))
+		sum := binary.LittleEndian.Uint16(l4[udpSum:])
+		binary.LittleEndian.PutUint16(l4[udpSum:], uint16(Sum(sum).amendUDP(d)))
 		return
 	}
-	old := binary.BigEndian.Uint64(l4[tcpSeq:])
-	numbers := addHalves(old, c.Numbers)
-	binary.BigEndian.PutUint64(l4[tcpSeq:], numbers)
+	old := binary.LittleEndian.Uint64(l4[tcpSeq:])
+	numbers := bits.ReverseBytes64(addHalves(bits.ReverseBytes64(old), c.Numbers))
+	binary.LittleEndian.PutUint64(l4[tcpSeq:], numbers)
 	d = d.replace(old, numbers)
 	if p.simple && p.header > tcpMinLen {
 		stamps := shiftTimestamps(l4[plainStamps-8:], uint32(c.Stamps>>32), uint32(c.Stamps))
-		d = delta(onesAdd(uint64(d), uint64(stamps)))
+		d = delta(onesAdd(uint64(d), uint64(stamps.odd())))
 	}
-	sum := Sum(binary.BigEndian.Uint16(l4[tcpSum:])).amend(d)
-	binary.BigEndian.PutUint16(l4[tcpSum:], uint16(sum))
+	sum := Sum(binary.LittleEndian.Uint16(l4[tcpSum:])).amend(d)
+	binary.LittleEndian.PutUint16(l4[tcpSum:], uint16(sum))
 }
 
 // addHalves adds the two numbers of 32 bits in b to those in a.

@@ -54,7 +54,7 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 		dstMAC, srcMAC := [6]byte{1, 2, 3, 4, 5, 6}, [6]byte{7, 8, 9, 10, 11, 12}
 		seq, ack, val, ecr := number(), number(), number(), number()
 		course := packet.Course{
-			Addrs: both(number4(src), number4(dst)), Ports: uint32(src.Port)<<16 | uint32(dst.Port),
+			Addrs: packet.Pair4(&src.Addr, &dst.Addr), Ports: uint32(src.Port)<<16 | uint32(dst.Port),
 			Numbers: both(seq, ack), Stamps: both(val, ecr),
 		}
 		if got.Is6() {
@@ -82,11 +82,6 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 func readPlain(p *packet.Plain, f packettest.Frame) bool {
 	frame, size := f.Buf[f.Start:], f.End-f.Start
 	return p.Read((*[packet.PlainRoom]byte)(frame), size) || p.ReadTagged((*[packet.TaggedRoom]byte)(frame), size)
-}
-
-func number4(e packet.Endpoint) uint32 {
-	n, _ := e.Addr.Number4()
-	return n
 }
 
 func both(a, b uint32) uint64 { return uint64(a)<<32 | uint64(b) }

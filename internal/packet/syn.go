@@ -1,6 +1,9 @@
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // A PlainSYN is a packet that opens a TCP connection, of the kind that nearly all such are:
 // IPv4 or IPv6 without options or extension headers, whole and in one buffer, with some
@@ -52,7 +55,7 @@ func (s *PlainSYN) Read(head *[PlainRoom]byte, size int) bool {
 		return false
 	}
 	s.head = head
-	s.Addrs = binary.BigEndian.Uint64(head[plainIP+ipv4Src:])
+	s.Addrs = binary.LittleEndian.Uint64(head[plainIP+ipv4Src:])
 	s.Ports = binary.BigEndian.Uint32(l4[:])
 	s.ISN = binary.BigEndian.Uint32(l4[tcpSeq:])
 	return s.readOptions(l4[tcpMinLen:header])
@@ -100,13 +103,14 @@ func (s *PlainSYN) Answer(seq uint32, window uint16, o *SYNOptions) int {
 		binary.BigEndian.PutUint64(h[plainIP:], 6<<60|uint64(size)<<16|ProtoTCP<<8|defaultTTL)
 		sum = onesAdd(sum, swap6(h[plainIP+ipv6Src:]))
 	} else {
-		bothAddrs := s.Addrs>>32 + s.Addrs&0xffff_ffff
+		addrs := bits.ReverseBytes64(s.Addrs)
+		bothAddrs := addrs>>32 + addrs&0xffff_ffff
 		first := uint32(4<<4|ipv4MinLen/4)<<24 | uint32(ipv4MinLen+size)
 		third := uint32(defaultTTL)<<24 | ProtoTCP<<16
 		ipSum := ^fold(uint64(first) + ipv4DF + uint64(third) + bothAddrs)
 		binary.BigEndian.PutUint64(h[plainIP:], uint64(first)<<32|ipv4DF)
 		binary.BigEndian.PutUint32(h[plainIP+ipv4TTL:], third|uint32(ipSum))
-		binary.BigEndian.PutUint64(h[plainIP+ipv4Src:], s.Addrs<<32|s.Addrs>>32)
+		binary.LittleEndian.PutUint64(h[plainIP+ipv4Src:], s.Addrs<<32|s.Addrs>>32)
 		sum += bothAddrs
 	}
 

@@ -1,5 +1,7 @@
 // Package prefetch asks the processor for memory that will be needed soon, where there
 // is an instruction for that; elsewhere it does nothing.
+//
+// It never reads what it asks for: that may be gone, or be no memory at all.
 package prefetch
 
 import "unsafe"
@@ -16,19 +18,17 @@ type Lines struct {
 	n  int
 }
 
-// Add adds the line in which v begins. It does not keep v alive: what Load asks for may
-// be gone.
+// Add adds the line in which v begins. It does not keep v alive.
 func Add[T any](l *Lines, v *T) {
 	l.at[l.n] = uintptr(unsafe.Pointer(v))
 	l.n++
 }
 
-// Put makes the i-th line the one in which v begins, for LoadFirst, which does not count
-// what was put: that would be a store which the next line waits for.
-func Put[T any](l *Lines, i int, v *T) { l.at[uint(i)%Max] = uintptr(unsafe.Pointer(v)) }
-
-// LoadFirst begins to load the first n lines.
-func (l *Lines) LoadFirst(n int) { load(&l.at[0], n) }
+// Load begins to load all lines that were added since the last Load.
+func (l *Lines) Load() {
+	load(&l.at[0], l.n)
+	l.n = 0
+}
 
 // Line begins to load the line in which v begins, as Add and Load do.
 func Line[T any](v *T) {
@@ -36,8 +36,20 @@ func Line[T any](v *T) {
 	load(&at, 1)
 }
 
-// Load begins to load all lines that were added since the last Load.
-func (l *Lines) Load() {
-	load(&l.at[0], l.n)
-	l.n = 0
+// Numbers begins to load the lines in which the elements of s with these numbers begin.
+func Numbers[T any](s []T, numbers []uint32) {
+	var zero T
+	loadNumbers(unsafe.Pointer(unsafe.SliceData(s)), unsafe.Sizeof(zero), unsafe.SliceData(numbers), len(numbers))
+}
+
+// Chosen does so for those whose numbers stand at these places, which are below Max.
+func Chosen[T any](s []T, numbers *[Max]uint32, which []uint8) {
+	var zero T
+	loadChosen(unsafe.Pointer(unsafe.SliceData(s)), unsafe.Sizeof(zero), &numbers[0], unsafe.SliceData(which), len(which))
+}
+
+// Offsets begins to load the lines of mem at n offsets: the first, and those that follow it
+// in so many bytes each.
+func Offsets(mem []byte, first *uint64, stride uintptr, n int) {
+	loadOffsets(unsafe.Pointer(unsafe.SliceData(mem)), first, stride, n)
 }

@@ -29,7 +29,7 @@ type Batch struct {
 	six               plain6
 	homes             [MaxBatch]uint32 // lines of their home buckets
 	hints             [MaxBatch]uint32 // as Hint returns them
-	absent            uint64 // see Absent
+	absent            uint64           // see Absent
 }
 
 // plain6 is the plain packets of IPv6.
@@ -46,8 +46,8 @@ type Hint uint32
 
 // SetPlain makes the i-th packet a plain one of IPv4.
 func (b *Batch) SetPlain(i int, p *packet.Plain, isOutbound bool) {
-	b.addrs[i] = bits.RotateLeft64(p.Addrs, 32)
-	b.rest[i] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))
+	b.addrs[uint(i)%MaxBatch] = bits.RotateLeft64(p.Addrs, 32)
+	b.rest[uint(i)%MaxBatch] = uint64(p.Ports)<<32 | uint64(p.Proto)<<8 | uint64(direction(isOutbound))
 }
 
 // SetPlain6 makes the i-th packet a plain one of IPv6, which it is to stay until Hash.
@@ -115,21 +115,10 @@ func (t *Table) Hash(b *Batch, from, to int) {
 // with their tag in the home bucket, if there is one.
 func (t *Table) See(b *Batch, n int) {
 	isRead, absent := t.adopting.isRead(), uint64(0) // in this order, see Lacks
-	for i := range b.keys[:n] {
-		k, l := &b.keys[i], &t.lines.buckets[b.homes[i]]
-		last := atomic.LoadUint64(&l[passedWord])
-		places := match(tagOf(k.hash), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last)
-		if b.hints[i] = 0; places == 0 {
-			if last>>32 == 0 {
-				absent |= 1 << (i % MaxBatch)
-			}
-			continue
-		}
-		place := uint(places.first())
-		slot := atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)
-		if at, ok := t.lines.conn(k.shard, uint32(slot)); ok { // or it has gone in between
-			b.hints[i] = at
-		}
+	if seesTogether {
+		absent = seeAll(&b.keys[0], &b.homes[0], &b.hints[0], min(n, MaxBatch), &t.lines)
+	} else {
+		absent = t.lines.see(b, n)
 	}
 	if b.absent = 0; isRead {
 		b.absent = absent
@@ -140,6 +129,28 @@ func (t *Table) See(b *Batch, n int) {
 			b.hints[i] = 0
 		}
 	}
+}
+
+// see sets the hints of the first n packets, and returns whose connections are certainly
+// absent.
+func (lines *shardLines) see(b *Batch, n int) (absent uint64) {
+	for i := range b.keys[:n] {
+		k, l := &b.keys[i], &lines.buckets[b.homes[i]]
+		last := atomic.LoadUint64(&l[passedWord])
+		places := match(tagOf(k.hash), atomic.LoadUint64(&l[0]), atomic.LoadUint64(&l[1]), last)
+		if b.hints[i] = 0; places == 0 {
+			if last>>32 == 0 {
+				absent |= 1 << (i % MaxBatch)
+			}
+			continue
+		}
+		place := uint(places.first())
+		slot := atomic.LoadUint64(&l[firstSlots+place/2]) >> (place % 2 * 32)
+		if at, ok := lines.conn(k.shard, uint32(slot)); ok { // or it has gone in between
+			b.hints[i] = at
+		}
+	}
+	return absent
 }
 
 // Load begins to load the connections of these packets, as far as See has seen any.

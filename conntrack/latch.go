@@ -83,12 +83,14 @@ func (t *Table) CatchInbound(at Hint, p *packet.Plain) (*Conn, *Binding) {
 	if c == nil {
 		return nil, nil
 	}
-	ports := uint32(c.ClientPort)<<16 | uint32(b.Virtual.Port)
-	if ports != p.Ports || !p.IsBetween(&c.Client, &b.Virtual.Addr) || b.Proto != p.Proto || c.State == Template {
-		c.Release()
-		return nil, nil
+	ports, src, dst := uint32(c.ClientPort)<<16|uint32(b.Virtual.Port), &c.Client, &b.Virtual.Addr
+	if p.Is6() && p.IsBetween6(src, dst) || !p.Is6() && p.IsBetween4(src, dst) {
+		if ports == p.Ports && b.Proto == p.Proto && c.State != Template {
+			return c, b
+		}
 	}
-	return c, b
+	c.Release()
+	return nil, nil
 }
 
 // CatchOutbound is CatchInbound for a real server's packet. A template has no local
@@ -98,12 +100,14 @@ func (t *Table) CatchOutbound(at Hint, p *packet.Plain) (*Conn, *Binding) {
 	if c == nil {
 		return nil, nil
 	}
-	ports := uint32(b.Real.Port)<<16 | uint32(c.LocalPort)
-	if ports != p.Ports || !p.IsBetween(&b.Real.Addr, &t.locals[c.Local].Addr) || b.Proto != p.Proto {
-		c.Release()
-		return nil, nil
+	ports, src, dst := uint32(b.Real.Port)<<16|uint32(c.LocalPort), &b.Real.Addr, &t.locals[c.Local].Addr
+	if p.Is6() && p.IsBetween6(src, dst) || !p.Is6() && p.IsBetween4(src, dst) {
+		if ports == p.Ports && b.Proto == p.Proto {
+			return c, b
+		}
 	}
-	return c, b
+	c.Release()
+	return nil, nil
 }
 
 // catch returns the connection at a place, latched, and its binding, if there is one that

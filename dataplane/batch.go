@@ -42,19 +42,21 @@ func (w *Worker) batch(port, n int) {
 // real servers: order[0] has the others, and order[1] those. SYNs that are to be answered by a
 // cookie are put aside.
 func (w *Worker) read(port, n int) (packets, fromReals int) {
+	descs := w.descs[:n]
 	mayBeShort := !w.fullSums[port]
-	w.umem.Prefetch(w.descs[:min(conntrack.Ahead, n)])
+	w.from = port
+	w.umem.Prefetch(descs[:min(conntrack.Ahead, n)])
 	for i := 0; i < n; {
 		end := min(i+conntrack.Ahead, n)
-		w.umem.Prefetch(w.descs[end:min(end+conntrack.Ahead, n)]) // not for all at once: those of one size of frame share two sets of the cache
+		w.umem.Prefetch(descs[end:min(end+conntrack.Ahead, n)]) // not for all at once: those of one size of frame share two sets of the cache
 		from := packets
 		for i < end {
 			if mayBeShort {
-				simple, outbound := w.readSimple(w.descs[i:end], port, packets, fromReals)
+				simple, outbound := w.readSimple(i, end, packets, fromReals)
 				i, packets, fromReals = i+simple, packets+simple, fromReals+outbound
 			}
 			if i < end {
-				frames, isJob := w.readOther(w.descs[i:n], port, packets, mayBeShort)
+				frames, isJob := w.readOther(descs[i:], packets, mayBeShort)
 				if i += frames; isJob {
 					fromReals += w.line(packets, fromReals, w.jobs[packets%batchSize].role)
 					packets++
@@ -63,16 +65,21 @@ func (w *Worker) read(port, n int) (packets, fromReals int) {
 		}
 		w.conns.Hash(&w.lookups, from, packets)
 	}
+	bytes := uint64(0)
+	for i := range descs {
+		bytes += uint64(descs[i].Len)
+	}
+	w.counts.RxBytes += bytes
 	return packets, fromReals
 }
 
-// readSimple is read for the first of some frames, as far as they are of the simplest kind:
-// it returns how many, and how many of those are from real servers. As nothing is called
-// on its way, what it works with stays in registers.
-func (w *Worker) readSimple(d []xsk.Desc, port, packets, fromReals int) (n, outbound int) {
-	bytes := uint64(0)
-	for n < len(d) {
-		j, i, f := &w.jobs[uint(packets+n)%batchSize], packets+n, &d[n]
+// readSimple is read for the frames from the i-th on and before end, as far as they are of the
+// simplest kind: it returns how many, and how many of those are from real servers. As
+// it calls nothing, what it works with stays in registers.
+func (w *Worker) readSimple(i, end, packets, fromReals int) (n, outbound int) {
+	before, first := fromReals, i
+	for i < end {
+		f, j := &w.descs[uint(i)%batchSize], &w.jobs[uint(packets)%batchSize]
 		p := &j.plain
 		if f.Options&xsk.Continued != 0 || !p.ReadSimple((*[packet.PlainRoom]byte)(w.umem.From(f.Addr, packet.PlainRoom)), int(f.Len)) {
 			break
@@ -81,29 +88,25 @@ func (w *Worker) readSimple(d []xsk.Desc, port, packets, fromReals int) (n, outb
 		if role == foreign {
 			break
 		}
-		j.addr, j.port, j.role, j.short = f.Addr, port, role, true
-		w.lookups.SetPlain(i, p, role == local)
-		outbound += w.line(i, fromReals+outbound, role)
-		bytes += uint64(f.Len)
-		n++
+		j.addr, j.role, j.short = f.Addr, role, true
+		w.lookups.SetPlain(packets, p, role == local)
+		fromReals += w.line(packets, fromReals, role)
+		packets++
+		i++
 	}
-	w.counts.RxBytes += bytes
-	return n, outbound
+	return i - first, fromReals - before
 }
 
 // readOther is read for the first of some frames, whatever it is, and those that go with
 // it. It returns how many these are, and whether they are a job, which is the i-th then.
-func (w *Worker) readOther(d []xsk.Desc, port, i int, mayBeShort bool) (n int, isJob bool) {
+func (w *Worker) readOther(d []xsk.Desc, i int, mayBeShort bool) (n int, isJob bool) {
 	j, first := &w.jobs[i%batchSize], &d[0]
-	j.addr, j.port = first.Addr, port
+	j.addr = first.Addr
 	whole := mayBeShort && first.Options&xsk.Continued == 0
-	j.short = whole && w.glance(j, i, first.Len)
-	switch {
-	case j.short:
-		w.counts.RxBytes += uint64(first.Len)
+	if j.short = whole && w.glance(j, i, first.Len); j.short {
 		return 1, true
-	case w.view.guarded && whole && w.meet(first.Addr, first.Len):
-		w.counts.RxBytes += uint64(first.Len)
+	}
+	if w.view.guarded && whole && w.meet(first.Addr, first.Len) {
 		return 1, false
 	}
 	n = w.take(j, d)
@@ -130,8 +133,7 @@ func (w *Worker) take(j *job, d []xsk.Desc) (n int) {
 	for n = 1; d[n-1].Options&xsk.Continued != 0; n++ {
 		rest += int(d[n].Len)
 	}
-	j.tail = d[1:n]
-	w.counts.RxBytes += uint64(d[0].Len) + uint64(rest)
+	j.port, j.tail = w.from, d[1:n]
 	w.classify(j, int(d[0].Len), rest)
 	return n
 }

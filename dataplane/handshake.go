@@ -20,8 +20,8 @@ func (w *Worker) shortAnswer(j *job, i uint8) bool {
 	}
 	id := c.Binding()
 	t := w.view.targets[id]
-	hop := w.shortHop(c, c.ToClient, p)
-	if hop == nil || t.converts || !w.shortMove(c, t, p, i) {
+	hop := w.plainHop(c.ToClient, p)
+	if !w.isOrdinary(c) || hop == nil || t.converts || !w.shortMove(c, t, p, i) {
 		c.Release()
 		return false
 	}

@@ -30,6 +30,8 @@ func (w *Worker) carryShort(j *job, i uint8) bool {
 
 // shortInbound carries a packet from a client, if that is all there is to do with
 // it.
+//
+//go:noinline
 func (w *Worker) shortInbound(j *job, i uint8) bool {
 	p := &j.plain
 	c, b := w.conns.CatchInbound(w.lookups.Hint(i), p)
@@ -37,11 +39,34 @@ func (w *Worker) shortInbound(j *job, i uint8) bool {
 		return false
 	}
 	id := c.Binding()
-	hop := w.followInbound(c, w.view.targets[id], p, i)
-	if hop == nil {
+	t := w.view.targets[id]
+	hop := w.plainHop(c.ToReal, p)
+	if !w.isOrdinary(c) || hop == nil || t.converts || route.HopID(c.ToClient).Reflected() {
 		c.Release()
 		return false
 	}
+	flags, silence := w.visited(c), t.silence
+	if p.Proto == packet.ProtoTCP {
+		seq, _, ack := p.Numbers()
+		if c.Flags&clientTold == 0 && t.Service.inserts {
+			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) { // it may have to tell, see tellReal
+				c.Release()
+				return false
+			}
+			flags |= clientTold
+		}
+		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) { // it may be a cookie's, see returns
+			c.Release()
+			return false
+		}
+	} else if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
+		silence = t.unanswered
+	}
+	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, i) {
+		c.Release()
+		return false
+	}
+	c.Flags = flags
 	row := w.ledger.row(id)
 	row.InPackets++
 	row.InBytes += uint64(p.IPLen())
@@ -60,39 +85,10 @@ func (w *Worker) shortInbound(j *job, i uint8) bool {
 	return true
 }
 
-// followInbound follows a client's packet through its connection, and returns where it goes next,
-// or nil if it has to go the long way: then nothing has changed.
-func (w *Worker) followInbound(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) *route.Hop {
-	hop := w.shortHop(c, c.ToReal, p)
-	if hop == nil || t.converts || route.HopID(c.ToClient).Reflected() {
-		return nil
-	}
-	flags := w.visited(c)
-	if p.Proto == packet.ProtoTCP {
-		seq, _, ack := p.Numbers()
-		if c.Flags&clientTold == 0 && t.Service.inserts {
-			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
-				return nil // it may have to tell, see tellReal
-			}
-			flags |= clientTold
-		}
-		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) {
-			return nil // it may be a cookie's, see returns
-		}
-	}
-	silence := t.silence
-	if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
-		silence = t.unanswered
-	}
-	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, i) {
-		return nil
-	}
-	c.Flags = flags
-	return hop
-}
-
 // shortOutbound carries a packet from a real server, if that is all there is to do
 // with it.
+//
+//go:noinline
 func (w *Worker) shortOutbound(j *job, i uint8) bool {
 	p := &j.plain
 	c, b := w.conns.CatchOutbound(w.lookups.Hint(i), p)
@@ -101,8 +97,8 @@ func (w *Worker) shortOutbound(j *job, i uint8) bool {
 	}
 	id := c.Binding()
 	t := w.view.targets[id]
-	hop := w.shortHop(c, c.ToClient, p)
-	if hop == nil || t.converts || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, i) {
+	hop := w.plainHop(c.ToClient, p)
+	if !w.isOrdinary(c) || hop == nil || t.converts || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, i) {
 		c.Release()
 		return false
 	}
@@ -140,6 +136,10 @@ func (t *Target) steady(c *conntrack.Conn, p *packet.Plain) bool {
 
 // shortMove follows a packet through the state of its connection, which is being opened
 // or closed, if it can. That of UDP is for the long way.
+//
+// Inlined, it would make its callers so large that what each packet needs no longer was.
+//
+//go:noinline
 func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) bool {
 	if p.Proto != packet.ProtoTCP {
 		return false
@@ -161,23 +161,17 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 	return true
 }
 
-// shortHop returns the next hop by one of a connection's, which is then used, or nil if the
-// packet has to go the long way.
-func (w *Worker) shortHop(c *conntrack.Conn, id uint16, p *packet.Plain) *route.Hop {
-	if c.Flags&^ordinary != 0 || c.HopGen != w.hops.Generation() {
-		return nil
-	}
-	return w.plainHop(id, p)
+// isOrdinary reports whether nothing about c needs the long way, and its next hops are of
+// the routes as they are now.
+func (w *Worker) isOrdinary(c *conntrack.Conn) bool {
+	return c.Flags&^ordinary == 0 && c.HopGen == w.hops.Generation()
 }
 
-// plainHop is shortHop of any connection.
+// plainHop returns a next hop, which is then used, or nil if a packet has to go there the
+// long way.
 func (w *Worker) plainHop(id uint16, p *packet.Plain) *route.Hop {
-	used := w.usedHops
-	if int(id) >= len(used) {
-		return nil
-	}
-	hop := w.hops.Hop(route.HopID(id))
-	if !hop.Resolved || hop.VLANs[0].Type != 0 || p.IPLen() > hop.MTU {
+	hop, used := w.hops.Hop(route.HopID(id)), w.usedHops
+	if int(id) >= len(used) || int32(p.IPLen()) > hop.PlainMTU {
 		return nil
 	}
 	used[id] = true

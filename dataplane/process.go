@@ -101,7 +101,7 @@ func (w *Worker) classify(j *job, size, rest int) {
 
 // lengthen prepares a packet that was to go the short way for the long one.
 func (w *Worker) lengthen(j *job, key conntrack.Key) {
-	j.short, j.why, j.key, j.server, j.tail = false, packet.Kept, key, nil, nil
+	j.short, j.port, j.why, j.key, j.server, j.tail = false, w.from, packet.Kept, key, nil, nil
 	j.plain.Packet(&j.p, w.umem.Chunk(j.addr), w.umem.Offset(j.addr))
 }
 

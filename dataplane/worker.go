@@ -74,6 +74,7 @@ type Worker struct {
 	timestampClock uint32 // ms, no slower than any client's clock (RFC 7323, section 5.4)
 	cookies        *synproxy.Keys
 	cookieClock    uint32 // of the timestamps in SYN-ACKs, see Engine.cookieClock
+	from           int    // port by which the batch came
 	descs          [batchSize]xsk.Desc
 	jobs           [batchSize]job
 	lookups        conntrack.Batch

@@ -229,5 +229,6 @@ func (t *Table) fill(s *snapshot) {
 		}
 		n := s.neighbours[neighbourKey{l.index, k.addr}]
 		h.Dst, h.Resolved = n.mac, n.known
+		h.setPlainMTU()
 	}
 }

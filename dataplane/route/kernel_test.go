@@ -31,17 +31,17 @@ func TestKernelRoutes(t *testing.T) {
 		must(t, err)
 	}
 	lan := func(gateway string) Hop {
-		return Hop{Port: 1, Src: macOf(t, rig.Balancer, "lan0"), MTU: 1500, Gateway: addr(gateway), Resolved: true}
+		return Hop{Port: 1, Src: macOf(t, rig.Balancer, "lan0"), MTU: 1500, PlainMTU: 1500, Gateway: addr(gateway), Resolved: true}
 	}
 	client := Hop{
 		Port: 0, Src: macOf(t, rig.Balancer, "wan0"), Dst: macOf(t, rig.Client, "eth0"),
-		MTU: 1500, Gateway: packet.AddrFromNetip(netns.ClientAddr), Resolved: true,
+		MTU: 1500, PlainMTU: 1500, Gateway: packet.AddrFromNetip(netns.ClientAddr), Resolved: true,
 	}
 	server0, server1, server0v6, server1v6 := lan("198.19.0.101"), lan("198.19.0.102"), lan("2001:db8:19::101"), lan("2001:db8:19::102")
 	server0.Dst, server0v6.Dst = macOf(t, rig.Servers[0], "eth0"), macOf(t, rig.Servers[0], "eth0")
 	server1.Dst, server1v6.Dst = macOf(t, rig.Servers[1], "eth0"), macOf(t, rig.Servers[1], "eth0")
 	narrow := server0
-	narrow.MTU = 1400
+	narrow.MTU, narrow.PlainMTU = 1400, 1400
 	for _, c := range []struct {
 		name, dst string
 		want      []Hop // one of them

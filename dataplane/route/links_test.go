@@ -107,7 +107,7 @@ func TestReflectInVLANs(t *testing.T) {
 	}{
 		{"of_a_vlan_interface", both, Hop{Dst: mac(9), Src: mac(105), VLANs: both, MTU: 1400, Resolved: true}},
 		{"without_an_interface", unknown, Hop{Dst: mac(9), Src: mac(100), VLANs: unknown, MTU: 1500, Resolved: true}},
-		{"untagged", packet.VLANs{}, Hop{Dst: mac(9), Src: mac(100), MTU: 1500, Resolved: true}},
+		{"untagged", packet.VLANs{}, Hop{Dst: mac(9), Src: mac(100), MTU: 1500, PlainMTU: 1500, Resolved: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			id := r.Reflect(0, mac(9), c.vlans)

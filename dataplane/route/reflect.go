@@ -91,5 +91,7 @@ func (k reflectKey) hop(links []link) *Hop {
 			l = &links[i]
 		}
 	}
-	return &Hop{Dst: k.mac, Src: l.mac, VLANs: k.vlans, Port: k.port, MTU: l.mtu, Resolved: l.index != 0}
+	h := &Hop{Dst: k.mac, Src: l.mac, VLANs: k.vlans, Port: k.port, MTU: l.mtu, Resolved: l.index != 0}
+	h.setPlainMTU()
+	return h
 }

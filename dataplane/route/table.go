@@ -35,10 +35,17 @@ func (id HopID) Reflected() bool { return id >= firstReflected }
 type Hop struct {
 	Dst, Src [6]byte      // Ethernet addresses; Dst is of use only if Resolved
 	VLANs    packet.VLANs // whose tags the frame gets
+	PlainMTU int32        // MTU, if Resolved and the frame gets no tags, or 0
 	Port     int          // position in the list of interfaces given to Open
 	MTU      int          // longest IP datagram, bytes
 	Gateway  packet.Addr  // the neighbour: gateway, or the destination itself; zero if unknown
 	Resolved bool         // the neighbour's Ethernet address is known
+}
+
+func (h *Hop) setPlainMTU() {
+	if h.Resolved && h.VLANs[0].Type == 0 {
+		h.PlainMTU = int32(h.MTU)
+	}
 }
 
 // A Table is the routes and neighbours at one moment. It is immutable, and may

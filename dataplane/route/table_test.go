@@ -63,7 +63,7 @@ func TestLookup(t *testing.T) {
 	).with(7, "10.0.0.254", mac(1)).with(8, "10.1.0.9", mac(2)).with(8, "2001:db8::9", mac(3)).
 		with(8, "10.0.0.77", mac(4)) // a neighbour where the route does not lead
 	table := build(s, nil, newReflected())
-	gateway := Hop{Port: 0, Dst: mac(1), Src: mac(100), MTU: 1500, Gateway: addr("10.0.0.254"), Resolved: true}
+	gateway := Hop{Port: 0, Dst: mac(1), Src: mac(100), MTU: 1500, PlainMTU: 1500, Gateway: addr("10.0.0.254"), Resolved: true}
 	for _, c := range []struct {
 		name string
 		dst  string
@@ -72,8 +72,8 @@ func TestLookup(t *testing.T) {
 		{"default_route", "8.8.8.8", gateway},
 		{"longest_prefix_wins", "172.16.5.1", gateway},
 		{"gateway_not_resolved", "172.16.6.1", Hop{Port: 1, Src: mac(101), MTU: 9000, Gateway: addr("10.1.0.254")}},
-		{"neighbour_on_link", "10.1.0.9", Hop{Port: 1, Dst: mac(2), Src: mac(101), MTU: 9000, Gateway: addr("10.1.0.9"), Resolved: true}},
-		{"neighbour_on_link_ipv6", "2001:db8::9", Hop{Port: 1, Dst: mac(3), Src: mac(101), MTU: 9000, Gateway: addr("2001:db8::9"), Resolved: true}},
+		{"neighbour_on_link", "10.1.0.9", Hop{Port: 1, Dst: mac(2), Src: mac(101), MTU: 9000, PlainMTU: 9000, Gateway: addr("10.1.0.9"), Resolved: true}},
+		{"neighbour_on_link_ipv6", "2001:db8::9", Hop{Port: 1, Dst: mac(3), Src: mac(101), MTU: 9000, PlainMTU: 9000, Gateway: addr("2001:db8::9"), Resolved: true}},
 		{"unknown_neighbour_on_link", "10.1.0.10", Hop{Port: 1, Src: mac(101), MTU: 9000}},
 		{"neighbour_on_the_wrong_link", "10.0.0.77", Hop{Port: 0, Src: mac(100), MTU: 1500}},
 		{"route_that_leads_nowhere_hides_the_default", "192.0.2.1", Hop{}},
@@ -287,7 +287,7 @@ func TestReflect(t *testing.T) {
 	s := twoPorts()
 	r.table.Store(build(s, nil, r.reflected))
 	id := r.Reflect(1, mac(9), packet.VLANs{})
-	want := Hop{Dst: mac(9), Src: mac(101), Port: 1, MTU: 9000, Resolved: true}
+	want := Hop{Dst: mac(9), Src: mac(101), Port: 1, MTU: 9000, PlainMTU: 9000, Resolved: true}
 	if diff := cmp.Diff(*r.Table().Hop(id), want); diff != "" || !id.Reflected() {
 		t.Errorf("id %d: got - want +:\n%s", id, diff)
 	}

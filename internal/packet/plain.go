@@ -57,8 +57,10 @@ func plainIPv4(head *[plainL4]byte) (end int, proto uint8, ok bool) {
 		moreOrOffset = 0xff3f
 		ttlAbove1    = 0xfe << 16
 	)
-	ok = first&0xff_ffff == start && second&moreOrOffset == 0 && second&ttlAbove1 != 0
-	return plainIP + int(binary.BigEndian.Uint16(head[plainIP+ipv4TotalLen:])), uint8(second >> 24), ok
+	if first&0xff_ffff != start || second&moreOrOffset != 0 || second&ttlAbove1 == 0 {
+		return 0, 0, false
+	}
+	return plainIP + int(binary.BigEndian.Uint16(head[plainIP+ipv4TotalLen:])), uint8(second >> 24), true
 }
 
 // plainIPv6 returns where the packet ends whose link and IP headers these are, and its
@@ -195,16 +197,11 @@ func (p *Plain) at() int {
 func (e *Ends) Src6() *Addr { return (*Addr)(e.head[plainIP+ipv6Src:]) }
 func (e *Ends) Dst6() *Addr { return (*Addr)(e.head[plainIP+ipv6Dst:]) }
 
-// IsBetween reports whether the packet is from src to dst.
-func (e *Ends) IsBetween(src, dst *Addr) bool {
-	if e.six {
-		return *src == *e.Src6() && *dst == *e.Dst6()
-	}
-	return e.isBetween4(src, dst)
-}
+// IsBetween6 reports whether a packet of IPv6 is from src to dst.
+func (e *Ends) IsBetween6(src, dst *Addr) bool { return *src == *e.Src6() && *dst == *e.Dst6() }
 
-// isBetween4 is IsBetween for a packet of IPv4.
-func (e *Ends) isBetween4(src, dst *Addr) bool {
+// IsBetween4 reports whether a packet of IPv4 is from src to dst.
+func (e *Ends) IsBetween4(src, dst *Addr) bool {
 	differ := binary.LittleEndian.Uint64(src[8:]) ^ (mapped | e.Addrs<<32)
 	differ |= binary.LittleEndian.Uint64(dst[8:]) ^ (mapped | e.Addrs>>32<<32)
 	return differ|binary.LittleEndian.Uint64(src[:8])|binary.LittleEndian.Uint64(dst[:8]) == 0

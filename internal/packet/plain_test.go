@@ -102,7 +102,11 @@ func TestIsBetween(t *testing.T) {
 			t.Fatal("not plain")
 		}
 		src, dst := &test.src.Addr, &test.dst.Addr
-		if got := p.IsBetween(src, dst); got != test.want {
+		is := p.IsBetween4
+		if p.Is6() {
+			is = p.IsBetween6
+		}
+		if got := is(src, dst); got != test.want {
 			t.Errorf("IPv6 %v, %v to %v: got %v, want %v", p.Is6(), test.src, test.dst, got, test.want)
 		}
 		if got := packet.Pair4(src, dst); !p.Is6() && test.want && got != p.Addrs {

@@ -52,9 +52,9 @@ func (b *Batch) SetPlain(i int, p *packet.Plain, isOutbound bool) {
 
 // SetPlain6 makes the i-th packet a plain one of IPv6, which it is to stay until Hash.
 func (b *Batch) SetPlain6(i int, p *packet.Plain, isOutbound bool) {
-	b.SetKey(i, Key{}) // until Hash
+	b.rest[uint(i)%MaxBatch] = 0 // until Hash
 	s := &b.six
-	k := s.n % MaxBatch
+	k := uint(s.n) % MaxBatch
 	src, dst := p.Src6(), p.Dst6()
 	s.of[k] = uint8(i)
 	s.words[0][k], s.words[1][k] = binary.LittleEndian.Uint64(src[0:]), binary.LittleEndian.Uint64(src[8:])

@@ -52,7 +52,11 @@ func (w *Worker) read(port, n int) (packets, fromReals int) {
 		from := packets
 		for i < end {
 			if mayBeShort {
-				simple, outbound := w.readSimple(i, end, packets, fromReals)
+				simple, outbound := w.readSimple4(i, end, packets, fromReals)
+				i, packets, fromReals = i+simple, packets+simple, fromReals+outbound
+			}
+			if mayBeShort && i < end {
+				simple, outbound := w.readSimple6(i, end, packets, fromReals)
 				i, packets, fromReals = i+simple, packets+simple, fromReals+outbound
 			}
 			if i < end {
@@ -73,15 +77,15 @@ func (w *Worker) read(port, n int) (packets, fromReals int) {
 	return packets, fromReals
 }
 
-// readSimple is read for the frames from the i-th on and before end, as far as they are of the
-// simplest kind: it returns how many, and how many of those are from real servers. As
+// readSimple4 is read for the frames from the i-th on and before end, as far as they are of
+// IPv4 and of the simplest kind: it returns how many, and how many of those are from real servers. As
 // it calls nothing, what it works with stays in registers.
-func (w *Worker) readSimple(i, end, packets, fromReals int) (n, outbound int) {
+func (w *Worker) readSimple4(i, end, packets, fromReals int) (n, outbound int) {
 	before, first := fromReals, i
 	for i < end {
 		f, j := &w.descs[uint(i)%batchSize], &w.jobs[uint(packets)%batchSize]
 		p := &j.plain
-		if f.Options&xsk.Continued != 0 || !p.ReadSimple((*[packet.PlainRoom]byte)(w.umem.From(f.Addr, packet.PlainRoom)), int(f.Len)) {
+		if f.Options&xsk.Continued != 0 || !p.ReadSimple4((*[packet.PlainRoom]byte)(w.umem.From(f.Addr, packet.PlainRoom)), int(f.Len)) {
 			break
 		}
 		role := w.view.addrs.role4(p.Dst4())
@@ -90,6 +94,28 @@ func (w *Worker) readSimple(i, end, packets, fromReals int) (n, outbound int) {
 		}
 		j.addr, j.role, j.short = f.Addr, role, true
 		w.lookups.SetPlain(packets, p, role == local)
+		fromReals += w.line(packets, fromReals, role)
+		packets++
+		i++
+	}
+	return i - first, fromReals - before
+}
+
+// readSimple6 is readSimple4 for IPv6.
+func (w *Worker) readSimple6(i, end, packets, fromReals int) (n, outbound int) {
+	before, first := fromReals, i
+	for i < end {
+		f, j := &w.descs[uint(i)%batchSize], &w.jobs[uint(packets)%batchSize]
+		p := &j.plain
+		if f.Options&xsk.Continued != 0 || !p.ReadSimple6((*[packet.PlainRoom]byte)(w.umem.From(f.Addr, packet.PlainRoom)), int(f.Len)) {
+			break
+		}
+		role := w.view.addrs.role(p.Dst6())
+		if role == foreign {
+			break
+		}
+		j.addr, j.role, j.short = f.Addr, role, true
+		w.lookups.SetPlain6(packets, p, role == local)
 		fromReals += w.line(packets, fromReals, role)
 		packets++
 		i++

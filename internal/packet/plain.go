@@ -109,9 +109,19 @@ func (p *Plain) Read(head *[PlainRoom]byte, size int) bool {
 	return p.readTransport((*[plainL4Room]byte)(head[plainL4:]), plainL4, end, size, proto)
 }
 
-// ReadSimple is Read for what nearly all packets are: IPv4, and Simple. Of any other it says
+// ReadSimple6 is Read for packets of IPv6 that are Simple. Of any other it says nothing.
+func (p *Plain) ReadSimple6(head *[PlainRoom]byte, size int) bool {
+	end, proto, ok := plainIPv6((*[plainL4of6]byte)(head[:]))
+	if !ok {
+		return false
+	}
+	p.head, p.six, p.tags = head, true, 0
+	return p.readTransport((*[plainL4Room]byte)(head[plainL4of6:]), plainL4of6, end, size, proto) && p.simple
+}
+
+// ReadSimple4 is Read for what nearly all packets are: IPv4, and Simple. Of any other it says
 // nothing.
-func (p *Plain) ReadSimple(head *[PlainRoom]byte, size int) bool {
+func (p *Plain) ReadSimple4(head *[PlainRoom]byte, size int) bool {
 	end, proto, ok := plainIPv4((*[plainL4]byte)(head[:]))
 	if !ok || end > size {
 		return false
@@ -269,8 +279,21 @@ type Course struct { // of four fields: more the compiler keeps in memory
 // SetAddrs6 gives a packet of IPv6 its new addresses, and returns that change for the
 // Course by which it is forwarded next.
 func (p *Plain) SetAddrs6(src, dst *Addr) uint64 {
-	h := p.head
-	return uint64(delta(0).replaceAddr(h[plainIP+ipv6Src:], src).replaceAddr(h[plainIP+ipv6Dst:], dst).odd())
+	b := (*[2 * len(Addr{})]byte)(p.head[plainIP+ipv6Src:])
+	src0, src1 := binary.LittleEndian.Uint64(src[0:]), binary.LittleEndian.Uint64(src[8:])
+	dst0, dst1 := binary.LittleEndian.Uint64(dst[0:]), binary.LittleEndian.Uint64(dst[8:])
+	sum, c := bits.Add64(src0, ^binary.LittleEndian.Uint64(b[0:]), 0)
+	sum, c = bits.Add64(sum, src1, c)
+	sum, c = bits.Add64(sum, ^binary.LittleEndian.Uint64(b[8:]), c)
+	sum, c = bits.Add64(sum, dst0, c)
+	sum, c = bits.Add64(sum, ^binary.LittleEndian.Uint64(b[16:]), c)
+	sum, c = bits.Add64(sum, dst1, c)
+	sum, c = bits.Add64(sum, ^binary.LittleEndian.Uint64(b[24:]), c)
+	binary.LittleEndian.PutUint64(b[0:], src0)
+	binary.LittleEndian.PutUint64(b[8:], src1)
+	binary.LittleEndian.PutUint64(b[16:], dst0)
+	binary.LittleEndian.PutUint64(b[24:], dst1)
+	return onesAdd(sum, c)
 }
 
 // Forward changes the packet's frame in all the ways that DecrementTTL, AddSeq,

@@ -78,6 +78,20 @@ func TestForwardIsTheSumOfItsParts(t *testing.T) {
 	}
 }
 
+// checkSimple holds ReadSimple4 and ReadSimple6 to what Read says of a frame.
+func checkSimple(t *testing.T, f packettest.Frame) {
+	t.Helper()
+	head, size := (*[packet.PlainRoom]byte)(f.Buf[f.Start:]), f.End-f.Start
+	var want, got4, got6 packet.Plain
+	isSimple := want.Read(head, size) && want.Simple()
+	if got := got4.ReadSimple4(head, size); got != (isSimple && !want.Is6()) || got && got4 != want {
+		t.Fatalf("IPv4: got %v, %+v, want %v, %+v: % x", got, got4, isSimple, want, f.Bytes())
+	}
+	if got := got6.ReadSimple6(head, size); got != (isSimple && want.Is6()) || got && got6 != want {
+		t.Fatalf("IPv6: got %v, %+v, want %v, %+v: % x", got, got6, isSimple, want, f.Bytes())
+	}
+}
+
 // readPlain has p read a frame in a buffer.
 func readPlain(p *packet.Plain, f packettest.Frame) bool {
 	frame, size := f.Buf[f.Start:], f.End-f.Start
@@ -218,6 +232,7 @@ func checkPlain(t *testing.T, frame []byte) {
 	if want := why == packet.Kept && isPlain(&parsed); got != want {
 		t.Fatalf("plain: got %v, want %v (%v): % x", got, want, why, frame)
 	}
+	checkSimple(t, in)
 	if !got {
 		return
 	}

@@ -308,10 +308,11 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 
 	// Sums are gathered with the first byte of each word the lowest, as they are loaded: they are
 	// the same then, but for the order of their own bytes (RFC 1071, section 2).
-	d := delta(c.Addrs)
+	d, l4 := delta(c.Addrs), (*[plainL4Room]byte)(h[plainL4of6:])
 	if p.six {
 		h[plainIP+ipv6HopLimit]--
 	} else {
+		l4 = (*[plainL4Room]byte)(h[plainL4:])
 		d = delta(0).replace(p.Addrs, c.Addrs)
 		binary.LittleEndian.PutUint64(h[plainIP+ipv4Src:], c.Addrs)
 		// TTL, protocol and the sum are one word. One less of it is one less of the TTL, and in
@@ -321,7 +322,6 @@ func (p *Plain) Forward(dstMAC, srcMAC *[6]byte, c Course) {
 		binary.LittleEndian.PutUint32(h[plainIP+ipv4TTL:], word&0xffff|uint32(sum)<<16)
 	}
 
-	l4 := p.l4()
 	ports := bits.ReverseBytes32(c.Ports)
 	d = d.replace(uint64(binary.LittleEndian.Uint32(l4[:])), uint64(ports))
 	binary.LittleEndian.PutUint32(l4[:], ports)

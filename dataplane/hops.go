@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"bytes"
+
 	"github.com/fnatd/fnatd/conntrack"
 	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/internal/packet"
@@ -113,24 +115,17 @@ func (w *Worker) hop(c *conntrack.Conn, id *uint16, dst *packet.Addr) (*route.Ho
 		w.router.Want(*dst)
 		return nil, packet.NoNeighbour
 	}
-	w.hopUsed(route.HopID(*id))
+	w.usedHops[*id] = 1
 	return hop, packet.Kept
 }
 
-// hopUsed notes that a hop carries traffic; once a second the router is told,
-// which keeps the neighbour's entry from going stale unseen.
-func (w *Worker) hopUsed(id route.HopID) {
-	if int(id) >= len(w.usedHops) {
-		w.usedHops = append(w.usedHops, make([]bool, int(id)+1-len(w.usedHops))...)
-	}
-	w.usedHops[id] = true
-}
-
+// reportHops tells the router which hops carry traffic, which keeps their neighbours' entries
+// from going stale unseen.
 func (w *Worker) reportHops() {
-	for id, used := range w.usedHops {
-		if used {
-			w.router.Use(route.HopID(id))
-			w.usedHops[id] = false
-		}
+	rest := w.usedHops[:]
+	for at := bytes.IndexByte(rest, 1); at >= 0; at = bytes.IndexByte(rest, 1) {
+		w.router.Use(route.HopID(len(w.usedHops) - len(rest) + at))
+		rest[at] = 0
+		rest = rest[at+1:]
 	}
 }

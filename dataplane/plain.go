@@ -170,10 +170,10 @@ func (w *Worker) isOrdinary(c *conntrack.Conn) bool {
 // plainHop returns a next hop, which is then used, or nil if a packet has to go there the
 // long way.
 func (w *Worker) plainHop(id uint16, p *packet.Plain) *route.Hop {
-	hop, used := w.hops.Hop(route.HopID(id)), w.usedHops
-	if int(id) >= len(used) || int32(p.IPLen()) > hop.PlainMTU {
+	hop := w.hops.Hop(route.HopID(id))
+	if p.IPLen() > int(hop.PlainMTU) {
 		return nil
 	}
-	used[id] = true
+	w.usedHops[id] = 1
 	return hop
 }

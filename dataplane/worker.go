@@ -102,7 +102,7 @@ type Worker struct {
 	admitted bool            // a connection, in this batch
 	own      packet.Packet   // that originateSegment makes
 	tally    guardTally
-	usedHops []bool
+	usedHops [1 << 16]byte // by HopID: 1, since reportHops
 	realHops realHops
 	ledger   ledger
 	counts   Counts

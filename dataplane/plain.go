@@ -39,34 +39,11 @@ func (w *Worker) shortInbound(j *job, i uint8) bool {
 		return false
 	}
 	id := c.Binding()
-	t := w.view.targets[id]
-	hop := w.plainHop(c.ToReal, p)
-	if !w.isOrdinary(c) || hop == nil || t.converts || route.HopID(c.ToClient).Reflected() {
+	hop := w.followInbound(c, w.view.targets[id], p, i)
+	if hop == nil {
 		c.Release()
 		return false
 	}
-	flags, silence := w.visited(c), t.silence
-	if p.Proto == packet.ProtoTCP {
-		seq, _, ack := p.Numbers()
-		if c.Flags&clientTold == 0 && t.Service.inserts {
-			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) { // it may have to tell, see tellReal
-				c.Release()
-				return false
-			}
-			flags |= clientTold
-		}
-		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) { // it may be a cookie's, see returns
-			c.Release()
-			return false
-		}
-	} else if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
-		silence = t.unanswered
-	}
-	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, i) {
-		c.Release()
-		return false
-	}
-	c.Flags = flags
 	row := w.ledger.row(id)
 	row.InPackets++
 	row.InBytes += uint64(p.IPLen())
@@ -83,6 +60,40 @@ func (w *Worker) shortInbound(j *job, i uint8) bool {
 	at, size := p.Untagged()
 	w.queue(hop.Port, xsk.Desc{Addr: j.addr + uint64(at), Len: uint32(size)})
 	return true
+}
+
+// followInbound follows a client's packet through its connection, and returns where it goes next,
+// or nil if it has to go the long way: then nothing has changed.
+func (w *Worker) followInbound(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) *route.Hop {
+	if !w.isOrdinary(c) {
+		return nil
+	}
+	hop := w.plainHop(c.ToReal, p)
+	if hop == nil || t.converts || route.HopID(c.ToClient).Reflected() {
+		return nil
+	}
+	flags := w.visited(c)
+	if p.Proto == packet.ProtoTCP {
+		seq, _, ack := p.Numbers()
+		if c.Flags&clientTold == 0 && t.Service.inserts {
+			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
+				return nil // it may have to tell, see tellReal
+			}
+			flags |= clientTold
+		}
+		if ack-c.AckDelta != c.RealSeq && t.Service.Guard.accepts.Load() && !goesOn(c, seq, ack) {
+			return nil // it may be a cookie's, see returns
+		}
+	}
+	silence := t.silence
+	if c.State == conntrack.UDPOneWay { // and so it stays until it is answered
+		silence = t.unanswered
+	}
+	if (!t.steady(c, p) && c.State != conntrack.UDPOneWay || !c.Extend(silence, w.now)) && !w.shortMove(c, t, p, i) {
+		return nil
+	}
+	c.Flags = flags
+	return hop
 }
 
 // shortOutbound carries a packet from a real server, if that is all there is to do

@@ -64,6 +64,16 @@ func (l *shardLines) conn(shard, slot uint32) (at uint32, ok bool) {
 	return shard*l.shard + l.index + slot - 1, slot-1 < l.slots
 }
 
+// nodes returns the line with the nodes of a shard's connection, or the first line there is
+// for none.
+func (l *shardLines) nodes(shard, at uint32) uint32 {
+	if at == 0 {
+		return 0
+	}
+	conns := shard*l.shard + l.index
+	return conns + l.slots + (at-conns)/(uint32(cacheLine/nodeBytes)/2)
+}
+
 // slot returns the place of c, which must be one of s's connections.
 func (s *Shard) slot(c *Conn) uint32 {
 	first := unsafe.Pointer(unsafe.SliceData(s.conns))

@@ -30,6 +30,9 @@ type Batch struct {
 	homes             [MaxBatch]uint32 // lines of their home buckets
 	hints             [MaxBatch]uint32 // as Hint returns them
 	absent            uint64           // see Absent
+	spareWanted       bool             // by a packet of this batch
+	spareLoads        bool             // by one of the last batch, so that Load does
+	spare             prefetch.Lines
 }
 
 // plain6 is the plain packets of IPv6.
@@ -114,6 +117,7 @@ func (t *Table) Hash(b *Batch, from, to int) {
 // See looks where the connections of the first n packets are, which have keys: by an entry
 // with their tag in the home bucket, if there is one.
 func (t *Table) See(b *Batch, n int) {
+	b.spareLoads, b.spareWanted = b.spareWanted, false
 	isRead, absent := t.adopting.isRead(), uint64(0) // in this order, see Lacks
 	if seesTogether {
 		absent = seeAll(&b.keys[0], &b.homes[0], &b.hints[0], min(n, MaxBatch), &t.lines)
@@ -156,6 +160,9 @@ func (lines *shardLines) see(b *Batch, n int) (absent uint64) {
 // Load begins to load the connections of these packets, as far as See has seen any.
 func (t *Table) Load(b *Batch, packets []uint8) {
 	prefetch.Chosen(t.lines.conns, &b.hints, packets) // of none the first line there is
+	if b.spareLoads {
+		t.loadSpare(b, packets)
+	}
 }
 
 // Lacks reports whether there is certainly no connection that Find would return for k. It

@@ -76,8 +76,9 @@ func (s *Shard) letGo() {
 
 // CatchInbound returns the connection of a client's plain packet, latched, and its binding,
 // if it is still where See saw it and nobody else has it: nil says nothing. Until
-// Release the caller may use what of it is the packet path's, and Extend, but nothing that
-// needs the shard: that may be had by Join, and its lock must not be taken otherwise.
+// Release the caller may use what of it is the packet path's, Extend, MoveOn and the table's
+// Spare, but nothing that needs the shard: that may be had by Join, and its lock must not be
+// taken otherwise.
 func (t *Table) CatchInbound(at Hint, p *packet.Plain) (*Conn, *Binding) {
 	c, b := t.catch(at)
 	if c == nil {

@@ -24,6 +24,14 @@ func TestNoAllocation(t *testing.T) {
 			k := w.connect(client)
 			return lan, [][]byte{k.fromReal(packet.ACK, "", "x").Bytes()}
 		}},
+		{"joined", func(w *world) (int, [][]byte) {
+			k := w.guardedTalk()
+			return wan, [][]byte{k.fromClient(packet.ACK, onlyStamps, "x").Bytes()}
+		}},
+		{"joined_outbound", func(w *world) (int, [][]byte) {
+			k := w.guardedTalk()
+			return lan, [][]byte{k.fromReal(packet.ACK, onlyStamps, "x").Bytes()}
+		}},
 		{"reused", func(w *world) (int, [][]byte) {
 			k := w.connect(client)
 			reset := k.fromClient(packet.RST, "", "").Bytes()
@@ -93,4 +101,15 @@ func TestNoAllocation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// guardedTalk returns a joined connection through a service that is guarded from now on, of
+// which both ends have sent data.
+func (w *world) guardedTalk() *talk {
+	w.Helper()
+	w.reload(guarded("") + udpService)
+	k := w.joined(client, synOptions, synOptions)
+	k.pass(lan, k.fromReal(packet.ACK, onlyStamps, "x"))
+	k.realSeq, k.ack = k.realSeq+1, k.ack+1
+	return k
 }

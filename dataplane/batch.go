@@ -178,7 +178,7 @@ func (w *Worker) carry(order []uint8) {
 		for _, i := range now {
 			j := &w.jobs[i%batchSize]
 			if j.short {
-				if bad>>(i%batchSize)&1 != 0 && w.reject(i) || w.carryShort(j, i) {
+				if bad>>(i%batchSize)&1 != 0 && w.reject(i) || w.carryShort(j, i) || w.caught != nil && w.carryJoined(j, i) {
 					continue
 				}
 				w.lengthen(j, w.lookups.Key(i))

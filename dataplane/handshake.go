@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/dataplane/xsk"
 	"github.com/fnatd/fnatd/internal/packet"
 )
@@ -20,8 +21,11 @@ func (w *Worker) shortAnswer(j *job, i uint8) bool {
 	}
 	id := c.Binding()
 	t := w.view.targets[id]
-	hop := w.plainHop(c.ToClient, p)
-	if !w.isOrdinary(c) || hop == nil || t.converts || !w.shortMove(c, t, p, i) {
+	var hop *route.Hop
+	if w.isOrdinary(c, ordinary) {
+		hop = w.plainHop(c.ToClient, p)
+	}
+	if hop == nil || t.converts || !w.shortMove(c, t, p, i) {
 		c.Release()
 		return false
 	}

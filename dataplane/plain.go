@@ -13,7 +13,8 @@ import (
 // TestShortWayIsTheLongWay has both carry the same packets. Any other packet goes the
 // long way, with nothing changed.
 
-// ordinary are the flags that a connection on the short way may have.
+// ordinary are the flags that a connection on the short way may have; joined ones have a way
+// of their own from there, see carryJoined.
 const ordinary = clientTold | noticeAcked | homeMask
 
 // carryShort carries the i-th packet of the batch, if it may go the short way.
@@ -39,9 +40,9 @@ func (w *Worker) shortInbound(j *job, i uint8) bool {
 		return false
 	}
 	id := c.Binding()
-	hop := w.followInbound(c, w.view.targets[id], p, i)
+	hop := w.followInbound(c, w.view.targets[id], p, i, ordinary)
 	if hop == nil {
-		c.Release()
+		w.decline(c)
 		return false
 	}
 	row := w.ledger.row(id)
@@ -63,9 +64,10 @@ func (w *Worker) shortInbound(j *job, i uint8) bool {
 }
 
 // followInbound follows a client's packet through its connection, and returns where it goes next,
-// or nil if it has to go the long way: then nothing has changed.
-func (w *Worker) followInbound(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) *route.Hop {
-	if !w.isOrdinary(c) {
+// or nil if it has to go the long way, as it has to if c has other flags than it may: then
+// nothing has changed.
+func (w *Worker) followInbound(c *conntrack.Conn, t *Target, p *packet.Plain, i, may uint8) *route.Hop {
+	if !w.isOrdinary(c, may) {
 		return nil
 	}
 	hop := w.plainHop(c.ToReal, p)
@@ -76,7 +78,7 @@ func (w *Worker) followInbound(c *conntrack.Conn, t *Target, p *packet.Plain, i 
 	if p.Proto == packet.ProtoTCP {
 		seq, _, ack := p.Numbers()
 		if c.Flags&clientTold == 0 && t.Service.inserts {
-			if !packet.SeqLess(c.FirstData, ack+c.AckDelta) {
+			if !packet.SeqLess(c.FirstData, ack) {
 				return nil // it may have to tell, see tellReal
 			}
 			flags |= clientTold
@@ -108,9 +110,12 @@ func (w *Worker) shortOutbound(j *job, i uint8) bool {
 	}
 	id := c.Binding()
 	t := w.view.targets[id]
-	hop := w.plainHop(c.ToClient, p)
-	if !w.isOrdinary(c) || hop == nil || t.converts || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, i) {
-		c.Release()
+	var hop *route.Hop
+	if w.isOrdinary(c, ordinary) {
+		hop = w.plainHop(c.ToClient, p)
+	}
+	if hop == nil || t.converts || (!t.steady(c, p) || !c.Extend(t.silence, w.now)) && !w.shortMove(c, t, p, i) {
+		w.decline(c)
 		return false
 	}
 	row := w.ledger.row(id)
@@ -146,13 +151,13 @@ func (t *Target) steady(c *conntrack.Conn, p *packet.Plain) bool {
 }
 
 // shortMove follows a packet through the state of its connection, which is being opened
-// or closed, if it can. That of UDP is for the long way.
+// or closed, if it can. That of UDP is for the long way, and so is what opens a joined one.
 //
 // Inlined, it would make its callers so large that what each packet needs no longer was.
 //
 //go:noinline
 func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint8) bool {
-	if p.Proto != packet.ProtoTCP {
+	if p.Proto != packet.ProtoTCP || connecting(c) {
 		return false
 	}
 	key := w.lookups.Key(i)
@@ -172,10 +177,10 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 	return true
 }
 
-// isOrdinary reports whether nothing about c needs the long way, and its next hops are of
+// isOrdinary reports whether c has no other flags than it may, and its next hops are of
 // the routes as they are now.
-func (w *Worker) isOrdinary(c *conntrack.Conn) bool {
-	return c.Flags&^ordinary == 0 && c.HopGen == w.hops.Generation()
+func (w *Worker) isOrdinary(c *conntrack.Conn, may uint8) bool {
+	return c.Flags&^may == 0 && c.HopGen == w.hops.Generation()
 }
 
 // plainHop returns a next hop, which is then used, or nil if a packet has to go there the

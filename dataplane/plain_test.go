@@ -19,9 +19,11 @@ type passage struct {
 	frame   []byte
 	port    int // that it was sent by
 	conn    conntrack.Conn
+	seam    seam // if it is joined
 	traffic Traffic
 	active  int32 // connections of its real server
 	tally   GuardCounts
+	strays  uint64 // answers that came by another worker
 }
 
 // TestShortWayIsTheLongWay has plain packets, good ones and odd ones, carried by
@@ -129,18 +131,18 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 		w.worker.through(j)
 		return false
 	}
-	before := *c
+	before, m := *c, w.seamOf(key, c)
 	got := w.passage(j, c, func() packet.Reason {
-		if short = w.worker.carryShort(j, 0); short {
+		if short = w.worker.carryShort(j, 0) || w.worker.caught != nil && w.worker.carryJoined(j, 0); short {
 			return packet.Kept
 		}
 		return packet.Held
 	})
-	if !short && (!bytes.Equal(got.frame, f.Bytes()) || got.conn != before || got.traffic != Traffic{}) {
+	if !short && (!bytes.Equal(got.frame, f.Bytes()) || got.conn != before || got.seam != m || got.traffic != Traffic{}) {
 		w.Fatalf("refused the short way, but changed: %+v", got)
 	}
 
-	w.restore(key, c, &before)
+	w.restore(key, c, &before, m)
 	again := w.classified(port, f)
 	defer w.umem.Free(again.addr)
 	w.worker.lengthen(again, key)
@@ -158,7 +160,7 @@ func (w *world) bothWays(port int, f packettest.Frame) (short bool) {
 }
 
 // restore makes a connection what it was before a packet, and what else knows of it.
-func (w *world) restore(key conntrack.Key, c, before *conntrack.Conn) {
+func (w *world) restore(key conntrack.Key, c, before *conntrack.Conn, m seam) {
 	s := w.conns.Lock(key)
 	defer s.Unlock()
 	load := w.worker.view.targets[before.Binding()].Server.Load
@@ -170,7 +172,22 @@ func (w *world) restore(key conntrack.Key, c, before *conntrack.Conn) {
 	}
 	s.SetState(c, before.State, 0, w.worker.now)
 	*c = *before
+	if hasSeam(c) {
+		s.SetSpare(c, m.clock, m.bits)
+	}
 }
+
+// seamOf returns the seam of a connection, if it may have one.
+func (w *world) seamOf(key conntrack.Key, c *conntrack.Conn) (m seam) {
+	s := w.conns.Lock(key)
+	defer s.Unlock()
+	if hasSeam(c) {
+		m = loadSeam(s, c)
+	}
+	return m
+}
+
+func hasSeam(c *conntrack.Conn) bool { return c.Flags&spliced != 0 && !c.State.HalfOpen() }
 
 // classified returns a frame as carry gets it.
 func (w *world) classified(port int, f packettest.Frame) *job {
@@ -217,6 +234,7 @@ func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) p
 	w.worker.ledger.publish(0, w.worker.view.targets)
 	row = w.worker.ledger.row(c.Binding())
 	*tally = GuardCounts{}
+	strays := w.worker.counts.Events[ReplyElsewhere]
 	p := passage{why: carry()}
 	off := w.umem.Offset(j.addr)
 	at, size := j.plain.Untagged()
@@ -228,12 +246,13 @@ func (w *world) passage(j *job, c *conntrack.Conn, carry func() packet.Reason) p
 		}
 		w.worker.out[port] = line[:0]
 	}
-	p.frame, p.conn, p.traffic = bytes.Clone(p.frame), *c, row.Traffic
+	p.frame, p.conn, p.seam, p.traffic = bytes.Clone(p.frame), *c, w.seamOf(j.key, c), row.Traffic
 	p.active, p.tally = t.Server.Load.Active.Load()+row.active, *tally
+	p.strays = w.worker.counts.Events[ReplyElsewhere] - strays
 	return p
 }
 
 func (p *passage) equal(q *passage) bool {
 	return p.why == q.why && bytes.Equal(p.frame, q.frame) && p.port == q.port &&
-		p.conn == q.conn && p.traffic == q.traffic && p.active == q.active && p.tally == q.tally
+		p.conn == q.conn && p.seam == q.seam && p.traffic == q.traffic && p.active == q.active && p.tally == q.tally && p.strays == q.strays
 }

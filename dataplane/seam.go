@@ -57,6 +57,15 @@ func loadSeam(s *conntrack.Shard, c *conntrack.Conn) (m seam) {
 	return m
 }
 
+// caughtSeam returns the seam of c, which was caught for the batch's i-th packet.
+func (w *Worker) caughtSeam(c *conntrack.Conn, i uint8) seam {
+	if c.Flags&seamed == 0 {
+		return seam{bits: seamBias << seamOutbound}
+	}
+	clock, bits := w.conns.Spare(&w.lookups, i, c)
+	return seam{clock, bits}
+}
+
 func (m *seam) store(s *conntrack.Shard, c *conntrack.Conn) {
 	s.SetSpare(c, m.clock, m.bits)
 	if m.clock != 0 || m.outbound() != 0 || m.inbound() != 0 {
@@ -121,7 +130,7 @@ func (w *Worker) storm(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 		return false
 	}
 	tcp := p.TCP()
-	if tcp.Seq() != c.RealSeq || tcp.Ack() != c.RealAck || p.HasSACK() {
+	if !repeats(c, tcp.Seq(), tcp.Ack()) || p.HasSACK() {
 		return false
 	}
 	m := loadSeam(s, c)
@@ -129,3 +138,7 @@ func (w *Worker) storm(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 	s.SetSpare(c, m.clock, m.bits)
 	return repeats >= limit
 }
+
+// repeats reports whether a real server's bare ACK with these numbers says what it has said
+// before.
+func repeats(c *conntrack.Conn, seq, ack uint32) bool { return seq == c.RealSeq && ack == c.RealAck }

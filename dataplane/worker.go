@@ -118,7 +118,8 @@ type Worker struct {
 	reported  uint32 // when hops were last reported
 	onDue     func(*conntrack.Shard, *conntrack.Conn) uint32
 
-	openings openings // of this batch
+	openings openings        // of this batch
+	caught   *conntrack.Conn // joined, and latched, or nil; see decline
 }
 
 // newWorker returns a worker at rest, with nothing to serve.

@@ -169,8 +169,16 @@ func (p *Packet) putIP(size int) (addrs uint64) {
 // ScaleWindow multiplies the window of a segment by 2^by, which by may make less
 // than one, as far as the field allows: a window that was scaled by one shift is
 // then right for a receiver that knows of another.
-func (p *Packet) ScaleWindow(by int) {
-	t := p.TCP()
+func (p *Packet) ScaleWindow(by int) { p.TCP().scaleWindow(by) }
+
+// ScaleWindow is the same of a plain segment.
+func (p *Plain) ScaleWindow(by int) {
+	if by != 0 {
+		TCP(p.l4()[:]).scaleWindow(by)
+	}
+}
+
+func (t TCP) scaleWindow(by int) {
 	old := t.Window()
 	scaled := ScaleWindow(old, by)
 	if scaled != old {

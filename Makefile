@@ -61,7 +61,7 @@ guard:
 .PHONY: profile
 profile:
 	dir=$$(mktemp -d); trap 'rm -r "$$dir"' EXIT; \
-	for bench in '^BenchmarkPipeline$$/^conns=1000000$$/^workers=1$$' '^BenchmarkPipeline6$$/^conns=1000000$$/^workers=1$$' '^BenchmarkNewConnections$$/^workers=1$$' '^BenchmarkGuard$$/^ipv[46]$$/^(syn|bad_ack|bad_data)$$'; do \
+	for bench in '^BenchmarkPipeline$$/^conns=1000000$$/^workers=1$$' '^BenchmarkPipeline6$$/^conns=1000000$$/^workers=1$$' '^BenchmarkNewConnections$$/^workers=1$$' '^BenchmarkJoined$$/^stamps=true$$/^conns=1000000$$' '^BenchmarkGuard$$/^ipv[46]$$/^(syn|bad_ack|bad_data)$$'; do \
 		case $$bench in *Guard*) times=16000000x;; *) times=4000000x;; esac; \
 		$(GO) test -trimpath -run '^$$' -bench "$$bench" -benchtime $$times \
 			-o "$$dir/test" -cpuprofile "$$dir/$${bench//[^A-Za-z0-9]}" ./dataplane; \

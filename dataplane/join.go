@@ -19,7 +19,7 @@ import (
 //	                         │◀────────────────────── SYN-ACK│
 //	                         │ ACK with the client's address▶│   ESTABLISHED
 //	                         │ data that was held ──────────▶│
-//	  ◀══════════ numbers, windows and clocks shifted ══════▶│   splice.go
+//	  ◀══════════ numbers, windows and clocks shifted ══════▶│   seam.go
 //
 // While the real server has not answered, the connection's AckDelta is an opening
 // and its RealSeq the clock value of the SYN; RealAck is what the SYN-ACK must

@@ -66,9 +66,9 @@ func joinedFrames(ends *beltEnds, stamps bool) beltFrames {
 		Src: packet.Endpoint{Addr: packet.AddrFromNetip(ends.real), Port: 8080}, Dst: packet.Endpoint{Addr: packet.AddrFromNetip(ends.lip), Port: 1},
 		Seq: 5001,
 	}
-	syn, both := ends4(false), ""
+	syn, both := offered(false), ""
 	if stamps {
-		syn, both = ends4(true), onlyStamps
+		syn, both = offered(true), onlyStamps
 	}
 	frame := func(s packettest.TCP, flags packet.TCPFlags, options, payload string) []byte {
 		s.Flags, s.Options, s.Payload = flags, []byte(options), []byte(payload)
@@ -87,8 +87,8 @@ func joinedFrames(ends *beltEnds, stamps bool) beltFrames {
 	}
 }
 
-// ends4 are the options of a SYN, those that fnatd offers.
-func ends4(stamps bool) string { return ends{1460, 7, true, stamps, 1}.options() }
+// offered returns the options of a SYN that asks for no more than fnatd offers.
+func offered(stamps bool) string { return ends{1460, 7, true, stamps, 1}.options() }
 
 // join makes so many connections.
 func (m *joinedMill) join(n int) {

@@ -17,9 +17,10 @@ import (
 //	pass 2   conntrack's See: where is which connection?
 //	         prepare, of SYNs: choose server, address and port, ask for their bucket
 //	pass 3   carry, while conntrack's Load asks for the connections of the next eight
-//	           carryShort a plain packet of a connection that is there: see plain.go
-//	           shortSYN   a SYN for which prepare has found all: see handshake.go
-//	           process    any other
+//	           carryShort  a plain packet of a connection that is there: see plain.go
+//	           carryJoined one of a connection that began with a cookie: see joined.go
+//	           shortSYN    a SYN for which prepare has found all: see handshake.go
+//	           process     any other
 //	             inbound  a SYN to a guarded service: answer by a cookie
 //	               find the connection, or
 //	               admit  service → (cookie) → real server → place in the table → local port

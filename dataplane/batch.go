@@ -80,6 +80,8 @@ func (w *Worker) read(port, n int) (packets, fromReals int) {
 // readSimple4 is read for the frames from the i-th on and before end, as far as they are of
 // IPv4 and of the simplest kind: it returns how many, and how many of those are from real servers. As
 // it calls nothing, what it works with stays in registers.
+//
+//go:noinline
 func (w *Worker) readSimple4(i, end, packets, fromReals int) (n, outbound int) {
 	before, first := fromReals, i
 	for i < end {

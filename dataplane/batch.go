@@ -59,11 +59,13 @@ func (w *Worker) read(port, n int) (packets, fromReals int) {
 				simple, outbound := w.readSimple6(i, end, packets, fromReals)
 				i, packets, fromReals = i+simple, packets+simple, fromReals+outbound
 			}
-			if i < end {
-				frames, isJob := w.readOther(descs[i:], packets, mayBeShort)
+			for another := true; another && i < end; { // what is not simple comes in floods
+				j := &w.jobs[uint(packets)%batchSize]
+				frames, isJob := w.readOther(j, descs[i:], packets, mayBeShort)
 				if i += frames; isJob {
-					fromReals += w.line(packets, fromReals, w.jobs[packets%batchSize].role)
+					fromReals += w.line(packets, fromReals, j.role)
 					packets++
+					another = !j.short || !j.plain.Simple()
 				}
 			}
 		}
@@ -126,16 +128,16 @@ func (w *Worker) readSimple6(i, end, packets, fromReals int) (n, outbound int) {
 }
 
 // readOther is read for the first of some frames, whatever it is, and those that go with
-// it. It returns how many these are, and whether they are a job, which is the i-th then.
-func (w *Worker) readOther(d []xsk.Desc, i int, mayBeShort bool) (n int, isJob bool) {
-	j, first := &w.jobs[i%batchSize], &d[0]
+// it. It returns how many these are, and whether they are a job, which is j then, the i-th.
+func (w *Worker) readOther(j *job, d []xsk.Desc, i int, mayBeShort bool) (n int, isJob bool) {
+	first := &d[0]
 	j.addr = first.Addr
 	whole := mayBeShort && first.Options&xsk.Continued == 0
-	if j.short = whole && w.glance(j, i, first.Len); j.short {
-		return 1, true
-	}
 	if w.view.guarded && whole && w.meet(first.Addr, first.Len) {
 		return 1, false
+	}
+	if j.short = whole && w.glance(j, i, first.Len); j.short {
+		return 1, true
 	}
 	n = w.take(j, d)
 	w.lookups.SetKey(i, j.key)

@@ -475,6 +475,33 @@ func TestClientGivesUpEarly(t *testing.T) {
 	}
 }
 
+// The real server repeats its SYN-ACK if all that was said behind it is lost. That begins
+// nothing anew, whatever the client has done since.
+func TestRepeatedSYNACK(t *testing.T) {
+	for name, closed := range map[string]bool{"established": false, "client_closed": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, guarded(""))
+			k := w.joined(client, synOptions, synOptions)
+			if closed {
+				k.pass(wan, k.fromClient(packet.FIN|packet.ACK, "", ""))
+				k.seq++
+			}
+			before := k.state()
+			k.realSeq--
+			again := k.fromReal(packet.SYN|packet.ACK, synOptions, "")
+			k.realSeq++
+			if p := w.only(wan, w.exchange(lan, again)); !p.Flags.Has(packet.SYN | packet.ACK) {
+				t.Errorf("the client got %v", p.Flags)
+			}
+			if got := k.state(); got != before {
+				t.Errorf("got state %v, want %v", got, before)
+			}
+			k.pass(wan, k.fromClient(packet.ACK, "", ""))
+			k.pass(lan, k.fromReal(packet.ACK|packet.PSH, "", "220 ready"))
+		})
+	}
+}
+
 // A RST of either end reaches the other in its own numbers, whatever step has been reached.
 func TestResetAtEachStep(t *testing.T) {
 	connecting := func(w *world) *talk {

@@ -146,10 +146,14 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 		p.ShiftSACK(-c.SeqDelta)
 		p.ShiftTimestamps(0, -c.TimestampDelta)
 	}
+	to := conntrack.NextState(c.State, true, p.Flags)
 	if c.Flags&spliced != 0 {
 		w.outboundSeam(s, c, p)
+		if p.Flags.Has(packet.SYN) {
+			to = c.State // repeated, if all that was said behind it is lost: it does not begin to be connected again
+		}
 	}
-	w.setState(s, c, t, conntrack.NextState(c.State, true, p.Flags))
+	w.setState(s, c, t, to)
 }
 
 // lowerMSS makes a SYN offer less than its sender did, so that what comes back

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,6 +42,7 @@ func benchmarkNew(b *testing.B, prepare func(*Worker)) {
 				m.all(fresh, (*mill).outbound, m.ends.frames.reply)
 				// 7 s later they will have left, at some 120,000 a second and worker.
 				m.clock = m.clock.Add(beltBatches * time.Second / 2000)
+				m.idle()
 				m.lap(batchSize * beltBatches)
 			}
 			each(mills, func(m *mill) {
@@ -55,6 +57,37 @@ func benchmarkNew(b *testing.B, prepare func(*Worker)) {
 				}
 			})
 			report(b, mills, "connection")
+			reportSteps(b, mills)
 		})
 	}
+}
+
+// newSteps are what a connection consists of, in the order in which connect has them.
+var newSteps = [...]string{"syn", "synack", "ack", "request", "fin-real", "fin", "last-ack", "removal"}
+
+// reportSteps reports what each took, by the best twentieth.
+func reportSteps(b *testing.B, mills []*mill) {
+	for i, step := range newSteps {
+		var spent []float64
+		for _, m := range mills {
+			for at := i; at < len(m.runs); at += len(newSteps) {
+				spent = append(spent, float64(m.runs[at])/(batchSize*beltBatches))
+			}
+		}
+		slices.Sort(spent)
+		b.ReportMetric(spent[len(spent)/20], "best-ns/"+step)
+	}
+}
+
+// idle has the worker see to its timers, with no packet.
+func (m *mill) idle() {
+	begin := threadTime()
+	m.worker.poll(m.clock)
+	m.took(threadTime() - begin)
+}
+
+// took notes what a run has taken.
+func (m *mill) took(t time.Duration) {
+	m.inPoll += t
+	m.runs = append(m.runs, t)
 }

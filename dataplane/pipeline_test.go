@@ -74,10 +74,11 @@ type mill struct {
 	next, step int        // number of the next connection, and how far apart they are
 	lines      []beltLine // connections that are established
 	rng        *rand.Rand
-	polled     int           // frames
-	inPoll     time.Duration // since the last lap
-	spent      []float64     // ns a packet or a connection, for each lap
-	yardstick  []float64     // ns a hash, measured in between
+	polled     int             // frames
+	inPoll     time.Duration   // since the last lap
+	runs       []time.Duration // what each run has taken
+	spent      []float64       // ns a packet or a connection, for each lap
+	yardstick  []float64       // ns a hash, measured in between
 }
 
 // A beltLine is a connection as its ends know it.
@@ -227,7 +228,7 @@ func (m *mill) run() {
 		m.clock = m.clock.Add(batchTime)
 		m.worker.poll(m.clock)
 	}
-	m.inPoll += threadTime() - begin
+	m.took(threadTime() - begin)
 	m.polled += n
 	b.ready = all
 
@@ -348,7 +349,7 @@ func report(b *testing.B, mills []*mill, unit string) {
 // reset forgets what was measured so far.
 func reset(b *testing.B, mills []*mill) {
 	for _, m := range mills {
-		m.spent, m.yardstick, m.polled, m.inPoll = m.spent[:0], m.yardstick[:0], 0, 0
+		m.spent, m.runs, m.yardstick, m.polled, m.inPoll = m.spent[:0], m.runs[:0], m.yardstick[:0], 0, 0
 	}
 	b.ResetTimer()
 }

@@ -61,6 +61,7 @@ func all(tb *Table) (conns []Conn) {
 		}
 	}
 	for i := range conns {
+		conns[i] = outside(&conns[i])
 		conns[i].HopGen, conns[i].ToReal, conns[i].ToClient = 0, 0, 0
 	}
 	slices.SortFunc(conns, func(a, b Conn) int {

@@ -34,7 +34,9 @@ type Conn struct {
 	ToReal   uint16 // next hop towards the real server
 	ToClient uint16 // next hop towards the client
 
-	born uint16 // when it became half-open, in units of 1<<tickShift ms
+	// In units of 1<<tickShift ms: while it is half-open, when it became so; else, when the
+	// wheel comes to it at the latest.
+	born uint16
 }
 
 // Ended is a copy of a connection that has left the table.

@@ -240,7 +240,7 @@ func (m *model) remove(key modelKey) {
 		return
 	}
 	with(m, m.tb, mc.Conn, func(s *Shard, c *Conn) {
-		if e := s.Remove(c); e.Conn != mc.Conn {
+		if e := s.Remove(c); outside(&e.Conn) != outside(&mc.Conn) {
 			m.Fatalf("removed %+v, want %+v", e.Conn, mc.Conn)
 		}
 	})
@@ -283,7 +283,7 @@ func (m *model) expire(by uint32, limit int) {
 		n := m.tb.Expire(shard, m.now, limit, func(s *Shard, c *Conn) uint32 {
 			k := m.keyOf(c)
 			mc := m.conns[k]
-			if mc == nil || mc.Conn != c.Copy() {
+			if mc == nil || outside(&mc.Conn) != outside(c) {
 				m.Fatalf("asked about %+v, want %+v", *c, mc)
 			}
 			if !before(m.now, c.Deadline) {

@@ -2,7 +2,8 @@ package conntrack
 
 // Half-open connections stand in a list of their shard in the order in which
 // they became so. Each shard tells the age of its oldest to all, so that the
-// table's oldest is found without a lock.
+// table's oldest is found without a lock. What is told is put right when timers are looked
+// at, and when somebody goes by it: the oldest that there is may be younger, but not older.
 
 // bornNone is what a shard without half-open connections tells. With one it is
 // bornSome plus the oldest's born.
@@ -17,23 +18,17 @@ func (s *Shard) halfHead() uint32 { return uint32(len(s.nodes) - 1) }
 // enterHalfOpen puts c at the end of the half-open list.
 func (s *Shard) enterHalfOpen(c *Conn, now uint32) {
 	c.born = uint16(now >> tickShift)
-	wasEmpty := s.halfOpen == 0
 	s.nodes.pushBack(s.halfHead(), halfNode(s.slot(c)))
-	s.halfOpen++
-	if wasEmpty {
+	if s.halfOpen++; s.halfOpen == 1 && s.t.oldest[s.number].Load() == bornNone {
 		s.tellOldest()
 	}
 }
 
-// leaveHalfOpen takes c out of the half-open list.
-func (s *Shard) leaveHalfOpen(c *Conn) {
-	n := halfNode(s.slot(c))
-	wasOldest := s.nodes[n].prev == s.halfHead()
-	s.nodes.unlink(n)
+// leaveHalfOpen takes c, to which the wheel comes at latest, out of the half-open list.
+func (s *Shard) leaveHalfOpen(c *Conn, latest uint32) {
+	s.nodes.unlink(halfNode(s.slot(c)))
 	s.halfOpen--
-	if wasOldest {
-		s.tellOldest()
-	}
+	c.born = uint16(latest >> tickShift)
 }
 
 // oldestHalfOpen returns the first of the half-open list, or nil.
@@ -44,16 +39,22 @@ func (s *Shard) oldestHalfOpen() *Conn {
 	return &s.conns[slotOf(s.nodes[s.halfHead()].next)]
 }
 
-// tellOldest publishes the age of the oldest half-open connection.
-func (s *Shard) tellOldest() {
-	told := uint32(bornNone)
+// tellOldest tells the age of the oldest half-open connection, and reports whether all knew
+// it.
+func (s *Shard) tellOldest() (known bool) {
+	age := uint32(bornNone)
 	if c := s.oldestHalfOpen(); c != nil {
-		told = bornSome | uint32(c.born)
+		age = bornSome | uint32(c.born)
 	}
-	s.t.oldest[s.number].Store(told)
+	told := &s.t.oldest[s.number]
+	if told.Load() == age {
+		return true
+	}
+	told.Store(age)
+	return false
 }
 
-// oldestShard returns the shard whose oldest half-open connection is the oldest,
+// oldestShard returns the shard whose oldest half-open connection is told to be the oldest,
 // or nil if there is none. Ages are compared modulo 2^16 ticks, 2.3 hours: past
 // half of that the choice between shards is arbitrary, which harms nothing.
 func (t *Table) oldestShard() *Shard {
@@ -84,19 +85,20 @@ func (t *Table) Reserve() (evicted Ended, wasEvicted, ok bool) {
 	if t.finish() { // what was not read yet was counted as full
 		return t.Reserve()
 	}
-	for range evictTries {
+	for range evictTries * len(t.shards) {
 		s := t.oldestShard()
 		if s == nil {
 			break
 		}
 		s.lock()
-		if c := s.oldestHalfOpen(); c != nil {
+		if c := s.oldestHalfOpen(); s.tellOldest() && c != nil {
 			s.hold(c)
 			evicted = s.drop(c) // its place passes to the caller
+			s.tellOldest()
 			s.Unlock()
 			return evicted, true, true
 		}
-		s.Unlock() // another worker was faster
+		s.Unlock() // what was told was out of date; now another shard may have the oldest
 	}
 	return Ended{}, false, false
 }
@@ -110,8 +112,8 @@ func (t *Table) ReserveAll(n int) bool {
 	return false
 }
 
-// evictTries bounds how often Reserve looks again after another worker took the
-// connection that it had chosen.
+// evictTries bounds how often Reserve looks at each shard, in the mean, whose oldest has
+// changed: once because nobody has told it, and again because other workers are faster.
 const evictTries = 4
 
 // Release gives back a reservation that no connection was inserted for, ReleaseAll n of them.

@@ -146,6 +146,16 @@ func establish(t testing.TB, tb *Table, c Conn, now uint32) {
 	with(t, tb, c, func(s *Shard, c *Conn) { s.SetState(c, Established, 90_000, now) })
 }
 
+// outside returns a copy of c without what is its shard's own business: when the wheel comes
+// to it.
+func outside(c *Conn) Conn {
+	d := c.Copy()
+	if !d.State.HalfOpen() {
+		d.born = 0
+	}
+	return d
+}
+
 // expireAll runs every shard's timers up to now and returns what was removed.
 func expireAll(tb *Table, now uint32) (ended []Conn) {
 	for i := range tb.Shards() {

@@ -75,7 +75,7 @@ func (s *Shard) insert(k Key, f *packet.Flow, b BindingID, claim *Claim, now uin
 	c.Deadline = now + initialTimeout
 	s.index.insert(k.hash, slot)
 	s.enterHalfOpen(c, now)
-	s.schedule(slot)
+	s.seat(slot, now+firstLook*tick)
 	s.index.insert(claim.hash, slot)
 	c.State = state // last, as it is what makes a slot a connection
 	s.foresee()

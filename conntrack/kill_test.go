@@ -50,7 +50,7 @@ type record struct {
 func (r *record) take() { r.given.Store(false) }
 
 func (r *record) give(c *Conn) {
-	r.conn = c.Copy()
+	r.conn = outside(c)
 	r.given.Store(true)
 }
 

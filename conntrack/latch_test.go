@@ -116,21 +116,25 @@ func TestMoveOn(t *testing.T) {
 		timeout  uint32
 		moved    bool
 	}{
-		{"later", FinWait, TimeWait, 7000, true},
-		{"the same state", FinWait, FinWait, 8000, true},
-		{"still half-open", SynReceived, SynSent, 7000, true},
-		{"sooner", Established, FinWait, 6999, false},
+		{"later", FinWait, TimeWait, 90_000, true},
+		{"the same state", FinWait, FinWait, 91_000, true},
+		{"still half-open", SynReceived, SynSent, 90_000, true},
+		{"sooner", Established, FinWait, 8000, true},
+		{"a little before the wheel comes", Established, FinWait, 8000 - patience, true},
+		{"well before the wheel comes", Established, FinWait, 7999 - patience, false},
+		{"sooner and half-open", SynReceived, SynSent, 8000, false},
 		{"answered", SynReceived, Established, 90_000, false},
-		{"half-open again", TimeWait, SynReceived, 30_000, false},
+		{"half-open again", TimeWait, SynReceived, 90_000, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := Conn{State: tt.from, Deadline: 7100}
+			const now = 192 // 8000 ms later a tick begins
+			c := Conn{State: tt.from, Deadline: now + 90_000, born: (now + 8000) >> tickShift}
 			want := c
 			if tt.moved {
-				want.State, want.Deadline = tt.to, 100+tt.timeout
+				want.State, want.Deadline = tt.to, now+tt.timeout
 			}
-			if moved := c.MoveOn(tt.to, tt.timeout, 100); moved != tt.moved || c != want {
+			if moved := c.MoveOn(tt.to, tt.timeout, now); moved != tt.moved || c != want {
 				t.Errorf("moved is %v, and left %+v, want %v, %+v", moved, c, tt.moved, want)
 			}
 		})

@@ -102,17 +102,21 @@ func (s *Shard) has(c *Conn, d kind, f *packet.Flow) bool {
 
 // SetState moves c to another state, and its deadline to timeout ms from now.
 func (s *Shard) SetState(c *Conn, to State, timeout, now uint32) {
-	was := c.due()
-	if from := c.State; from.HalfOpen() != to.HalfOpen() {
-		if to.HalfOpen() {
-			s.enterHalfOpen(c, now)
-		} else {
-			s.leaveHalfOpen(c)
-		}
+	latest := s.latest(c, c.due())
+	was, is := c.State.HalfOpen(), to.HalfOpen()
+	switch {
+	case was && !is:
+		s.leaveHalfOpen(c, latest)
+	case is && !was:
+		s.enterHalfOpen(c, now)
 	}
 	c.State = to
 	c.Deadline = now + timeout
-	if before(c.due(), was) {
+	at := c.due()
+	if is {
+		at = s.latest(c, at)
+	}
+	if before(at, latest) {
 		s.reschedule(c)
 	}
 }
@@ -120,8 +124,16 @@ func (s *Shard) SetState(c *Conn, to State, timeout, now uint32) {
 // MoveOn is SetState for who has only the latch of c, if nothing but c is concerned: it
 // reports whether that is so.
 func (c *Conn) MoveOn(to State, timeout, now uint32) bool {
-	if c.State.HalfOpen() != to.HalfOpen() || !c.Extend(timeout, now) {
+	halfOpen := c.State.HalfOpen()
+	if halfOpen != to.HalfOpen() {
 		return false
+	}
+	if !c.Extend(timeout, now) {
+		deadline := now + timeout
+		if halfOpen || before(deadline+patience, timeOf(c.born, now)) {
+			return false
+		}
+		c.Deadline = deadline
 	}
 	c.State = to
 	return true
@@ -140,7 +152,7 @@ func (s *Shard) Touch(c *Conn, timeout, now uint32) {
 // is cleared, except the next hops.
 func (s *Shard) Restart(c *Conn, to State, timeout, now uint32) {
 	if c.State.HalfOpen() {
-		s.leaveHalfOpen(c)
+		s.leaveHalfOpen(c, s.latest(c, c.due()))
 		c.State = None
 	}
 	c.Flags = 0
@@ -168,7 +180,7 @@ func (s *Shard) drop(c *Conn) Ended {
 func (s *Shard) forget(c *Conn, h hashes) {
 	slot, state := s.slot(c), c.State
 	if state.HalfOpen() {
-		s.leaveHalfOpen(c)
+		s.leaveHalfOpen(c, 0)
 	}
 	c.State = None // first, as it is what makes a slot a connection: half removed is removed
 	s.index.remove(h.in, slot)

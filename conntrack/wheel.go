@@ -4,6 +4,10 @@ package conntrack
 // was due when it was put there. Packets move its deadline without touching the
 // wheel; when the wheel comes round to it, it is put where it is due by then.
 // Only a deadline that comes nearer moves it at once.
+//
+// Of a new connection the wheel is to take no notice before it has closed, if it is a
+// short one: so it is looked at once before its deadline, at firstLook, and if it has
+// closed by then it is where it should be, give or take patience.
 
 // Our choices. 1024 ticks of 128 ms are 131 s, longer than most timeouts, so
 // that most idle connections are looked at once; a tick is well under the
@@ -13,6 +17,14 @@ const (
 	tickShift = 7
 	tick      = 1 << tickShift // ms
 	horizon   = wheelSize*tick - 1
+
+	// firstLook, after which a new connection is looked at, is the 7 s for which one that
+	// has closed is kept, and a little for it to close in: then it goes at the first look.
+	// Longer, and the table would be larger by what is to go: 1 s costs 8 ns a SYN.
+	firstLook = 57 // ticks
+	// patience is by how much one that closes may outlive its timeout, so that it need not
+	// be moved. None of these timeouts serves a purpose that minds half a second.
+	patience = 4 * tick // ms
 )
 
 // wheelHead returns the head of the list of connections due at a time.
@@ -20,12 +32,48 @@ func (s *Shard) wheelHead(at uint32) uint32 {
 	return uint32(2*len(s.conns)) + at>>tickShift%wheelSize
 }
 
-// schedule puts the connection in a slot, which is not in the wheel, where it
-// is due: overdue, in the next tick; beyond the horizon, in the last.
+// schedule puts the connection in a slot, which is not in the wheel, where it is due, or
+// for its first look.
 func (s *Shard) schedule(slot uint32) {
-	wait := max(0, int32(s.conns[slot].due()-s.cursor))
-	at := s.cursor + uint32(min(wait, horizon))
+	c := &s.conns[slot]
+	at := c.due()
+	if !c.State.HalfOpen() {
+		c.born = uint16(s.seat(slot, at) >> tickShift)
+		return
+	}
+	if first := c.firstLook(s.cursor); before(s.cursor, first) && before(first, at) {
+		at = first
+	}
+	s.seat(slot, at)
+}
+
+// seat puts the connection in a slot, which is not in the wheel, into a tick: overdue, the
+// next one; beyond the horizon, the last. It returns a time in that tick.
+func (s *Shard) seat(slot, at uint32) uint32 {
+	wait := max(0, int32(at-s.cursor))
+	at = s.cursor + uint32(min(wait, horizon))
 	s.nodes.pushBack(s.wheelHead(at), wheelNode(slot))
+	return at
+}
+
+// timeOf returns the time that is a number of ticks modulo 2^16, by one that is within an
+// hour of it.
+func timeOf(ticks uint16, near uint32) uint32 {
+	return near&^(tick-1) + uint32(int16(ticks-uint16(near>>tickShift)))<<tickShift
+}
+
+// firstLook returns when the wheel came, or will come, to a half-open connection first.
+func (c *Conn) firstLook(near uint32) uint32 { return timeOf(c.born+firstLook, near) }
+
+// latest returns when the wheel comes to c, which is due at due, at the latest.
+func (s *Shard) latest(c *Conn, due uint32) uint32 {
+	if !c.State.HalfOpen() {
+		return timeOf(c.born, s.cursor)
+	}
+	if first := c.firstLook(s.cursor); before(s.cursor, first) && before(first, due) {
+		return first
+	}
+	return due
 }
 
 // reschedule moves c within the wheel to where it is due.
@@ -37,16 +85,19 @@ func (s *Shard) reschedule(c *Conn) {
 
 // hasten sets a deadline earlier than c has.
 func (s *Shard) hasten(c *Conn, deadline uint32) {
+	latest := s.latest(c, c.due())
 	c.Deadline = deadline
-	s.reschedule(c)
+	if before(c.due(), latest) {
+		s.reschedule(c)
+	}
 }
 
 // SetAlarm makes Expire call for c, a UDP connection, at time at even if its
 // deadline is later. It replaces an earlier alarm.
 func (s *Shard) SetAlarm(c *Conn, at uint32) {
-	was := c.due()
+	latest := s.latest(c, c.due())
 	c.SeqDelta = max(at, 1) // zero is no alarm; a millisecond does not matter
-	if before(c.due(), was) {
+	if before(c.due(), latest) {
 		s.reschedule(c)
 	}
 }
@@ -74,6 +125,7 @@ func (t *Table) Expire(shard int, now uint32, limit int, due func(s *Shard, c *C
 	defer s.Unlock()
 	var ends ends
 	seen, removed := 0, 0
+	defer s.tellOldest()
 	for int32(now-s.cursor) >= tick {
 		head := s.wheelHead(s.cursor)
 		for !s.nodes.alone(head) {

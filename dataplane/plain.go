@@ -161,19 +161,21 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 		return false
 	}
 	key := w.lookups.Key(i)
-	to := conntrack.NextState(c.State, key.Outbound(), p.Flags)
-	if active(c.State) == active(to) && c.MoveOn(to, t.Service.timeouts[to], w.now) {
-		return true
+	from := c.State
+	to := conntrack.NextState(from, key.Outbound(), p.Flags)
+	timeout := t.Service.timeouts[to]
+	if !c.MoveOn(to, timeout, w.now) {
+		s := w.conns.Join(c, key)
+		if s == nil {
+			return false
+		}
+		s.SetState(c, to, timeout, w.now)
+		s.Leave()
 	}
-	s := w.conns.Join(c, key)
-	if s == nil {
-		return false
-	}
-	if to == conntrack.Established && c.State == conntrack.SynReceived && !key.Outbound() {
+	if to == conntrack.Established && from == conntrack.SynReceived && !key.Outbound() {
 		w.tally.of(t.Service)[GuardEstablished]++
 	}
-	w.setState(s, c, t, to)
-	s.Leave()
+	w.moved(c, from, to)
 	return true
 }
 

@@ -204,13 +204,20 @@ func (w *Worker) setState(s *conntrack.Shard, c *conntrack.Conn, t *Target, to c
 		s.Touch(c, timeout, w.now)
 		return
 	}
-	switch was, is := active(c.State), active(to); {
+	w.moved(c, c.State, to)
+	if !c.MoveOn(to, timeout, w.now) {
+		s.SetState(c, to, timeout, w.now)
+	}
+}
+
+// moved keeps the real server's load when c moves from one state to another.
+func (w *Worker) moved(c *conntrack.Conn, from, to conntrack.State) {
+	switch was, is := active(from), active(to); {
 	case is && !was:
 		w.ledger.row(c.Binding()).shift(1, -1)
 	case was && !is:
 		w.ledger.row(c.Binding()).shift(-1, 1)
 	}
-	s.SetState(c, to, timeout, w.now)
 }
 
 // active reports whether a connection in state st counts as active for the

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"github.com/fnatd/fnatd/conntrack"
+	"github.com/fnatd/fnatd/dataplane/route"
 	"github.com/fnatd/fnatd/internal/packet"
 	"github.com/fnatd/fnatd/internal/siphash"
 )
@@ -15,8 +16,6 @@ func (w *Worker) prepare(order []uint8) {
 	w.opening = false
 	o := &w.openings
 	o.claims.Reset()
-	var to *packet.Flow // that was looked at last
-	var svc *Service    // which it is for
 	for _, i := range order {
 		j := &w.jobs[i%batchSize]
 		if !j.short || !j.plain.Opens() {
@@ -28,9 +27,7 @@ func (w *Worker) prepare(order []uint8) {
 		key := w.lookups.Key(i)
 		f := &j.p.Flow
 		j.plain.SetFlow(f, packet.ProtoTCP)
-		if to == nil || to.Dst != f.Dst || to.DstPort != f.DstPort {
-			to, svc = f, w.view.service(packet.ProtoTCP, f.Destination())
-		}
+		svc := w.guardedAt(&j.plain.Ends)
 		if svc == nil {
 			continue
 		}
@@ -44,9 +41,14 @@ func (w *Worker) prepare(order []uint8) {
 			j.short, j.key, j.server, j.opening = false, key, server, uint8(n)
 			claim := o.claims.At(n)
 			o.ends.set(n, claim.Port(), &w.conns.Local(claim.Local()).Addr, &w.conns.Binding(id).Real)
+			o.of[n%batchSize] = i
 		}
 	}
 	n := o.claims.Len()
+	o.hops = w.hops
+	for k, i := range o.of[:n] { // with nothing in between that one would have to wait for
+		o.toClients[k] = w.hops.Lookup(w.jobs[i%batchSize].p.Flow.Src)
+	}
 	w.conns.HashClaims(&o.claims)
 	o.ends.hash(&w.isnKey, n)
 	if o.foreseen = 0; n > 0 && w.conns.ReserveAll(n) {
@@ -59,10 +61,21 @@ func (w *Worker) prepare(order []uint8) {
 
 // openings are what prepare has found for the SYNs of a batch.
 type openings struct {
-	claims   conntrack.Claims
-	ends     endsHashes
-	foreseen int // so many of the claims
-	reserved int // places of the table for them that are left; 0 if it is full
+	claims    conntrack.Claims
+	of        [batchSize]uint8 // which job each claim is for
+	ends      endsHashes
+	hops      *route.Table
+	toClients [batchSize]route.HopID // what hops says of their clients
+	foreseen  int                    // so many of the claims
+	reserved  int                    // places of the table for them that are left; 0 if it is full
+}
+
+// clientHop returns what the routing table says of the client of a claim, whose flow is f.
+func (w *Worker) clientHop(opening uint8, f *packet.Flow) route.HopID {
+	if o := &w.openings; o.hops == w.hops {
+		return o.toClients[opening%batchSize]
+	}
+	return w.hops.Lookup(f.Src) // a newer table has come within the batch
 }
 
 // endsHashes computes hashEnds of several connections together.
@@ -72,10 +85,9 @@ type endsHashes struct {
 }
 
 func (e *endsHashes) set(i int, lport uint16, lip *packet.Addr, real *packet.Endpoint) {
-	words := endsWords(lport, lip, real)
-	for k := range words {
-		e.words[k][i%batchSize] = words[k]
-	}
+	w := &e.words
+	i %= batchSize
+	w[0][i], w[1][i], w[2][i], w[3][i], w[4][i] = endsWords(lport, lip, real)
 }
 
 func (e *endsHashes) hash(key *siphash.Key, n int) {

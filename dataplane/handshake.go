@@ -82,7 +82,7 @@ func (w *Worker) openShort(j *job) bool {
 	if w.view.targets[id].converts || w.reflect || svc.StripTimestamps || svc.inserts && svc.OptionOnSYN || !p.Handshake(&said) {
 		return false
 	}
-	toReal, toClient := w.realHop(id), w.hops.Lookup(f.Src)
+	toReal, toClient := w.realHop(id), w.clientHop(j.opening, f)
 	hop := w.plainHop(uint16(toReal), p)
 	if hop == nil || toClient != 0 && !w.hops.Hop(toClient).Resolved || !w.reserve() {
 		return false

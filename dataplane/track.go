@@ -89,17 +89,14 @@ func (w *Worker) begin(s *conntrack.Shard, c *conntrack.Conn, t *Target, p *pack
 // half does the same for timestamps (RFC 7323, section 5.4): clients have unrelated
 // clocks, and PAWS would refuse one that is behind the last on that port.
 func (w *Worker) hashEnds(c *conntrack.Conn) uint64 {
-	words := endsWords(c.LocalPort, &w.conns.Local(c.Local).Addr, &w.conns.Binding(c.Binding()).Real)
-	return w.isnKey.Sum5(words[0], words[1], words[2], words[3], words[4])
+	return w.isnKey.Sum5(endsWords(c.LocalPort, &w.conns.Local(c.Local).Addr, &w.conns.Binding(c.Binding()).Real))
 }
 
 // endsWords returns what is hashed of these ends.
-func endsWords(lport uint16, lip *packet.Addr, real *packet.Endpoint) [5]uint64 {
-	return [5]uint64{
-		binary.LittleEndian.Uint64(lip[:8]), binary.LittleEndian.Uint64(lip[8:]),
+func endsWords(lport uint16, lip *packet.Addr, real *packet.Endpoint) (a, b, c, d, e uint64) {
+	return binary.LittleEndian.Uint64(lip[:8]), binary.LittleEndian.Uint64(lip[8:]),
 		binary.LittleEndian.Uint64(real.Addr[:8]), binary.LittleEndian.Uint64(real.Addr[8:]),
-		uint64(lport)<<16 | uint64(real.Port),
-	}
+		uint64(lport)<<16 | uint64(real.Port)
 }
 
 // inboundReset lets a client's RST close the connection only where the real

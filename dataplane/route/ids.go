@@ -7,7 +7,7 @@ import "slices"
 // three times as long. The zero ids has none.
 type ids struct {
 	keys  []hopKey // by HopID; the first is of none
-	slots []HopID  // a power of two, at least twice the keys; 0 is empty
+	slots []HopID  // a power of two, at least four times the keys: the first nearly always decides; 0 is empty
 }
 
 // find returns the id of k, or 0.
@@ -22,7 +22,7 @@ func (x *ids) find(k *hopKey) HopID {
 
 // intern returns the id of k, a new one if it has none, or 0 if all are given out.
 func (x *ids) intern(k hopKey) HopID {
-	if 2*(len(x.keys)+1) > len(x.slots) {
+	if 4*(len(x.keys)+1) > len(x.slots) {
 		x.grow()
 	}
 	if id := x.find(&k); id != 0 {

@@ -10,7 +10,8 @@ import (
 // connection which is about to be inserted. It is of one shard, and nobody but its holder
 // knows of it. The zero Claim is none.
 type Claim struct {
-	hash  uint64 // of the outbound flow
+	hash  uint64   // of the outbound flow
+	ports *portSet // of the shard and the local address
 	port  uint16
 	local LocalID
 }
@@ -43,18 +44,17 @@ func (cs *Claims) At(i int) *Claim { return &cs.of[i] }
 // then be loaded for one while others are. It adds the claim to cs, and reports whether a
 // port was left. The claim is to be used by InsertClaimed or given up by Disclaim.
 func (t *Table) Claim(cs *Claims, k Key, b BindingID, locals []LocalID, aim *Aim) bool {
-	var out packet.Flow
 	s := t.Lock(k)
-	local := s.claim(&out, b, locals, aim)
-	s.Unlock()
-	if local == 0 {
+	i := cs.n % MaxBatch
+	c, real := &cs.of[i], &t.bindings[b]
+	s.claim(c, b, locals, aim)
+	s.mu.Unlock()
+	if !c.held() {
 		return false
 	}
-	i := cs.n % MaxBatch
-	c := &cs.of[i]
-	c.port, c.local = out.DstPort, local
-	addrs, is4 := addrsOf(&out.Src, &out.Dst)
-	if cs.addrs[i], cs.rest[i] = addrs, restOf(out.SrcPort, out.DstPort, out.Proto, outbound); !is4 {
+	addrs, is4 := addrsOf(&real.Real.Addr, &t.locals[c.local].Addr)
+	if cs.addrs[i], cs.rest[i] = addrs, restOf(real.Real.Port, c.port, real.Proto, outbound); !is4 {
+		out := s.claimed(b, c)
 		c.hash = t.hash(&out, outbound)
 		cs.others |= 1 << i
 	}
@@ -82,30 +82,47 @@ func (t *Table) Foresee(c *Claim) {
 // Disclaim gives up a claim for a connection of b, of which k is the key.
 func (t *Table) Disclaim(k Key, b BindingID, c *Claim) {
 	s := t.Lock(k)
-	s.ports[c.local].release(s.portIndex(c.port), s.bindings[b].real)
+	c.ports.release(s.portIndex(c.port), s.bindings[b].real)
 	s.Unlock()
 }
 
-// claim chooses a local address and port toward the real server of b, takes the port, and
-// makes out the outbound flow. It returns 0 if no port is left.
-func (s *Shard) claim(out *packet.Flow, b BindingID, locals []LocalID, aim *Aim) LocalID {
-	real := &s.bindings[b]
-	out.Src, out.SrcPort, out.Proto = real.Real.Addr, real.Real.Port, real.Proto
+// claim chooses a local address and port toward the real server of b, and takes the port. It
+// makes c what was found, but for the hash: the zero Claim if no port is left.
+func (s *Shard) claim(c *Claim, b BindingID, locals []LocalID, aim *Aim) {
+	if len(locals) == 0 {
+		*c = Claim{}
+		return
+	}
 	if aim == nil {
 		aim = &aimless
 	}
-	local, ok := s.choose(out, real.real, locals, aim)
-	if ok {
-		s.ports[local].take(s.portIndex(out.DstPort), aim.cursor())
+	real := &s.bindings[b]
+	s.turn.next(s, locals, aim.cursor())
+	if aim.Hits == nil { // as choose does, if the first has an idle port, but without a flow to look for
+		p, local := s.turn.ports, s.turn.local
+		if p.free > 0 && s.locals[local].Addr.Is4() == real.Real.Addr.Is4() {
+			i := p.nextIdle(int(p.cursor[aim.cursor()]))
+			p.take(i, aim.cursor())
+			c.ports, c.port, c.local = p, s.port(i), local
+			return
+		}
 	}
-	return local
+	out := packet.Flow{Src: real.Real.Addr, SrcPort: real.Real.Port, Proto: real.Proto}
+	local, ok := s.choose(&out, real.real, locals, aim)
+	if !ok {
+		*c = Claim{}
+		return
+	}
+	p := s.ports[local]
+	p.take(s.portIndex(out.DstPort), aim.cursor())
+	c.ports, c.port, c.local = p, out.DstPort, local
 }
 
 // claimOne is claim for a single connection.
 func (s *Shard) claimOne(b BindingID, locals []LocalID, aim *Aim) (c Claim) {
-	var out packet.Flow
-	if local := s.claim(&out, b, locals, aim); local != 0 {
-		c = Claim{s.t.hash(&out, outbound), out.DstPort, local}
+	if s.claim(&c, b, locals, aim); c.held() {
+		out := s.claimed(b, &c)
+		c.hash = s.t.hash(&out, outbound)
 	}
 	return c
 }

@@ -44,7 +44,7 @@ func (s *Shard) InsertClaimed(k Key, f *packet.Flow, b BindingID, c *Claim, now 
 	}
 	// Of a port that serves several real servers the index alone knows which, and it does
 	// not know of claims.
-	if s.ports[c.local].isShared(s.portIndex(c.port)) {
+	if c.ports.isShared(s.portIndex(c.port)) {
 		if out := s.claimed(b, c); s.find(Key{c.hash, s.number, outbound}, &out) != nil {
 			return nil
 		}

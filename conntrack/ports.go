@@ -156,6 +156,21 @@ func (p *portSet) foresee(lines *prefetch.Lines) {
 
 func (p *portSet) foreseePort(lines *prefetch.Lines, i int) { prefetch.Add(lines, &p.used[i/64]) }
 
+// expect begins to load what choosing a port for an Aim of a class takes, and expectPort then
+// the bits that it looks at first. For nil see foresee.
+func (p *portSet) expect(class int) {
+	if p != nil {
+		prefetch.Line(&p.lo)
+		prefetch.Line(&p.cursor[class%cursors])
+	}
+}
+
+func (p *portSet) expectPort(class int) {
+	if w := int(p.cursor[class]) / 64; w < len(p.used) {
+		prefetch.Line(&p.used[w])
+	}
+}
+
 // isFull reports whether every port is known to be in use toward real.
 func (p *portSet) isFull(real uint64) bool { return p.full[real%fullMemos] == real }
 

@@ -32,7 +32,7 @@ type Shard struct {
 	cursor uint32     // ms: the next tick of the wheel to be looked at
 	fresh  uint32     // slots below have been used before
 	free   uint32     // slot+1 of the first free one below fresh, linked by its wheel node
-	turn   uint32     // which of a pool's local addresses is tried first
+	turn   turn       // which of a pool's local addresses is tried first
 	ports  []*portSet // by LocalID
 	refs   []uint32   // by BindingID: connections of this shard that refer to it
 	known  known

@@ -100,7 +100,7 @@ func newTable(c Config, mem []byte) *Table {
 			s.setFresh(0)
 		}
 		s.t, s.number, s.bits = t, uint32(i), uint8(bits.TrailingZeros(uint(c.Shards)))
-		s.turn = s.number * turnLength // else all shards' first connections would share one local address
+		s.turn.n = s.number * turnLength // else all shards' first connections would share one local address
 		s.bindings, s.locals = t.bindings, t.locals
 		s.index, mem = carve[bucket](mem, l.buckets)
 		s.conns, mem = carve[Conn](mem, l.capacity)

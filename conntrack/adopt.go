@@ -259,8 +259,8 @@ func (s *Shard) enlist(slot uint32, hashes *[2]uint64, now uint32) bool {
 	if c.State.isUDP() && c.SeqDelta != 0 && !timely(c.SeqDelta, now) {
 		c.SeqDelta = max(now, 1)
 	}
-	if ticks := uint16(now >> tickShift); c.State.HalfOpen() && ticks-c.born > 1<<15-1 { // ages compare no more: see oldestShard
-		c.born = ticks
+	if c.born &^= lingers; c.State.HalfOpen() && ticksFrom(c.born, ticksOf(now)) < 0 { // ages compare no more: see oldestShard
+		c.born = ticksOf(now)
 	}
 	s.nodes.reset(wheelNode(slot))
 	s.schedule(slot)
@@ -269,7 +269,7 @@ func (s *Shard) enlist(slot uint32, hashes *[2]uint64, now uint32) bool {
 
 // linkHalfOpen makes the list of the half-open connections, which are in these slots.
 func (s *Shard) linkHalfOpen(slots []uint32, now uint32) {
-	age := func(slot uint32) uint16 { return uint16(now>>tickShift) - s.conns[slot].born }
+	age := func(slot uint32) int32 { return ticksFrom(s.conns[slot].born, ticksOf(now)) }
 	slices.SortStableFunc(slots, func(a, b uint32) int { return int(age(b)) - int(age(a)) })
 	for _, slot := range slots {
 		s.nodes.reset(halfNode(slot))

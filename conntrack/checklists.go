@@ -35,30 +35,35 @@ func (s *Shard) checkWheel() error {
 // each reads the clock once a batch.
 const clockSkew = 8
 
-// checkHalfOpen sees that the half-open list holds the half-open connections in
-// the order of their age, and that none is older than is told.
+// checkHalfOpen sees that the half-open list holds the half-open connections, and those that
+// linger, in the order of their age, and that none is older than is told.
 func (s *Shard) checkHalfOpen() error {
-	want := 0
+	halfOpen, want := 0, 0
 	for i := range s.conns[:s.fresh] {
-		if s.conns[i].State.HalfOpen() {
+		c := &s.conns[i]
+		if c.State.HalfOpen() {
+			halfOpen++
+		}
+		if c.State.HalfOpen() || c.born&lingers != 0 {
 			want++
 		}
 	}
 	seen, head := 0, s.halfHead()
 	for n := s.nodes[head].next; n != head; n = s.nodes[n].next {
 		c := &s.conns[slotOf(n)]
-		if seen++; seen > want || !c.State.HalfOpen() || n != halfNode(slotOf(n)) {
+		if seen++; seen > want || c.State.HalfOpen() == (c.born&lingers != 0) || n != halfNode(slotOf(n)) {
 			return fmt.Errorf("half-open list: node %d does not belong there", n)
 		}
-		if next := s.nodes[n].next; next != head && int16(s.conns[slotOf(next)].born-c.born) < -clockSkew {
+		if next := s.nodes[n].next; next != head && ticksFrom(c.born, s.conns[slotOf(next)].born) < -clockSkew {
 			return fmt.Errorf("half-open list: slot %d is younger than the next", slotOf(n))
 		}
 	}
-	if seen != want || s.halfOpen != want {
-		return fmt.Errorf("half-open: %d connections, %d in the list, %d counted", want, seen, s.halfOpen)
+	if seen != want || s.halfOpen != halfOpen {
+		return fmt.Errorf("half-open: %d connections, but %d counted, and %d with those that linger, but %d in the list",
+			halfOpen, s.halfOpen, want, seen)
 	}
 	told := s.t.oldest[s.number].Load()
-	if c := s.oldestHalfOpen(); c != nil && (told == bornNone || int16(c.born-uint16(told)) < -clockSkew) {
+	if c := s.oldestListed(); c != nil && (told == bornNone || ticksFrom(uint16(told), c.born) < -clockSkew) {
 		return fmt.Errorf("half-open: oldest told as %#x, is of %#x", told, c.born)
 	}
 	return nil

@@ -34,8 +34,9 @@ type Conn struct {
 	ToReal   uint16 // next hop towards the real server
 	ToClient uint16 // next hop towards the client
 
-	// In units of 1<<tickShift ms: while it is half-open, when it became so; else, when the
-	// wheel comes to it at the latest.
+	// In ticks modulo 2^15: while it is half-open, when it became so; else, when the wheel
+	// comes to it at the latest. With lingers, which is no part of it: when it became
+	// half-open, though it is so no more.
 	born uint16
 }
 

@@ -130,7 +130,7 @@ func (c *Conn) MoveOn(to State, timeout, now uint32) bool {
 	}
 	if !c.Extend(timeout, now) {
 		deadline := now + timeout
-		if halfOpen || before(deadline+patience, timeOf(c.born, now)) {
+		if halfOpen || before(deadline+patience, c.seat(now)) {
 			return false
 		}
 		c.Deadline = deadline
@@ -182,6 +182,7 @@ func (s *Shard) forget(c *Conn, h hashes) {
 	if state.HalfOpen() {
 		s.leaveHalfOpen(c, 0)
 	}
+	s.unlist(c)
 	c.State = None // first, as it is what makes a slot a connection: half removed is removed
 	s.index.remove(h.in, slot)
 	if state == Template {

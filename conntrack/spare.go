@@ -15,6 +15,7 @@ func (s *Shard) Spare(c *Conn) (x, y uint32) {
 
 // SetSpare stores 64 bits for c, which must not be half-open.
 func (s *Shard) SetSpare(c *Conn, x, y uint32) {
+	s.unlist(c)
 	s.nodes[halfNode(s.slot(c))] = node{next: x, prev: y}
 }
 

@@ -38,7 +38,8 @@ func (s *Shard) schedule(slot uint32) {
 	c := &s.conns[slot]
 	at := c.due()
 	if !c.State.HalfOpen() {
-		c.born = uint16(s.seat(slot, at) >> tickShift)
+		s.unlist(c)
+		c.born = ticksOf(s.seat(slot, at))
 		return
 	}
 	if first := c.firstLook(s.cursor); before(s.cursor, first) && before(first, at) {
@@ -56,19 +57,36 @@ func (s *Shard) seat(slot, at uint32) uint32 {
 	return at
 }
 
-// timeOf returns the time that is a number of ticks modulo 2^16, by one that is within an
-// hour of it.
+// lingers, in a Conn's born, says that it stands in the half-open list still.
+const lingers = 1 << 15
+
+// ticksOf returns a time in ticks, modulo 2^15.
+func ticksOf(at uint32) uint16 { return uint16(at>>tickShift) &^ lingers }
+
+// ticksFrom returns how many ticks it is from b to a, of which the highest bit does not
+// count. What is more than half of 2^15 apart, 35 minutes, it takes for the other way round.
+func ticksFrom(b, a uint16) int32 { return int32(int16((a-b)<<1) >> 1) }
+
+// timeOf returns the time that is a number of ticks, by one that is near.
 func timeOf(ticks uint16, near uint32) uint32 {
-	return near&^(tick-1) + uint32(int16(ticks-uint16(near>>tickShift)))<<tickShift
+	return near&^(tick-1) + uint32(ticksFrom(ticksOf(near), ticks))<<tickShift
 }
 
 // firstLook returns when the wheel came, or will come, to a half-open connection first.
 func (c *Conn) firstLook(near uint32) uint32 { return timeOf(c.born+firstLook, near) }
 
+// seat returns when the wheel comes to c, which is not half-open, at the latest.
+func (c *Conn) seat(near uint32) uint32 {
+	if c.born&lingers != 0 {
+		return c.firstLook(near)
+	}
+	return timeOf(c.born, near)
+}
+
 // latest returns when the wheel comes to c, which is due at due, at the latest.
 func (s *Shard) latest(c *Conn, due uint32) uint32 {
 	if !c.State.HalfOpen() {
-		return timeOf(c.born, s.cursor)
+		return c.seat(s.cursor)
 	}
 	if first := c.firstLook(s.cursor); before(s.cursor, first) && before(first, due) {
 		return first

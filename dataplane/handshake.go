@@ -48,7 +48,7 @@ func (w *Worker) shortAnswer(j *job, i uint8) bool {
 	if p.Is6() {
 		course.Addrs = p.SetAddrs6(src, dst)
 	}
-	mss := packet.LoweredMSS(said.MSS, uint16(t.Service.optionLen(c.Client)))
+	mss := packet.LoweredMSS(said.MSS, uint16(t.Service.optionLen(&c.Client)))
 	c.Release()
 	p.ForwardHandshake(&hop.Dst, &hop.Src, course, &said, mss)
 	at, size := p.Untagged()

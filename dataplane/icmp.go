@@ -99,7 +99,7 @@ func (w *Worker) errorToClient(j *job, f *packet.Flow) packet.Reason {
 	}
 	inserted := 0
 	if f.Proto == packet.ProtoTCP && c.Flags&clientTold == 0 {
-		inserted = w.view.targets[c.Binding()].Service.optionLen(c.Client)
+		inserted = w.view.targets[c.Binding()].Service.optionLen(&c.Client)
 	}
 	virtual := w.conns.Binding(c.Binding()).Virtual
 	return w.leaveError(j, hop, &packet.ErrorRewrite{

@@ -144,7 +144,7 @@ func (w *Worker) sendSYN(c *conntrack.Conn) {
 // encodeClient returns the client-address option for c, empty if the service has
 // none for such a client.
 func (w *Worker) encodeClient(c *conntrack.Conn, svc *Service) []byte {
-	n := svc.optionLen(c.Client)
+	n := svc.optionLen(&c.Client)
 	if n > 0 {
 		svc.Option.Encode(w.option[:], packet.Endpoint{Addr: c.Client, Port: c.ClientPort})
 	}

@@ -18,7 +18,7 @@ func (w *Worker) learn(t *Target, c *conntrack.Conn, real *packet.SYNOptions, wi
 	if real.MSS == 0 || !complete && !asked {
 		return
 	}
-	taken := t.Service.optionLen(c.Client) + max(gap(w.conns.Binding(c.Binding()).Real.Addr.Is4(), c.Client), 0)
+	taken := t.Service.optionLen(&c.Client) + max(gap(w.conns.Binding(c.Binding()).Real.Addr.Is4(), c.Client), 0)
 	offer := synproxy.Offer{
 		MSS: packet.LoweredMSS(real.MSS, uint16(taken)), Window: window,
 		Scale: real.Scale, SACK: real.SACK, Timestamps: real.Timestamps,
@@ -58,7 +58,7 @@ func (v *View) offer(s *Service) synproxy.Offer {
 func (s *Service) configured() synproxy.Offer {
 	y := &s.SYNProxy
 	return synproxy.Offer{
-		MSS: packet.LoweredMSS(y.MSS, uint16(s.optionLen(s.Virtual.Addr))), Window: y.Window,
+		MSS: packet.LoweredMSS(y.MSS, uint16(s.optionLen(&s.Virtual.Addr))), Window: y.Window,
 		Scale: y.Scale, SACK: y.SACK, Timestamps: y.Timestamps,
 	}
 }

@@ -130,7 +130,7 @@ func (w *Worker) trackOutbound(s *conntrack.Shard, c *conntrack.Conn, t *Target,
 				real := p.SYNOptions()
 				w.learn(t, c, &real, tcp.Window(), nil)
 			}
-			w.lowerMSS(p, c.Client, t.Service.optionLen(c.Client))
+			w.lowerMSS(p, c.Client, t.Service.optionLen(&c.Client))
 		}
 	} else if packet.SeqLess(c.RealSeq, end) {
 		c.RealSeq = end
@@ -167,7 +167,7 @@ func (w *Worker) lowerMSS(p *packet.Packet, to packet.Addr, inserted int) {
 // handshake's last ACK and all data until the client has acknowledged some of
 // the server's. What does not fit goes without, and is counted.
 func (w *Worker) tellReal(c *conntrack.Conn, t *Target, p *packet.Packet, mtu int) {
-	n := t.Service.optionLen(c.Client)
+	n := t.Service.optionLen(&c.Client)
 	if n == 0 || c.Flags&clientTold != 0 || p.Flags.Has(packet.RST) {
 		return
 	}

@@ -87,7 +87,7 @@ func (s *Service) steady() conntrack.State {
 
 // optionLen returns how long the client-address option for client is, or 0 if
 // the service inserts none.
-func (s *Service) optionLen(client packet.Addr) int {
+func (s *Service) optionLen(client *packet.Addr) int {
 	if !s.inserts {
 		return 0
 	}

@@ -187,7 +187,8 @@ func entryOf(p netip.Prefix, value int32) entry {
 	if p.Addr().Is4() {
 		bits += 96
 	}
-	return entry{keyOf(packet.AddrFromNetip(p.Masked().Addr())), bits, value}
+	first := packet.AddrFromNetip(p.Masked().Addr())
+	return entry{keyOf(&first), bits, value}
 }
 
 // leadsLike reports whether every destination goes the same way by t and by u.

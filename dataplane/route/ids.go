@@ -62,7 +62,7 @@ func (x *ids) clone() ids { return ids{slices.Clone(x.keys), slices.Clone(x.slot
 // own table has room for.
 func (k *hopKey) hash() uint64 {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
-	a := keyOf(k.addr)
+	a := keyOf(&k.addr)
 	h := (a.hi*odd ^ a.lo) * odd
 	return (h ^ h>>32 ^ uint64(k.link)<<32 ^ uint64(k.mtu)) * odd >> 32
 }

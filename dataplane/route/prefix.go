@@ -24,7 +24,7 @@ type prefixTable struct {
 // A key is an address as a number of 128 bits.
 type key struct{ hi, lo uint64 }
 
-func keyOf(a packet.Addr) key {
+func keyOf(a *packet.Addr) key {
 	return key{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])}
 }
 
@@ -53,7 +53,7 @@ func (k key) last(bits int) key {
 }
 
 // lookup returns the value for a. The zero prefixTable has none for every address.
-func (t *prefixTable) lookup(a packet.Addr) int32 {
+func (t *prefixTable) lookup(a *packet.Addr) int32 {
 	k := keyOf(a)
 	first, n := 0, len(t.starts) // those that it may be in
 	for n > 1 {

@@ -51,7 +51,7 @@ func TestPrefixTableAgreesWithTheLongestMatch(t *testing.T) {
 			probes = append(probes, packet.AddrFromNetip(randomPrefix(rnd).Addr()))
 		}
 		for _, a := range probes {
-			if got, want := table.lookup(a), longest(prefixes, a); got != want {
+			if got, want := table.lookup(&a), longest(prefixes, a); got != want {
 				t.Fatalf("%v among %v: got %d, want %d", a, prefixes, got, want)
 			}
 		}
@@ -78,11 +78,12 @@ func addrOfKey(k key) (a packet.Addr) {
 
 func TestPrefixTableOfNothing(t *testing.T) {
 	var zero prefixTable
-	if got := zero.lookup(packet.Addr{}); got != none {
+	if got := zero.lookup(&packet.Addr{}); got != none {
 		t.Errorf("zero table: got %d, want %d", got, none)
 	}
 	empty := newPrefixTable(nil)
-	if got := empty.lookup(addrOfKey(key{1, 2})); got != none {
+	somewhere := addrOfKey(key{1, 2})
+	if got := empty.lookup(&somewhere); got != none {
 		t.Errorf("empty table: got %d, want %d", got, none)
 	}
 }
@@ -116,6 +117,6 @@ func BenchmarkPrefixTableLookup(b *testing.B) {
 	for b.Loop() {
 		dst[13] += 17
 		dst[14] += 31
-		table.lookup(dst)
+		table.lookup(&dst)
 	}
 }

@@ -88,7 +88,7 @@ func (t *Table) Generation() uint16 { return t.generation }
 // destination whose neighbour is not known has an unresolved hop, that of its
 // interface: ask with Resolver.Want, and look up again.
 func (t *Table) Lookup(dst packet.Addr) HopID {
-	to := t.target(dst)
+	to := t.target(&dst)
 	if to == nil {
 		return 0
 	}
@@ -115,7 +115,7 @@ func (t *Table) Hop(id HopID) *Hop {
 }
 
 // target returns the way out towards dst, or nil.
-func (t *Table) target(dst packet.Addr) *target {
+func (t *Table) target(dst *packet.Addr) *target {
 	i := t.prefixes.lookup(dst)
 	if i < 0 {
 		return nil
@@ -133,7 +133,7 @@ func (t *Table) target(dst packet.Addr) *target {
 
 // neighbour returns the neighbour that a packet to dst needs, and its port.
 func (t *Table) neighbour(dst packet.Addr) (hopKey, bool) {
-	to := t.target(dst)
+	to := t.target(&dst)
 	switch {
 	case to == nil:
 		return hopKey{}, false

@@ -39,7 +39,7 @@ func AddrFromNetip(a netip.Addr) Addr {
 }
 
 // Is4 reports whether a is an IPv4 address.
-func (a Addr) Is4() bool {
+func (a *Addr) Is4() bool {
 	return binary.BigEndian.Uint64(a[0:]) == 0 && binary.BigEndian.Uint32(a[8:]) == 0xffff
 }
 

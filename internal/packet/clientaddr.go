@@ -77,7 +77,7 @@ func (o *AddressOption) kind(client *Addr) uint8 {
 
 // Len returns how many bytes of header the option takes for that client, padding
 // included: a multiple of four, 0 if the option cannot hold such an address.
-func (o *AddressOption) Len(client Addr) int { return (o.size(&client) + 3) &^ 3 }
+func (o *AddressOption) Len(client *Addr) int { return (o.size(client) + 3) &^ 3 }
 
 // Encode writes the option for client to dst, which holds at least
 // MaxAddressOption bytes, and returns what Len does. Padding is NOPs behind the

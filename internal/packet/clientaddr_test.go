@@ -32,7 +32,7 @@ func TestAddressOption(t *testing.T) {
 			if !bytes.Equal(b[:n], c.want) {
 				t.Errorf("got  % x\nwant % x", b[:n], c.want)
 			}
-			if got := c.option.Len(c.client.Addr); got != n || n%4 != 0 {
+			if got := c.option.Len(&c.client.Addr); got != n || n%4 != 0 {
 				t.Errorf("Len: got %d, want %d, a multiple of 4", got, n)
 			}
 			if got, ok := c.option.Decode(append([]byte{1, 8, 2, 1, 1}, b[:n]...)); n > 0 && (!ok || got != c.client) {

@@ -31,7 +31,7 @@ func (p *Packet) quote() (q quote, ok bool) {
 	case p.Version == 6 && len(b) >= ipv6Len && b[0]>>4 == 6:
 		h := IPv6(b)
 		x, why := skipExtensions(b)
-		if why != Kept && why != Fragment || h.Dst().Is4() {
+		if dst := h.Dst(); why != Kept && why != Fragment || dst.Is4() {
 			return q, false
 		}
 		if x.fragment != 0 {

@@ -164,6 +164,9 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 	from := c.State
 	to := conntrack.NextState(from, key.Outbound(), p.Flags)
 	timeout := t.Service.timeouts[to]
+	if to == from && c.Extend(timeout, w.now) {
+		return true
+	}
 	if !c.MoveOn(to, timeout, w.now) {
 		s := w.conns.Join(c, key)
 		if s == nil {
@@ -175,7 +178,9 @@ func (w *Worker) shortMove(c *conntrack.Conn, t *Target, p *packet.Plain, i uint
 	if to == conntrack.Established && from == conntrack.SynReceived && !key.Outbound() {
 		w.tally.of(t.Service)[GuardEstablished]++
 	}
-	w.moved(c, from, to)
+	if active(from) != active(to) {
+		w.moved(c, from, to)
+	}
 	return true
 }
 

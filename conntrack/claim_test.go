@@ -1,6 +1,8 @@
 package conntrack
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/fnatd/fnatd/internal/packet"
@@ -26,6 +28,29 @@ func TestClaims(t *testing.T) {
 		defer s.Unlock()
 		return s.InsertClaimed(k, f, b, c, 0)
 	}
+	t.Run("of_several_pools_by_turns", func(t *testing.T) {
+		tb, b, _ := setup(t, 1)
+		var pools [2][]LocalID
+		for i := range 4 {
+			pools[i%2] = append(pools[i%2], mustAddLocal(t, tb, fmt.Sprintf("10.0.2.%d", i+1), 1024, 65535))
+		}
+		took := map[LocalID]int{}
+		for n := range 16 * turnLength {
+			var claims Claims
+			pool := pools[n/3%2]
+			k, _, c := claim(tb, &claims, n, b, pool)
+			if !slices.Contains(pool, c.Local()) {
+				t.Fatalf("claim %d is of another pool's local address", n)
+			}
+			took[c.Local()]++
+			tb.Disclaim(k, b, c)
+		}
+		for id, n := range took {
+			if n < 3*turnLength || n > 5*turnLength {
+				t.Errorf("local address %d has served %d of %d", id, n, 16*turnLength)
+			}
+		}
+	})
 	t.Run("are_different_and_become_connections", func(t *testing.T) {
 		tb, b, l := setup(t, 4)
 		var keys [4]Key

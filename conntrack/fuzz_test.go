@@ -212,7 +212,9 @@ func (m *model) change(key modelKey, how byte, timeout uint32) {
 		case 0:
 			s.Touch(c, timeout, m.now)
 		case 1:
-			s.SetState(c, to, timeout, m.now)
+			if how < 128 || !c.MoveOn(to, timeout, m.now) {
+				s.SetState(c, to, timeout, m.now)
+			}
 		case 2:
 			s.Restart(c, to, timeout, m.now)
 			wasHalf, mc.alarm = false, -1
@@ -300,7 +302,7 @@ func (m *model) expire(by uint32, limit int) {
 		full = full && n < limit
 	}
 	for _, c := range m.conns {
-		if full && before(c.Deadline|(tick-1), m.now) {
+		if full && before((c.Deadline+patience)|(tick-1), m.now) {
 			m.Fatalf("still there at %d: %+v", m.now, c.Conn)
 		}
 	}

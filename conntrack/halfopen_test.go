@@ -103,3 +103,96 @@ func TestReserveAll(t *testing.T) {
 		t.Errorf("%d places are still taken", n)
 	}
 }
+
+// A connection that is established lingers in the list, and is not evicted there.
+func TestLingering(t *testing.T) {
+	setup := func(t *testing.T, n int) (*Table, []Conn, func(int, uint32) Conn) {
+		tb := newTestTable(t, Config{MaxConnections: n, Shards: 1})
+		b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+		l := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1024, 65535)}
+		open := func(i int, now uint32) Conn {
+			c, why := open(tb, clientN(i), b, l, now)
+			if why != packet.Kept {
+				t.Fatal(why)
+			}
+			return c
+		}
+		var all []Conn
+		for i := range n - 1 {
+			c := open(i, 0)
+			establish(t, tb, c, 0)
+			all = append(all, c)
+		}
+		if got := lingering(tb); got != n-1 {
+			t.Fatalf("%d of %d linger", got, n-1)
+		}
+		return tb, all, open
+	}
+	t.Run("does_not_hide_the_oldest", func(t *testing.T) {
+		tb, all, open := setup(t, 3*unlistLimit)
+		half := open(len(all), 0) // of the same tick
+		if e, evicted, _ := tb.Reserve(); !evicted || e.ClientPort != half.ClientPort || e.Client != half.Client {
+			t.Errorf("evicted %v, %v, want %v", evicted, e.Client, half.Client)
+		}
+		if got := lingering(tb); got != 0 {
+			t.Errorf("%d still linger", got)
+		}
+		if st := tb.Stats(); st.HalfOpen != 0 || st.Connections != len(all) {
+			t.Errorf("got %+v", st)
+		}
+	})
+	t.Run("ends_with_the_first_look", func(t *testing.T) {
+		tb, all, _ := setup(t, 20)
+		if n := tb.Expire(0, (firstLook+1)*tick, 100, func(*Shard, *Conn) uint32 { return 0 }); n != len(all) {
+			t.Errorf("looked at %d of %d", n, len(all))
+		}
+		if got := lingering(tb); got != 0 || tb.Stats().Connections != len(all) {
+			t.Errorf("%d still linger, %+v", got, tb.Stats())
+		}
+	})
+	t.Run("ends_with_the_connection", func(t *testing.T) {
+		tb, all, _ := setup(t, 20)
+		with(t, tb, all[3], func(s *Shard, c *Conn) { s.Remove(c) })
+		with(t, tb, all[4], func(s *Shard, c *Conn) { s.Restart(c, SynReceived, 30_000, 1000) })
+		with(t, tb, all[5], func(s *Shard, c *Conn) { s.SetState(c, Closed, 10, 1000) })
+		with(t, tb, all[6], func(s *Shard, c *Conn) { s.SetSpare(c, 1, 2) })
+		if got := lingering(tb); got != len(all)-4 {
+			t.Errorf("%d linger, want %d", got, len(all)-4)
+		}
+		with(t, tb, all[6], func(s *Shard, c *Conn) {
+			if a, b := s.Spare(c); a != 1 || b != 2 {
+				t.Errorf("spare bits %d, %d", a, b)
+			}
+		})
+	})
+	t.Run("what_lingers_is_adopted", func(t *testing.T) {
+		tb, mem := tableIn(t, Config{MaxConnections: 100, Shards: 1})
+		b := mustBind(t, tb, packet.ProtoTCP, virtual, real1)
+		l := []LocalID{mustAddLocal(t, tb, "10.0.1.10", 1024, 65535)}
+		for i := range 50 {
+			c, _ := open(tb, clientN(i), b, l, 0)
+			if i%2 == 0 {
+				establish(t, tb, c, 0)
+			}
+		}
+		heir, found := adopted(t, mem)
+		if st := heir.Stats(); found.Kept != 50 || st.HalfOpen != 25 || lingering(heir) != 0 {
+			t.Errorf("adoption: %+v, %+v, %d linger", *found, st, lingering(heir))
+		}
+	})
+}
+
+// lingering sees that the table is sound, and returns how many connections linger in it.
+func lingering(tb *Table) (n int) {
+	if err := tb.Check(); err != nil {
+		panic(err)
+	}
+	for i := range tb.shards {
+		tb.shards[i].Each(func(c *Conn) {
+			if c.born&lingers != 0 {
+				n++
+			}
+		})
+	}
+	return n
+}

@@ -65,6 +65,30 @@ func TestExpire(t *testing.T) {
 			t.Errorf("ended: %+v", ended)
 		}
 	})
+	// One that closes by its latch alone is not moved: it goes at its first look, neither
+	// before its time nor long after.
+	t.Run("short_connection_is_looked_at_once", func(t *testing.T) {
+		for life := uint32(0); life < 9000; life += 37 {
+			tb, open := newWheel(t, packet.ProtoTCP)
+			c := open(1, 0)
+			establish(t, tb, c, 0)
+			with(t, tb, c, func(s *Shard, c *Conn) {
+				if !c.MoveOn(FinWait, 7000, life) {
+					t.Fatalf("after %d ms it is to be moved", life)
+				}
+			})
+			looks, gone := 0, uint32(0)
+			for now := life &^ (tick - 1); gone == 0; now += tick / 2 {
+				looks += tb.Expire(0, now, 10, func(s *Shard, c *Conn) uint32 { gone = now; return 0 })
+			}
+			if due := life + 7000; gone < due || gone > due+patience+tick {
+				t.Errorf("after %d ms closed, due at %d, it went at %d", life, due, gone)
+			}
+			if life < firstLook*tick-7000-tick && looks != 1 {
+				t.Errorf("after %d ms closed, it was looked at %d times", life, looks)
+			}
+		}
+	})
 	t.Run("worker_whose_clock_is_behind", func(t *testing.T) {
 		tb, open := newWheel(t, packet.ProtoTCP)
 		expireAll(tb, 50_000)

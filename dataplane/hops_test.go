@@ -45,3 +45,22 @@ func TestHopToReal(t *testing.T) {
 		t.Errorf("after a reload: got %x, want %x", got, other)
 	}
 }
+
+// What is found of a batch's clients goes when a newer table comes within the batch.
+func TestHopToClientOfAnotherTable(t *testing.T) {
+	w := newWorld(t, tcpService)
+	w.syn(client, clientISN)
+	o, f := &w.worker.openings, packet.Flow{Src: client.Addr}
+	right := w.worker.hops.Lookup(f.Src)
+	if got := w.worker.clientHop(0, &f); got != right || right == 0 {
+		t.Errorf("got hop %d, want %d", got, right)
+	}
+	o.toClients[0] = right + 1
+	if got := w.worker.clientHop(0, &f); got != right+1 {
+		t.Errorf("got hop %d, want what was found", got)
+	}
+	w.worker.hops = route.Static(2, routesTo(realMAC))
+	if got := w.worker.clientHop(0, &f); got != right {
+		t.Errorf("in another table: got hop %d, want %d", got, right)
+	}
+}

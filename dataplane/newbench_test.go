@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkNewConnections is a connection from its SYN to the last ACK, seven
-// packets, while the ones before wait for their end: some 950,000 a worker.
+// packets, while the ones before wait for their end: some 880,000 a worker.
 func BenchmarkNewConnections(b *testing.B) { benchmarkNew(b, func(*Worker) {}) }
 
 // BenchmarkNewKnownConnections is the same of a service whose connections are counted
@@ -40,7 +40,7 @@ func benchmarkNew(b *testing.B, prepare func(*Worker)) {
 				m.all(fresh, (*mill).outbound, m.ends.frames.finReal)
 				m.all(fresh, (*mill).inbound, m.ends.frames.fin)
 				m.all(fresh, (*mill).outbound, m.ends.frames.reply)
-				// 8 s later they will have left, at some 120,000 a second and worker.
+				// 7.3 s later they will have left, at some 120,000 a second and worker.
 				m.clock = m.clock.Add(beltBatches * time.Second / 2000)
 				m.idle()
 				m.lap(batchSize * beltBatches)

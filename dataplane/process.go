@@ -11,7 +11,8 @@ import (
 // The way of a packet. Batches are small enough for the first pass's cache
 // lines to be there still when the second needs them.
 //
-//	pass 1   glance     a plain packet: tell client from real server
+//	pass 1   readSimple4, readSimple6 nearly all packets: tell client from real server
+//	         glance     a plain packet of another kind
 //	         classify   any other: parse, tell client from real server, hash
 //	         conntrack's Hash, for eight: hash the plain ones, ask for their buckets
 //	pass 2   conntrack's See: where is which connection?

@@ -27,7 +27,7 @@ func (w *Worker) prepare(order []uint8) {
 		key := w.lookups.Key(i)
 		f := &j.p.Flow
 		j.plain.SetFlow(f, packet.ProtoTCP)
-		svc := w.guardedAt(&j.plain.Ends)
+		svc := w.tcpServiceTo(&j.plain.Ends)
 		if svc == nil {
 			continue
 		}

@@ -44,20 +44,20 @@ type doubts struct {
 // forget makes f look services up anew, in another view.
 func (f *flood) forget() { f.at, f.at6, f.svc, f.svc6 = 0, packet.Endpoint{}, nil, nil } // port 0 of nowhere
 
-// guardedAt returns the service that a packet with these ends is to, or nil if there is
+// tcpServiceTo returns the service that a packet with these ends is to, or nil if there is
 // none of TCP.
-func (w *Worker) guardedAt(e *packet.Ends) *Service {
+func (w *Worker) tcpServiceTo(e *packet.Ends) *Service {
 	if f := &w.flood; f.at == destination4(e) && !e.Is6() {
 		return f.svc
 	}
-	return w.lookUpGuarded(e)
+	return w.lookUpTCPService(e)
 }
 
 // destination4 returns address and port that a packet of IPv4 is to, as one number.
 func destination4(e *packet.Ends) uint64 { return uint64(e.Dst4())<<32 | uint64(uint16(e.Ports)) }
 
-// lookUpGuarded is guardedAt where the last IPv4 destination does not tell.
-func (w *Worker) lookUpGuarded(e *packet.Ends) *Service {
+// lookUpTCPService is tcpServiceTo where the last IPv4 destination does not tell.
+func (w *Worker) lookUpTCPService(e *packet.Ends) *Service {
 	f := &w.flood
 	if e.Is6() && f.at6.Port == uint16(e.Ports) && f.at6.Addr == *e.Dst6() {
 		return f.svc6
@@ -82,7 +82,7 @@ func (w *Worker) meet(addr uint64, size uint32) bool {
 	if !s.Read((*[packet.PlainRoom]byte)(frame[:]), int(size)) && !s.ReadTagged(frame, int(size)) {
 		return false
 	}
-	svc := w.guardedAt(&s.Ends)
+	svc := w.tcpServiceTo(&s.Ends)
 	if svc == nil || !svc.Guard.On() {
 		return false
 	}
@@ -176,7 +176,7 @@ func (w *Worker) doubt(order []uint8) {
 // made since. It reports whether it has.
 func (w *Worker) reject(i uint8) bool {
 	j := &w.jobs[i%batchSize]
-	svc := w.guardedAt(&j.plain.Ends)
+	svc := w.tcpServiceTo(&j.plain.Ends)
 	if svc == nil || !svc.Guard.accepts.Load() || svc.SYNProxy.ResetBadACKs {
 		return false
 	}
